@@ -1,0 +1,234 @@
+"""One checked config per stage: defaults < TOML file < dotted overrides.
+
+Unknown keys are refused with the nearest name. Defaults are the vetted settings.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from heedful.errors import ConfigError, MissingError
+from heedful.registry import nearest
+
+
+
+class Section(BaseModel):
+    """Frozen, and strict about names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Adapter(Section):
+    """The LoRA adapter that is trained: on all linear layers from ``first_layer`` up."""
+
+    rank: PositiveInt = 16
+    alpha: float = Field(32.0, gt=0)
+    first_layer: int = Field(0, ge=0)
+
+
+class Optimiser(Section):
+    """AdamW with linear warm-up and a schedule over the progress of the run."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    head_learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    warmup_share: float = Field(0.05, ge=0, le=1)
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+class Batching(Section):
+    """Examples per optimiser step, packed tokens per forward; the result depends on neither."""
+
+    examples_per_step: PositiveInt = 8
+    tokens_per_micro_step: PositiveInt = 1024
+    max_tokens: PositiveInt = 512
+
+
+class FitConfig(Section):
+    """What every fit has."""
+
+    data: str = Field(description="data set in the store, snapshot file, or 'test'")
+    model: str = Field("smollm2", description="base model, model directory or registered model")
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_every: PositiveInt = 20
+    adapter: Adapter = Adapter()
+    optimiser: Optimiser = Optimiser()
+    batch: Batching = Batching()
+
+
+class SFTConfig(FitConfig):
+    """Imitate demonstrations, or the chosen side of preferences."""
+
+    epochs: PositiveInt = 1
+    held_out_share: float = Field(0.1, ge=0, lt=1)
+
+
+class RewardConfig(FitConfig):
+    """Bradley-Terry reward model on preferences."""
+
+    epochs: PositiveInt = 1
+    held_out_share: float = Field(0.1, ge=0, lt=1)
+    loss: str = "bradley_terry"
+    params: dict[str, float] = Field(default_factory=dict, description="of the loss function")
+
+
+class PreferenceConfig(FitConfig):
+    """Direct preference optimisation."""
+
+    epochs: PositiveInt = 1
+    held_out_share: float = Field(0.1, ge=0, lt=1)
+    loss: str = "dpo"
+    params: dict[str, float] = Field(default_factory=dict, description="of the loss function")
+
+
+class Rollouts(Section):
+    """How the policy is sampled for PPO."""
+
+    num_rollouts: PositiveInt = 20
+    prompts_per_rollout: PositiveInt = 8
+    samples_per_prompt: PositiveInt = 4
+    max_new_tokens: PositiveInt = 48
+    temperature: float = Field(0.8, gt=0)
+    num_slots: PositiveInt = 32
+
+
+class PPO(Section):
+    """Clipped policy and value losses (Schulman 2017) on token rewards (Ziegler 2019)."""
+
+    epochs: PositiveInt = 1
+    minibatches: PositiveInt = 2
+    clip_range: float = Field(0.2, gt=0)
+    value_clip_range: float = Field(0.2, gt=0)
+    value_coef: float = Field(0.1, ge=0)
+    gamma: float = Field(1.0, ge=0, le=1)
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    missing_eos_penalty: float = Field(0.0, ge=0)
+
+
+class KL(Section):
+    """KL to the reference: a penalty in the reward whose coefficient adapts, and two stops.
+
+    ``target`` and ``limit`` are nats per answer; ``step_limit`` is nats per token between the
+    policy that sampled and the policy being updated.
+    """
+
+    coef: float = Field(0.05, ge=0)
+    target: float = Field(8.0, gt=0)
+    horizon: float = Field(1000.0, gt=0)
+    limit: float = Field(40.0, gt=0)
+    step_limit: float = Field(0.2, gt=0)
+
+
+class PPOConfig(FitConfig):
+    """PPO against a reward model."""
+
+    reward: str = Field(description="run directory or registered reward model, or gold:NAME")
+    rollouts: Rollouts = Rollouts()
+    ppo: PPO = PPO()
+    kl: KL = KL()
+
+
+class EvaluateConfig(Section):
+    """Held-out comparison of a policy with its start."""
+
+    data: str
+    model: str
+    reward: str | None = None
+    gold: str | None = None
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    num_prompts: PositiveInt = 120
+    best_of: PositiveInt = 4
+    max_new_tokens: PositiveInt = 48
+    temperature: float = Field(0.8, gt=0)
+    num_slots: PositiveInt = 32
+    tokens_per_micro_step: PositiveInt = 1024
+
+
+C = TypeVar("C", bound=Section)
+
+
+def resolve(
+    kind: type[C],
+    *,
+    file: Path | None = None,
+    overrides: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> C:
+    """The config: defaults < ``file`` < ``overrides`` (``kl.coef=0.1``) < flags that are set."""
+    values: dict[str, Any] = read_toml(file) if file else {}
+    for text in overrides:
+        assign(values, text)
+    values |= {key: value for key, value in (flags or {}).items() if value is not None}
+    return check(kind, values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML (or resolved JSON) file."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise MissingError(f"config file {path}: {error.strerror}; give an existing file") from None
+    try:
+        values: dict[str, Any] = (
+            json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        )
+    except ValueError as error:
+        raise ConfigError(f"config file {path} cannot be parsed: {error}") from None
+    return values
+
+
+def assign(values: dict[str, Any], text: str) -> None:
+    """Apply one dotted override, for example ``optimiser.learning_rate=1e-4``."""
+    key, equals, literal = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {text!r} is not KEY=VALUE; write for example seed=1")
+    *parents, name = key.strip().lstrip("-").split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"override {text!r}: {parent!r} is a value, not a section")
+    values[name] = parse_literal(literal)
+
+
+def parse_literal(literal: str) -> Any:
+    """A TOML value where it is one, otherwise the text itself."""
+    try:
+        return tomllib.loads(f"value = {literal}")["value"]
+    except tomllib.TOMLDecodeError:
+        return literal
+
+
+def check(kind: type[C], values: Mapping[str, Any]) -> C:
+    """Validate; the first problem becomes a one-line ``ConfigError``."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            names = _names_at(kind, problem["loc"][:-1])
+            hint = nearest(str(problem["loc"][-1]), names)
+            raise ConfigError(f"unknown config key {place!r}; {hint}") from None
+        if problem["type"] == "missing":
+            raise ConfigError(f"config key {place!r} is required; set it in the file") from None
+        raise ConfigError(
+            f"config key {place!r} is {problem['input']!r}: {problem['msg'].lower()}"
+        ) from None
+
+
+def _names_at(kind: type[Section], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        annotation = kind.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, Section)
+        kind = annotation
+    return list(kind.model_fields)

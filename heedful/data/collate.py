@@ -1,0 +1,114 @@
+"""Trees of token ids to packed batches: one copy of the prompt, no padding in the row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from heedful.errors import DataError
+from heedful.tensors import Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A prompt and the responses that share it, as token ids.
+
+    Made by encoders and rollouts, used by collate. ``pairs`` are (chosen, rejected) indices into
+    ``responses``. ``Tree(id="a", prompt=(1, 2), responses=((3, 4), (5,)), pairs=((0, 1),))``
+    """
+
+    id: str
+    prompt: tuple[int, ...]
+    responses: tuple[tuple[int, ...], ...]
+    pairs: tuple[tuple[int, int], ...] = ()
+    weights: tuple[float, ...] = ()
+    margins: tuple[float, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the packed row."""
+        return len(self.prompt) + sum(len(response) for response in self.responses)
+
+    def only_pairs(self, keep: Sequence[int]) -> "Tree":
+        """The same tree with some of its pairs."""
+        return replace(
+            self,
+            pairs=tuple(self.pairs[i] for i in keep),
+            weights=tuple(self.weights[i] for i in keep),
+            margins=tuple(self.margins[i] for i in keep),
+        )
+
+
+def micro_batches(trees: Sequence[Tree], max_tokens: int) -> list[list[Tree]]:
+    """Consecutive groups of at most ``max_tokens`` packed tokens; order is kept."""
+    groups: list[list[Tree]] = []
+    room = 0
+    for tree in trees:
+        if tree.num_tokens > max_tokens:
+            raise DataError(
+                f"example {tree.id} has {tree.num_tokens} tokens; tokens_per_micro_step is "
+                f"{max_tokens}: raise it or drop longer examples with max_tokens"
+            )
+        if tree.num_tokens > room:
+            groups.append([])
+            room = max_tokens
+        groups[-1].append(tree)
+        room -= tree.num_tokens
+    return groups
+
+
+def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
+    """Pack trees into one row. The first token of a response is predicted at the prompt's end."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    predictors: list[int] = []
+    targets: list[int] = []
+    rows: list[int] = []
+    columns: list[int] = []
+    last: list[int] = []
+    lengths: list[int] = []
+    pairs: list[tuple[int, int]] = []
+    for tree in trees:
+        if not tree.prompt or not all(tree.responses):
+            raise DataError(f"example {tree.id} has an empty prompt or response; drop it first")
+        first_row = len(last)
+        pairs += [(first_row + chosen, first_row + rejected) for chosen, rejected in tree.pairs]
+        tokens += tree.prompt
+        positions += range(len(tree.prompt))
+        prompt_end = len(tokens) - 1
+        for response in tree.responses:
+            start = len(tokens)
+            predictors += [prompt_end, *range(start, start + len(response) - 1)]
+            targets += response
+            rows += [len(last)] * len(response)
+            columns += range(len(response))
+            positions += range(len(tree.prompt), len(tree.prompt) + len(response))
+            tokens += response
+            last.append(len(tokens) - 1)
+            lengths.append(len(response))
+
+    def long(values: Sequence[object]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    columns_range = torch.arange(max(lengths), device=device)
+    flat_weights = [weight for tree in trees for weight in tree.weights or (1.0,) * len(tree.pairs)]
+    flat_margins = [margin for tree in trees for margin in tree.margins or (0.0,) * len(tree.pairs)]
+    return Batch(
+        token_ids=long(tokens),
+        position_ids=long(positions),
+        trees=tuple(
+            (len(tree.prompt), tuple(len(response) for response in tree.responses))
+            for tree in trees
+        ),
+        predictors=long(predictors),
+        targets=long(targets),
+        rows=long(rows),
+        columns=long(columns),
+        last=long(last),
+        mask=columns_range[None, :] < long(lengths)[:, None],
+        ids=tuple(tree.id for tree in trees),
+        pairs=long(pairs) if pairs else None,
+        weights=torch.tensor(flat_weights, device=device) if pairs else None,
+        margins=torch.tensor(flat_margins, device=device) if pairs else None,
+    )

@@ -1,0 +1,133 @@
+"""Files to JSON objects to records. Whatever a file turns out to be, the error says so.
+
+A broken line raises and nothing is imported; a sound row that cannot be used is a ``Drop``.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from heedful.data.formats.base import Drop, Format, Parsed, RowDropped
+from heedful.errors import DataError, MissingError
+from heedful.types import JSON
+
+_GZIP = b"\x1f\x8b"
+_JSON_LINES = "give a JSON Lines file: one JSON object on each line, UTF-8, plain or gzipped"
+_BINARY = {
+    b"PAR1": "Parquet",
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed",
+    b"BZh": "bzip2-compressed",
+    b"\xfd7zXZ": "xz-compressed",
+    b"SQLite format 3": "a SQLite database",
+    b"\x89PNG": "a PNG image",
+    b"%PDF": "a PDF",
+}
+
+
+def read(
+    format: Format, paths: Iterable[Path | str], others: Iterable[Format] = ()
+) -> Iterator[Parsed | Drop]:
+    """The records and drops of the files, in order.
+
+    Raises ``MissingError`` for a file that is not there and ``DataError`` for one that is not in
+    this format; the message names file and line, and the format among ``others`` that fits.
+    """
+    for path in map(Path, paths):
+        rows = _rows(path)
+        line, row = next(rows, (0, {}))
+        if not line:
+            raise DataError(f"{path} is empty; {_JSON_LINES}")
+        if not format.recognises(row):
+            raise DataError(_wrong_format(format, path, line, row, others))
+        yield _parse(format, path, line, row)
+        for line, row in rows:
+            yield _parse(format, path, line, row)
+
+
+def _parse(format: Format, path: Path, line: int, row: Mapping[str, JSON]) -> Parsed | Drop:
+    try:
+        record = format.parse(row)
+    except RowDropped as drop:
+        return Drop(rule=drop.rule, file=str(path), line=line, detail=drop.detail)
+    ignored = tuple(sorted(set(row) - format.keys))
+    return Parsed(record=record, file=str(path), line=line, ignored=ignored)
+
+
+def _wrong_format(
+    format: Format, path: Path, line: int, row: Mapping[str, JSON], others: Iterable[Format]
+) -> str:
+    keys = ", ".join(sorted(row)) or "none"
+    seen = f"{path} line {line} is not in format {format.name!r}: its keys are {keys}"
+    fitting = [other.name for other in others if other.recognises(row)]
+    if fitting:
+        return f"{seen}; it looks like {fitting[0]!r}: heedful import {fitting[0]} {path}"
+    return f"{seen}; expected {format.expects}"
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, JSON]]]:
+    for number, line in enumerate(_lines(path), start=1):
+        text = _decode(path, number, line)
+        if text.strip():
+            yield number, _object(path, number, text)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if path.is_dir():
+        raise DataError(f"{path} is a directory; name the files in it")
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+            file.seek(0)
+            _refuse_binary(path, start)
+            if not start.startswith(_GZIP):
+                yield from file
+                return
+            with gzip.open(file) as plain:
+                yield from plain
+    except FileNotFoundError as error:
+        raise MissingError(f"{path} does not exist; check the path") from error
+    except PermissionError as error:
+        raise MissingError(f"{path} cannot be read: permission denied; chmod it") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path} is a damaged gzip file ({error}); fetch it again") from error
+
+
+def _refuse_binary(path: Path, start: bytes) -> None:
+    for magic, kind in _BINARY.items():
+        if start.startswith(magic):
+            raise DataError(f"{path} is {kind}; {_JSON_LINES}")
+
+
+def _decode(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} line {number} is not UTF-8 ({error.reason}); {_JSON_LINES}") from (
+            error
+        )
+
+
+def _object(path: Path, number: int, text: str) -> dict[str, JSON]:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} line {number} {_not_json(number, text, error)}") from error
+    if not isinstance(row, dict):
+        kind = "a JSON array" if isinstance(row, list) else f"JSON {text.strip():.40}"
+        raise DataError(f"{path} line {number} is {kind}, not an object; {_JSON_LINES}")
+    return row
+
+
+def _not_json(number: int, text: str, error: Exception) -> str:
+    start = text.strip()
+    if number == 1 and start in ("{", "["):
+        return f"is JSON spread over several lines; {_JSON_LINES}"
+    if number == 1 and not start.startswith("{"):
+        kind = "looks like CSV" if "," in start else "is not JSON"
+        return f"{kind} ({start[:40]!r}); {_JSON_LINES}"
+    reason = getattr(error, "msg", type(error).__name__)
+    column = getattr(error, "colno", 1)
+    return f"is broken JSON ({reason}, column {column}); mend or delete the line"

@@ -1,0 +1,147 @@
+"""TRL's data set types: pairs, prompt and completion, conversations, bare prompts.
+
+- A pair has ``chosen`` and ``rejected`` and usually ``prompt``; each is a text, or a list of
+  ``{"role", "content"}`` messages.
+- ``prompt`` and ``completion``, or ``messages`` that end with the assistant, are a demonstration;
+  ``prompt`` alone is a prompt.
+- Without ``prompt`` it is implicit. In conversations it is the common messages, back to the last
+  user turn. In texts it is the longest common beginning, cut back to the last white space so that
+  no word is split: "The sky is blue." against "The sky is black." share "The sky is", as in TRL,
+  which would split the word. What two answers happen to share at their start joins the prompt.
+- A prompt that conversations repeat at the start of each side is taken off the sides.
+
+A text prompt is one user message, a text answer one assistant message, both stripped. Messages
+keep their content as it is. Dropped: ``empty_prompt``, ``empty_side``, ``identical_sides``,
+``mismatched_prompts`` (the sides differ before their last answer, or share nothing),
+``no_user_turn`` (the prompt does not end with
+one), ``no_assistant_turn``, ``unknown_role``, ``unsupported_content`` (not text), ``mixed_types``,
+``missing_key``, ``unpaired_label`` (rows with a boolean ``label``), ``invalid_text``.
+"""
+
+from collections.abc import Mapping
+
+from heedful.data.formats import conversation, hh
+from heedful.data.formats.base import Format, Record, RowDropped, check_sides, check_text
+from heedful.data.formats.conversation import Turns
+from heedful.types import JSON, Demonstration, Message, Preference, Prompt
+
+
+def recognises(row: Mapping[str, JSON]) -> bool:
+    """A pair, a demonstration, a conversation or a prompt; but no HH transcripts."""
+    if hh.recognises(row):
+        return False
+    wanted = ({"chosen", "rejected"}, {"prompt"}, {"messages"})
+    return any(keys <= row.keys() for keys in wanted)
+
+
+def parse(row: Mapping[str, JSON]) -> Record:
+    """The record of a row; raises ``RowDropped``."""
+    if isinstance(row.get("label"), bool):
+        raise RowDropped("unpaired_label", "label says good or bad of one answer, not of a pair")
+    tools = conversation.tools(row.get("tools"))
+    if "chosen" in row or "rejected" in row:
+        return _pair(row, tools)
+    if "completion" in row:
+        prompt, answer = _required(row, "prompt"), _required(row, "completion")
+        return _demonstration(prompt, answer, tools)
+    if "messages" in row:
+        return _conversation(_required(row, "messages"), tools)
+    return _prompt(_required(row, "prompt"), tools)
+
+
+def _pair(row: Mapping[str, JSON], tools: tuple[str, ...]) -> Preference:
+    chosen, rejected = _required(row, "chosen"), _required(row, "rejected")
+    given = _required(row, "prompt") if row.get("prompt") is not None else None
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        prompt, left, right = _split_texts(given, chosen, rejected)
+    elif isinstance(chosen, tuple) and isinstance(rejected, tuple):
+        turns = _asked_by(given, chosen) if isinstance(given, str) else given
+        prompt, left, right = conversation.split(turns, chosen, rejected)
+    else:
+        raise RowDropped("mixed_types", "one side is a text, the other a list of messages")
+    return Preference(prompt=Prompt(messages=prompt, tools=tools), chosen=left, rejected=right)
+
+
+def _asked_by(text: str, side: Turns) -> Turns:
+    """The turns that ask ``text``: those that the side repeats, or else one user message."""
+    repeated, _ = conversation.cut(side)
+    asks = repeated and repeated[-1].content == text
+    return repeated if asks else (Message(role="user", content=text),)
+
+
+def _split_texts(
+    given: str | Turns | None, chosen: str, rejected: str
+) -> tuple[Turns, Turns, Turns]:
+    if given is None:
+        given, chosen, rejected = _implicit_prompt(chosen, rejected)
+    check_sides(chosen.strip(), rejected.strip())
+    return _as_prompt(given), _answer(chosen), _answer(rejected)
+
+
+def _implicit_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:
+    check_sides(chosen, rejected)
+    shared = chosen[: _num_common(chosen, rejected)]
+    while shared and not shared[-1].isspace() and not _is_whole(shared, chosen, rejected):
+        shared = shared[:-1]
+    if not shared.strip():
+        raise RowDropped("mismatched_prompts", "no prompt is given and the sides share no start")
+    return shared, chosen[len(shared) :], rejected[len(shared) :]
+
+
+def _num_common(left: str, right: str) -> int:
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+def _is_whole(shared: str, *sides: str) -> bool:
+    """Whether no side goes on with more of the word that ``shared`` ends with."""
+    return all(len(side) == len(shared) or side[len(shared)].isspace() for side in sides)
+
+
+def _demonstration(
+    prompt: str | Turns, answer: str | Turns, tools: tuple[str, ...]
+) -> Demonstration:
+    response = _answer(answer) if isinstance(answer, str) else answer
+    conversation.check_answer("completion", response)
+    return Demonstration(prompt=Prompt(messages=_as_prompt(prompt), tools=tools), response=response)
+
+
+def _conversation(messages: str | Turns, tools: tuple[str, ...]) -> Demonstration:
+    if isinstance(messages, str):
+        raise RowDropped("unsupported_content", "messages is a text; write a list of messages")
+    prompt, response = conversation.cut(messages)
+    conversation.check_answer("messages", response)
+    return _demonstration(prompt, response, tools)
+
+
+def _prompt(prompt: str | Turns, tools: tuple[str, ...]) -> Prompt:
+    return Prompt(messages=_as_prompt(prompt), tools=tools)
+
+
+def _as_prompt(given: str | Turns) -> Turns:
+    turns = (Message(role="user", content=given.strip()),) if isinstance(given, str) else given
+    conversation.check_prompt(turns)
+    return turns
+
+
+def _answer(text: str) -> Turns:
+    return (Message(role="assistant", content=text.strip()),)
+
+
+def _required(row: Mapping[str, JSON], key: str) -> str | Turns:
+    value = row.get(key)
+    if isinstance(value, str):
+        check_text(value, key)
+        return value
+    if value is None:
+        raise RowDropped("missing_key", f"{key} is absent or null")
+    return conversation.turns(key, value)
+
+
+TRL = Format(
+    name="trl",
+    expects="prompt, chosen and rejected; or prompt and completion; or messages; or prompt",
+    keys=frozenset({"prompt", "chosen", "rejected", "completion", "messages", "tools", "label"}),
+    recognises=recognises,
+    parse=parse,
+)

@@ -1,0 +1,220 @@
+"""A snapshot's file: frozen training rows in Parquet, readable by any tool that reads Parquet.
+
+Columns are lists of ``{role, content, tool_calls}`` plus ids; the file's metadata holds the hash
+of the rows, which reading checks. Imports no store: ``jobs/snapshot.py`` joins the two.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from heedful.errors import ConfigError, DataError, MissingError, ResourceError
+from heedful.types import (
+    JSON,
+    Demonstration,
+    Message,
+    Preference,
+    Prompt,
+    messages_from_json,
+    messages_json,
+)
+
+Kind = Literal["preference", "demonstration", "prompt"]
+Split = Literal["train", "held_out"]
+Example = Preference | Demonstration | Prompt
+T = TypeVar("T", bound=Example)
+
+_MESSAGES = pa.list_(
+    pa.struct(
+        [("role", pa.string()), ("content", pa.string()), ("tool_calls", pa.list_(pa.string()))]
+    )
+)
+_PROMPT: dict[str, Any] = {
+    "prompt_id": pa.string(),
+    "prompt": _MESSAGES,
+    "tools": pa.list_(pa.string()),
+}
+_SOURCE: dict[str, Any] = {"weight": pa.float64(), "annotation_ids": pa.list_(pa.string())}
+_SPLIT: dict[str, Any] = {"split": pa.string()}
+SCHEMAS: dict[str, Any] = {
+    "preference": pa.schema(
+        _PROMPT
+        | {"chosen": _MESSAGES, "rejected": _MESSAGES, "margin": pa.float64()}
+        | _SOURCE
+        | _SPLIT
+    ),
+    "demonstration": pa.schema(_PROMPT | {"response": _MESSAGES} | _SOURCE | _SPLIT),
+    "prompt": pa.schema(_PROMPT | _SPLIT),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """What ``freeze`` wrote: the file's path, its hash and each row's split, in order."""
+
+    path: str
+    rows_hash: str
+    splits: tuple[Split, ...]
+
+
+def prompt_of(row: Example) -> Prompt:
+    """The prompt of any training row."""
+    return row if isinstance(row, Prompt) else row.prompt
+
+
+def split_by_prompt(rows: Sequence[T], held_out_share: float, seed: int) -> tuple[list[T], list[T]]:
+    """Rows to train on and rows held out; no prompt is on both sides.
+
+    A prompt's side depends on its hash and the seed alone: it stays there when rows are added.
+    The share is of prompts and met on average. Raises ``ConfigError`` for a share outside
+    [0, 1), ``DataError`` when a share above 0 leaves a side empty.
+    """
+    splits = _splits(rows, held_out_share, seed)
+    train = [row for row, split in zip(rows, splits, strict=True) if split == "train"]
+    held_out = [row for row, split in zip(rows, splits, strict=True) if split == "held_out"]
+    if held_out_share and not (train and held_out):
+        raise DataError(
+            f"{len(rows)} rows cannot be split with held_out_share {held_out_share}: "
+            f"{len(train)} to train on, {len(held_out)} held out; add rows or change share or seed"
+        )
+    return train, held_out
+
+
+def freeze(
+    rows: Sequence[Example],
+    kind: Kind,
+    directory: Path | str,
+    *,
+    held_out_share: float = 0.0,
+    seed: int = 0,
+) -> Frozen:
+    """Write the rows, in this order, to ``directory/KIND-HASH.parquet``.
+
+    The name appears only when the file is complete. Raises ``ResourceError`` on a full disk.
+    """
+    if held_out_share:
+        split_by_prompt(rows, held_out_share, seed)
+    splits = _splits(rows, held_out_share, seed)
+    lines = [_to_row(row) | {"split": split} for row, split in zip(rows, splits, strict=True)]
+    rows_hash = _hash(lines)
+    path = Path(directory) / f"{kind}-{rows_hash[:16]}.parquet"
+    metadata = {"heedful.kind": kind, "heedful.rows_hash": rows_hash}
+    table = pa.Table.from_pylist(lines, schema=SCHEMAS[kind].with_metadata(metadata))
+    _write(table, path)
+    return Frozen(path=str(path), rows_hash=rows_hash, splits=tuple(splits))
+
+
+def read_snapshot(path: Path | str, *, split: Split | None = None) -> list[Example]:
+    """The rows of a snapshot, all of them or one split; the hash is checked first.
+
+    Raises ``MissingError`` without the file, ``DataError`` when it was changed or is no snapshot.
+    """
+    table, kind, rows_hash = _read(Path(path))
+    lines: list[dict[str, Any]] = table.to_pylist()
+    if _hash([_canonical(line) for line in lines]) != rows_hash:
+        raise DataError(f"{path} was changed after it was written; make the snapshot again")
+    return [_from_row(kind, line) for line in lines if split in (None, line["split"])]
+
+
+def _splits(rows: Iterable[Example], held_out_share: float, seed: int) -> list[Split]:
+    if not 0 <= held_out_share < 1:
+        raise ConfigError(f"held_out_share is {held_out_share}; choose from 0 to below 1")
+    limit = int(held_out_share * 2**64)
+    return [_split(prompt_of(row).id, limit, seed) for row in rows]
+
+
+def _split(prompt_id: str, limit: int, seed: int) -> Split:
+    digest = hashlib.sha256(f"{seed}:{prompt_id}".encode()).digest()
+    return "held_out" if int.from_bytes(digest[:8], "big") < limit else "train"
+
+
+def _to_row(row: Example) -> dict[str, JSON]:
+    prompt = prompt_of(row)
+    line: dict[str, JSON] = {
+        "prompt_id": prompt.id,
+        "prompt": messages_json(prompt.messages),
+        "tools": list(prompt.tools),
+    }
+    if isinstance(row, Prompt):
+        return line
+    line |= {"weight": float(row.weight), "annotation_ids": list(row.annotation_ids)}
+    if isinstance(row, Demonstration):
+        return line | {"response": messages_json(row.response)}
+    sides = {"chosen": messages_json(row.chosen), "rejected": messages_json(row.rejected)}
+    return line | sides | {"margin": float(row.margin)}
+
+
+def _canonical(line: dict[str, Any]) -> dict[str, JSON]:
+    """A row as ``_to_row`` made it: Parquet returns absent tool calls as null."""
+    keys = ("prompt", "chosen", "rejected", "response")
+    return line | {key: messages_json(_messages(line[key])) for key in keys if key in line}
+
+
+def _messages(rows: list[dict[str, Any]]) -> tuple[Message, ...]:
+    return messages_from_json([row | {"tool_calls": row["tool_calls"] or ()} for row in rows])
+
+
+def _from_row(kind: str, line: dict[str, Any]) -> Example:
+    prompt = Prompt(messages=_messages(line["prompt"]), tools=tuple(line["tools"]))
+    if kind == "prompt":
+        return prompt
+    weight, ids = line["weight"], tuple(line["annotation_ids"])
+    if kind == "demonstration":
+        response = _messages(line["response"])
+        return Demonstration(prompt=prompt, response=response, weight=weight, annotation_ids=ids)
+    return Preference(
+        prompt=prompt,
+        chosen=_messages(line["chosen"]),
+        rejected=_messages(line["rejected"]),
+        margin=line["margin"],
+        weight=weight,
+        annotation_ids=ids,
+    )
+
+
+def _hash(lines: Iterable[dict[str, JSON]]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        text = json.dumps(line, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        digest.update(text.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _write(table: Any, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ResourceError(
+            f"could not write {path}: {error.strerror}; free space or choose another directory"
+        ) from error
+
+
+def _read(path: Path) -> tuple[Any, str, str]:
+    if not path.is_file():
+        raise MissingError(f"snapshot {path} does not exist; make it again")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        seen = str(error).splitlines()[0]
+        raise DataError(f"{path} is not a Parquet file ({seen}); make the snapshot again") from (
+            error
+        )
+    metadata = table.schema.metadata or {}
+    kind = metadata.get(b"heedful.kind", b"").decode()
+    if kind not in SCHEMAS:
+        raise DataError(f"{path} is no snapshot: its metadata has kind {kind!r}; make one")
+    return table, kind, metadata[b"heedful.rows_hash"].decode()

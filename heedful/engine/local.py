@@ -1,0 +1,260 @@
+"""The local engine: continuous batching over a preallocated cache.
+
+Finished rows leave the batch at once and waiting prompts enter. A prompt that several requests
+share is computed once. The answer to a request depends on its seed and prompt, not on its
+batch-mates, up to the rounding of matrix products of another shape.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heedful.engine.base import Request
+from heedful.errors import DataError, NumericsError
+from heedful.model.attention import PackedLayout, TreeShape
+from heedful.model.trunk import Trunk
+from heedful.types import Sample
+
+
+@dataclass(slots=True)
+class Row:
+    """A request in flight, in one slot of the cache."""
+
+    index: int
+    request: Request
+    length: int
+    uniforms: np.ndarray
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class DecodeLayout:
+    """One new token per row against a preallocated cache, laid out [layer, slot, head, token, D].
+
+    The query heads that share a key head are laid out as query positions, so that a step is two
+    batched matrix products per layer and no key or value is repeated.
+    """
+
+    def __init__(self, trunk: Trunk, num_slots: int, max_tokens: int) -> None:
+        config = trunk.base.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or trunk.width // config.num_attention_heads
+        shape = (config.num_hidden_layers, num_slots, heads, max_tokens, width)
+        dtype = trunk.base.model.dtype
+        self.keys = torch.zeros(shape, dtype=dtype, device=trunk.device)
+        self.values = torch.zeros(shape, dtype=dtype, device=trunk.device)
+        self.begin(torch.zeros(0, dtype=torch.long, device=trunk.device))
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the cache."""
+        return 2 * self.keys.numel() * self.keys.element_size()
+
+    def begin(self, lengths: Tensor) -> None:
+        """Prepare a step in which slot i writes at position ``lengths[i]``."""
+        self.lengths = lengths
+        self.slots = torch.arange(len(lengths), device=lengths.device)
+        self.span = int(lengths.max()) + 1 if len(lengths) else 0
+        seen = torch.arange(self.span, device=lengths.device)[None] <= lengths[:, None]
+        self.bias = torch.zeros(seen.shape, dtype=torch.float32, device=lengths.device)
+        self.bias.masked_fill_(~seen, float("-inf"))
+
+    def write_prompt(self, layer: int, slots: Sequence[int], key: Tensor, value: Tensor) -> None:
+        """Copy a prompt's keys and values [H, T, D] into each of ``slots``."""
+        for slot in slots:
+            self.keys[layer, slot, :, : key.shape[1]] = key
+            self.values[layer, slot, :, : key.shape[1]] = value
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Move a row to another slot so that the busy slots stay a prefix."""
+        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
+        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """One step. ``query`` is [1, H, R, D] with a row per slot; returns [1, R, H, D]."""
+        _, num_heads, num_rows, width = query.shape
+        self.keys[layer, self.slots, :, self.lengths] = key[0].transpose(0, 1)
+        self.values[layer, self.slots, :, self.lengths] = value[0].transpose(0, 1)
+        keys = self.keys[layer, :num_rows, :, : self.span]
+        values = self.values[layer, :num_rows, :, : self.span]
+        grouped = query[0].transpose(0, 1).reshape(num_rows, keys.shape[1], -1, width)
+        scores = torch.matmul(grouped * scaling, keys.transpose(-1, -2)).float()
+        weights = torch.softmax(scores + self.bias[:, None, None], dim=-1).to(values.dtype)
+        return torch.matmul(weights, values).reshape(1, num_rows, num_heads, width)
+
+
+class LocalEngine:
+    """Samples from the trunk on this device, ``num_slots`` answers at a time."""
+
+    def __init__(self, trunk: Trunk, *, num_slots: int = 32) -> None:
+        self.trunk = trunk
+        self.num_slots = num_slots
+
+    @torch.no_grad()
+    def sample(
+        self,
+        requests: Sequence[Request],
+        *,
+        role: str | None = None,
+        on_finish: Callable[[int, Sample], None] | None = None,
+    ) -> list[Sample]:
+        """Answer every request as ``role``; raises ``DataError`` for one that cannot fit."""
+        if not requests:
+            return []
+        for number, request in enumerate(requests):
+            check_request(number, request, self.trunk.max_tokens)
+        longest = max(len(r.prompt) + r.params.max_new_tokens for r in requests)
+        slots = min(self.num_slots, len(requests))
+        with self.trunk.merged(role):
+            batch = _Batch(self.trunk, DecodeLayout(self.trunk, slots, longest), slots, on_finish)
+            return batch.run(requests)
+
+
+def check_request(number: int, request: Request, max_tokens: int) -> None:
+    """Refuse what could never be answered, before anything is computed."""
+    params = request.params
+    if not request.prompt:
+        raise DataError(f"request {number} has an empty prompt; give at least one token")
+    if params.max_new_tokens < 1:
+        raise DataError(f"max_new_tokens is {params.max_new_tokens}; it must be at least 1")
+    if params.temperature <= 0:
+        raise DataError(f"temperature is {params.temperature}; sampling needs more than 0")
+    if len(request.prompt) + params.max_new_tokens > max_tokens:
+        raise DataError(
+            f"request {number} has {len(request.prompt)} prompt tokens and asks for "
+            f"{params.max_new_tokens}; this model holds {max_tokens}: shorten one of them"
+        )
+
+
+class _Batch:
+    """The state of one call: rows in flight are slots 0 to len(rows) - 1."""
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        layout: DecodeLayout,
+        num_slots: int,
+        on_finish: Callable[[int, Sample], None] | None,
+    ) -> None:
+        self.trunk = trunk
+        self.layout = layout
+        self.num_slots = num_slots
+        self.on_finish = on_finish
+        self.rows: list[Row] = []
+        self.samples: dict[int, Sample] = {}
+        self.stops = trunk.base.stop_ids
+
+    def run(self, requests: Sequence[Request]) -> list[Sample]:
+        waiting = list(enumerate(requests))[::-1]
+        while waiting or self.rows:
+            free = self.num_slots - len(self.rows)
+            if waiting and (not self.rows or free >= min(len(waiting), self.num_slots // 4 or 1)):
+                self.admit([waiting.pop() for _ in range(min(free, len(waiting)))])
+            if self.rows:
+                self.step()
+        return [self.samples[index] for index in range(len(requests))]
+
+    def admit(self, entering: list[tuple[int, Request]]) -> None:
+        """Prefill the entering prompts, each distinct prompt once, and draw first tokens."""
+        first = len(self.rows)
+        slots_of: dict[tuple[int, ...], list[int]] = {}
+        for offset, (index, request) in enumerate(entering):
+            uniforms = np.random.default_rng(request.params.seed).random(
+                request.params.max_new_tokens
+            )
+            self.rows.append(Row(index, request, len(request.prompt), uniforms))
+            slots_of.setdefault(request.prompt, []).append(first + offset)
+        states = self.prefill(slots_of)
+        self.draw(range(first, len(self.rows)), states)
+
+    def prefill(self, slots_of: dict[tuple[int, ...], list[int]]) -> Tensor:
+        """Last hidden state of each entering row, in slot order; fills the cache."""
+        prompts = list(slots_of)
+        shapes = [TreeShape(len(prompt), ()) for prompt in prompts]
+
+        def keep(layer: int, key: Tensor, value: Tensor) -> None:
+            for (start, end), prompt in zip(layout.spans, prompts, strict=True):
+                part = slice(start, end)
+                self.layout.write_prompt(
+                    layer, slots_of[prompt], key[0, :, part], value[0, :, part]
+                )
+
+        device = self.trunk.device
+        layout = PackedLayout(shapes, device, keep)
+        tokens = torch.tensor([t for prompt in prompts for t in prompt], device=device)
+        positions = torch.tensor([p for s in shapes for p in s.positions()], device=device)
+        states = self.trunk.hidden(tokens, positions, layout)
+        last = {
+            slot: end - 1
+            for (_, end), prompt in zip(layout.spans, prompts, strict=True)
+            for slot in slots_of[prompt]
+        }
+        return states[[last[slot] for slot in sorted(last)]]
+
+    def step(self) -> None:
+        """One token for every row in flight."""
+        device = self.trunk.device
+        lengths = torch.tensor([row.length for row in self.rows], device=device)
+        tokens = torch.tensor([row.token_ids[-1] for row in self.rows], device=device)
+        self.layout.begin(lengths)
+        states = self.trunk.hidden(tokens, lengths, self.layout)
+        for row in self.rows:
+            row.length += 1
+        self.draw(range(len(self.rows)), states)
+
+    def draw(self, slots: range, states: Tensor) -> None:
+        """Sample a token for each of ``slots``; rows that end leave, from the back."""
+        rows = [self.rows[slot] for slot in slots]
+        temperature = torch.tensor([row.request.params.temperature for row in rows])
+        logits = self.trunk.logits(states) / temperature.to(states.device)[:, None]
+        uniforms = torch.tensor([row.uniforms[len(row.token_ids)] for row in rows])
+        tokens, logprobs = draw_tokens(logits, uniforms.to(states.device))
+        for slot, token, logprob in reversed(
+            list(zip(slots, tokens.tolist(), logprobs.tolist(), strict=True))
+        ):
+            row = self.rows[slot]
+            row.token_ids.append(token)
+            row.logprobs.append(logprob)
+            full = len(row.token_ids) == row.request.params.max_new_tokens
+            if token in self.stops or full:
+                self.finish(slot, stopped=token in self.stops)
+
+    def finish(self, slot: int, *, stopped: bool) -> None:
+        """Hand out the sample and fill the slot with the last row."""
+        row = self.rows[slot]
+        content = row.token_ids[:-1] if stopped else row.token_ids
+        sample = Sample(
+            token_ids=tuple(row.token_ids),
+            logprobs=tuple(row.logprobs),
+            finish_reason="stop" if stopped else "length",
+            text=self.trunk.tokenizer.decode(content, skip_special_tokens=True),
+        )
+        self.samples[row.index] = sample
+        mover = self.rows.pop()
+        if slot < len(self.rows):
+            self.rows[slot] = mover
+            self.layout.move(len(self.rows), slot, mover.length)
+        if self.on_finish is not None:
+            self.on_finish(row.index, sample)
+
+
+def draw_tokens(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse-CDF sampling: ``uniforms`` [R] in [0, 1) pick tokens from ``logits`` [R, V].
+
+    Returns token ids and their log-probabilities; raises ``NumericsError`` on non-finite logits.
+    """
+    logp = torch.log_softmax(logits, dim=-1)
+    if not torch.isfinite(logp.amax(dim=-1)).all():
+        raise NumericsError(
+            "logits are not finite: the model's weights or adapter have diverged; lower the "
+            "learning rate and restart from a checkpoint"
+        )
+    cumulative = logp.exp().cumsum(dim=-1)
+    threshold = uniforms[:, None].to(cumulative.dtype) * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, threshold, right=True).clamp_(max=logits.shape[-1] - 1)
+    return tokens.squeeze(-1), logp.gather(-1, tokens).squeeze(-1)

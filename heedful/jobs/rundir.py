@@ -1,0 +1,142 @@
+"""A run directory owns everything about a run: config, metrics, rollouts, checkpoints, result.
+
+    OUT/config.json       resolved config, code version, snapshot; running it again repeats the run
+    OUT/metrics.jsonl     one row per optimiser step
+    OUT/rollouts/*.parquet  every sampled answer of PPO with its reward
+    OUT/checkpoints/      the two newest whole checkpoints
+    OUT/model/            the adapter and head that came out
+    OUT/result.json       written last: the run is finished
+    OUT/report.html       what to look at
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import heedful
+from heedful.config import Section
+from heedful.errors import ConfigError, ResourceError
+from heedful.model.adapter_files import write_text
+from heedful.types import JSON, content_id
+
+FREE_BYTES_NEEDED = 200 * 2**20
+
+
+class RunDirectory:
+    """Opens a new run or one to be resumed; refuses a directory that holds another run."""
+
+    def __init__(self, path: Path, kind: str, config: Section, *, snapshot: str | None) -> None:
+        self.path = path
+        self.kind = kind
+        self.record = {
+            "kind": kind,
+            "config": config.model_dump(mode="json"),
+            "snapshot": snapshot,
+            "heedful": heedful.__version__,
+        }
+        path.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path).free
+        if free < FREE_BYTES_NEEDED:
+            raise ResourceError(
+                f"{path} has {free / 2**20:.0f} MiB free; a run needs at least "
+                f"{FREE_BYTES_NEEDED / 2**20:.0f} MiB: free some space or choose another --out"
+            )
+        if (path / "config.json").exists():
+            self._refuse_other(json.loads((path / "config.json").read_text()))
+        else:
+            write_text(path / "config.json", json.dumps(self.record, indent=2) + "\n")
+
+    def _refuse_other(self, found: Mapping[str, Any]) -> None:
+        for key in ("kind", "snapshot"):
+            if found[key] != self.record[key]:
+                raise ConfigError(
+                    f"{self.path} holds a run with {key} {found[key]!r}, this one has "
+                    f"{self.record[key]!r}; choose another --out"
+                )
+        differing = _difference(found["config"], self.record["config"])
+        if differing:
+            key, old, new = differing
+            raise ConfigError(
+                f"{self.path} holds a run with {key} = {old!r}, this one has {new!r}; choose "
+                "another --out, or repeat the old settings to resume it"
+            )
+
+    @property
+    def id(self) -> str:
+        """The run's id in the store."""
+        return content_id("run", [self.record["kind"], self.record["config"], str(self.path)])
+
+    @property
+    def model(self) -> Path:
+        """Where the trained adapter goes."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints go."""
+        return self.path / "checkpoints"
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run."""
+        file = self.path / "result.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def finish(self, result: Mapping[str, JSON]) -> None:
+        """Write the result; from now on the run is finished."""
+        write_text(self.path / "result.json", json.dumps(dict(result), indent=2) + "\n")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one row of metrics."""
+        with (self.path / "metrics.jsonl").open("a") as stream:
+            stream.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """All rows so far; a row torn by a crash is left out."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return []
+        lines = file.read_text().split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def rewind(self, num_steps: int) -> None:
+        """Forget metrics of steps that will be run again."""
+        kept = [row for row in self.metrics() if row["step"] < num_steps]
+        write_text(
+            self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept)
+        )
+
+    def write_rollout(self, number: int, rows: Sequence[Any]) -> None:
+        """One Parquet file per rollout; dataclass records become columns."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        target = self.path / "rollouts" / f"{number:06d}.parquet"
+        target.parent.mkdir(exist_ok=True)
+        partial = target.with_name(f".{target.name}")
+        pq.write_table(pa.Table.from_pylist([dataclasses.asdict(row) for row in rows]), partial)
+        partial.replace(target)
+
+    def rollouts(self) -> list[dict[str, Any]]:
+        """All rollout rows in order."""
+        import pyarrow.parquet as pq
+
+        files = sorted((self.path / "rollouts").glob("*.parquet"))
+        return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def _difference(
+    old: Mapping[str, Any], new: Mapping[str, Any], path: str = ""
+) -> tuple[str, Any, Any] | None:
+    """The first key whose value differs, dotted."""
+    for key in sorted(set(old) | set(new)):
+        left, right = old.get(key), new.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            inner = _difference(left, right, f"{path}{key}.")
+            if inner:
+                return inner
+        elif left != right:
+            return f"{path}{key}", left, right
+    return None

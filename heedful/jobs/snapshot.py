@@ -1,0 +1,124 @@
+"""Freezing what people answered: annotations of a dataset to a snapshot of training rows."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from heedful.data.snapshot import Example, Frozen, Kind, freeze
+from heedful.errors import DataError
+from heedful.forms import FORMS
+from heedful.store import Store, Transaction, completions, datasets, snapshots, tasks
+from heedful.store.tasks import AnsweredTask
+from heedful.types import Annotation, Demonstration, Preference, Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Derived:
+    """Rows in the order of the file, and why the other answers gave none."""
+
+    rows: list[Example]
+    drops: dict[str, int]
+    num_answers: int
+
+
+def make_snapshot(
+    store: Store,
+    dataset: str,
+    kind: Kind,
+    directory: Path | str,
+    *,
+    held_out_share: float = 0.0,
+    seed: int = 0,
+) -> Snapshot:
+    """Write the dataset's rows of one kind to ``directory`` and record where they came from.
+
+    Preferences come from the newest answer of each annotator; demonstrations from what was chosen
+    or accepted, each answer once; prompts from every item. ``drops`` counts the answers that gave
+    no row, by rule. Held-out prompts are marked in the file. The same data give the same snapshot.
+    Raises ``MissingError`` for an unknown dataset, ``DataError`` when no row is left.
+    """
+    with store.read() as tx:
+        datasets.require(tx, dataset)
+        derived = _derive(tx, dataset, kind)
+    if not derived.rows:
+        raise DataError(_nothing(dataset, kind, derived))
+    frozen = freeze(derived.rows, kind, directory, held_out_share=held_out_share, seed=seed)
+    snapshot = Snapshot(
+        kind=kind,
+        dataset=dataset,
+        num_rows=len(derived.rows),
+        rows_hash=frozen.rows_hash,
+        path=frozen.path,
+        drops=derived.drops,
+    )
+    with store.write() as tx:
+        _save(tx, snapshot, derived.rows, frozen)
+    return snapshot
+
+
+def _derive(tx: Transaction, dataset: str, kind: Kind) -> _Derived:
+    if kind == "prompt":
+        prompts: list[Example] = list(completions.prompts_by_dataset(tx, dataset))
+        return _Derived(rows=prompts, drops={}, num_answers=0)
+    rows: list[Preference | Demonstration] = []
+    drops: Counter[str] = Counter()
+    num_answers = 0
+    for answered in tasks.by_dataset(tx, dataset):
+        for annotation in answered.annotations:
+            num_answers += 1
+            derived = _convert(kind, answered, annotation)
+            rows += derived
+            if not derived:
+                drops[_rule(kind, answered, annotation)] += 1
+    unique: list[Example] = list(rows if kind == "preference" else _merge(rows))
+    return _Derived(rows=unique, drops=dict(sorted(drops.items())), num_answers=num_answers)
+
+
+def _convert(
+    kind: Kind, answered: AnsweredTask, annotation: Annotation
+) -> list[Preference] | list[Demonstration]:
+    form = FORMS[answered.task.form]
+    convert = form.to_preferences if kind == "preference" else form.to_demonstrations
+    return convert(answered.task, answered.completions, annotation)
+
+
+def _rule(kind: Kind, answered: AnsweredTask, annotation: Annotation) -> str:
+    """Why an answer gave no row: undecided, or its form states no rows of this kind."""
+    form = FORMS[answered.task.form]
+    return form.undecided(annotation.payload) or f"{form.name}_is_no_{kind}"
+
+
+def _merge(rows: Iterable[Preference | Demonstration]) -> list[Demonstration]:
+    """Each answer once, with the ids of all annotations that found it good."""
+    merged: dict[tuple[object, object], Demonstration] = {}
+    for row in rows:
+        assert isinstance(row, Demonstration)
+        key = (row.prompt, row.response)
+        known = merged[key].annotation_ids if key in merged else ()
+        merged[key] = Demonstration(
+            prompt=row.prompt,
+            response=row.response,
+            weight=row.weight,
+            annotation_ids=(*known, *row.annotation_ids),
+        )
+    return list(merged.values())
+
+
+def _save(tx: Transaction, snapshot: Snapshot, rows: list[Example], frozen: Frozen) -> None:
+    annotation_splits: dict[str, str] = {}
+    prompt_splits: dict[str, str] = {}
+    for row, split in zip(rows, frozen.splits, strict=True):
+        if isinstance(row, Preference | Demonstration):
+            annotation_splits |= dict.fromkeys(row.annotation_ids, split)
+        else:
+            prompt_splits[row.id] = split
+    snapshots.save(tx, snapshot, annotations=annotation_splits, prompts=prompt_splits)
+
+
+def _nothing(dataset: str, kind: Kind, derived: _Derived) -> str:
+    counted = ", ".join(f"{num} {rule}" for rule, num in derived.drops.items()) or "none dropped"
+    return (
+        f"dataset {dataset!r} gives no {kind} rows: {derived.num_answers} answers, {counted}; "
+        "annotate its tasks or choose another dataset"
+    )

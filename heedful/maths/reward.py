@@ -1,0 +1,185 @@
+"""Likelihoods of comparisons, as losses of reward scores. Any batch shape, in nats per item.
+
+Scores live on the log-odds scale: a difference of 1 means odds of e to 1. Only differences are
+identified, so every function is blind to a constant added to all scores, except
+``centring_penalty``, which is there to fix that constant.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy, logsigmoid, softplus
+
+from .masked import masked_sum, zero_padding
+from .precision import at_least_float32
+
+
+def bradley_terry(
+    chosen_scores: Float[Tensor, "*B"],
+    rejected_scores: Float[Tensor, "*B"],
+    *,
+    margin: float | Float[Tensor, "*B"] = 0.0,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, "*B"]:
+    """``-log sigmoid(chosen - rejected - margin)``, mixed with the loss of the swapped pair.
+
+    ``margin`` (at least 0, one for all or one per pair) is the lead that costs log 2, for
+    comparisons with a stated strength: Touvron et al. 2023 (arXiv:2307.09288), equation 2.
+    ``label_smoothing`` weighs the swapped pair, margin included; its optimum is a difference of
+    ``log((1 - eps) / eps)`` at margin 0. Raises ``ValueError`` unless it is in [0, 0.5).
+    Bradley and Terry 1952; as a loss Stiennon et al. 2020 (arXiv:2009.01325), section 3.4.
+    """
+    _refuse_rate("label_smoothing", label_smoothing)
+    stated = _pair_loss(chosen_scores, rejected_scores, margin)
+    if label_smoothing == 0:
+        return stated
+    swapped = _pair_loss(rejected_scores, chosen_scores, margin)
+    return (1 - label_smoothing) * stated + label_smoothing * swapped
+
+
+def unbiased_bradley_terry(
+    chosen_scores: Float[Tensor, "*B"],
+    rejected_scores: Float[Tensor, "*B"],
+    *,
+    flip_rate: float = 0.1,
+) -> Float[Tensor, "*B"]:
+    """A loss whose mean over labels flipped at ``flip_rate`` is the loss of the clean labels.
+
+    Unbounded below, so it needs early stopping. Raises ``ValueError`` unless ``flip_rate`` is in
+    [0, 0.5). Natarajan et al. 2013, lemma 1; for preferences Chowdhury et al. 2024
+    (arXiv:2403.00409).
+    """
+    _refuse_rate("flip_rate", flip_rate)
+    stated = _pair_loss(chosen_scores, rejected_scores, 0.0)
+    swapped = _pair_loss(rejected_scores, chosen_scores, 0.0)
+    return ((1 - flip_rate) * stated - flip_rate * swapped) / (1 - 2 * flip_rate)
+
+
+def constant_error_bradley_terry(
+    chosen_scores: Float[Tensor, "*B"],
+    rejected_scores: Float[Tensor, "*B"],
+    *,
+    constant_error: float = 0.1,
+) -> Float[Tensor, "*B"]:
+    """``-log((1 - d) sigmoid(chosen - rejected) + d / 2)``: a share d of answers are coin tosses.
+
+    At most ``log(2 / d)`` a pair, so no single label can dominate. Labels flipped at rate e are
+    the case d = 2e. Raises ``ValueError`` unless ``constant_error`` is in (0, 1).
+    Christiano et al. 2017 (arXiv:1706.03741), section 2.2.3.
+    """
+    if not 0 < constant_error < 1:
+        raise ValueError(
+            f"constant_error is {constant_error}; it must be above 0 and below 1; "
+            "use bradley_terry for annotators without error"
+        )
+    delta = at_least_float32(chosen_scores) - at_least_float32(rejected_scores)
+    judged = math.log1p(-constant_error) + logsigmoid(delta)
+    return -torch.logaddexp(judged, torch.full_like(judged, math.log(constant_error / 2)))
+
+
+def centring_penalty(
+    chosen_scores: Float[Tensor, "*B"], rejected_scores: Float[Tensor, "*B"]
+) -> Float[Tensor, "*B"]:
+    """``(chosen + rejected)^2``, to be added to the loss with a small weight such as 0.01.
+
+    It fixes the constant that comparisons leave open, so that scores of different prompts and of
+    ensemble members can be compared. Eisenstein et al. 2023 (arXiv:2312.09244).
+    """
+    return (at_least_float32(chosen_scores) + at_least_float32(rejected_scores)).square()
+
+
+def rao_kupper(
+    first_scores: Float[Tensor, "*B"],
+    second_scores: Float[Tensor, "*B"],
+    *,
+    threshold: float | Float[Tensor, ""],
+) -> Float[Tensor, "*B 3"]:
+    """Log-probabilities of (first wins, second wins, tie) when leads below ``threshold`` blur.
+
+    ``threshold`` (eta = log theta, at least 0, may be learned) is on the scale of the scores; 0 is
+    Bradley-Terry. Raises ``ValueError`` when it is negative. Rao and Kupper 1967; the tie is
+    written as ``P(first) P(second) (theta^2 - 1)``, which loses no digits.
+    """
+    threshold = torch.as_tensor(threshold)
+    if threshold < 0:
+        raise ValueError(
+            f"threshold is {float(threshold)}; it must be at least 0, or ties get a negative "
+            "probability; learn it as softplus of a free parameter"
+        )
+    delta = at_least_float32(first_scores) - at_least_float32(second_scores)
+    first, second = logsigmoid(delta - threshold), logsigmoid(-delta - threshold)
+    tie = first + second + torch.log(torch.expm1(2 * threshold))
+    return torch.stack([first, second, tie], dim=-1)
+
+
+def davidson(
+    first_scores: Float[Tensor, "*B"],
+    second_scores: Float[Tensor, "*B"],
+    *,
+    log_tie_strength: float | Float[Tensor, ""],
+) -> Float[Tensor, "*B 3"]:
+    """Log-probabilities of (first wins, second wins, tie); ties have the geometric mean strength.
+
+    The tie's strength is ``nu sqrt(p_first p_second)``; ``log_tie_strength`` is log nu and may be
+    learned; minus infinity is Bradley-Terry. Davidson 1970.
+    """
+    first, second = at_least_float32(first_scores), at_least_float32(second_scores)
+    tie = (first + second) / 2 + log_tie_strength
+    return torch.log_softmax(torch.stack([first, second, tie], dim=-1), dim=-1)
+
+
+def plackett_luce(
+    scores: Float[Tensor, "B K"], mask: Bool[Tensor, "B K"], *, num_ranked: int | None = None
+) -> Float[Tensor, "B"]:
+    """Negative log-likelihood of a ranking whose candidates stand in order, best first.
+
+    ``mask`` marks the candidates of each row. With ``num_ranked`` only the first places are known
+    and the rest is unordered. Two candidates give Bradley-Terry. Luce 1959, Plackett 1975.
+    """
+    scores = zero_padding(at_least_float32(scores), mask)
+    own_place = torch.eye(scores.size(1), dtype=torch.bool, device=scores.device)
+    unplaced = torch.ones_like(own_place).triu() & (mask[:, None, :] | own_place)
+    normaliser = scores[:, None, :].masked_fill(~unplaced, -torch.inf).logsumexp(dim=-1)
+    terms = normaliser - scores
+    return masked_sum(terms[:, :num_ranked], mask[:, :num_ranked], dim=1)
+
+
+def ranked_pairs(scores: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
+    """Mean Bradley-Terry loss over the K(K-1)/2 pairs of a ranking, best first.
+
+    One number per prompt, so that a long ranking does not outweigh a short one. Raises
+    ``ValueError`` for fewer than 2 candidates. Ouyang et al. 2022 (arXiv:2203.02155), equation 1.
+    """
+    num_candidates = scores.size(1)
+    if num_candidates < 2:
+        raise ValueError(
+            f"a ranking has {num_candidates} candidates; it needs at least 2; drop it first"
+        )
+    better, worse = torch.triu_indices(num_candidates, num_candidates, 1, device=scores.device)
+    return bradley_terry(scores[:, better], scores[:, worse]).mean(dim=1)
+
+
+def best_of_k(scores: Float[Tensor, "B K"], best: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """Negative log-probability that candidate ``best`` is picked among K.
+
+    Ziegler et al. 2019 (arXiv:1909.08593), equation 1; the first term of Plackett-Luce.
+    """
+    return cross_entropy(at_least_float32(scores), best, reduction="none")
+
+
+def _pair_loss(
+    chosen_scores: Float[Tensor, "*B"],
+    rejected_scores: Float[Tensor, "*B"],
+    margin: float | Float[Tensor, "*B"],
+) -> Float[Tensor, "*B"]:
+    return softplus(at_least_float32(rejected_scores) - at_least_float32(chosen_scores) + margin)
+
+
+def _refuse_rate(name: str, rate: float) -> None:
+    if not 0 <= rate < 0.5:
+        raise ValueError(
+            f"{name} is {rate}; it must be at least 0 and below 0.5, where labels carry no "
+            "information; measure it on comparisons that were shown twice"
+        )

@@ -1,0 +1,172 @@
+"""Adapters and heads on disk: peft's layout in safetensors, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from heedful.errors import DataError, MissingError
+from heedful.model.lora import peft_names
+from heedful.model.trunk import Trunk
+
+WEIGHTS = "adapter_model.safetensors"
+HEAD = "head.safetensors"
+CARD = "heedful.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterCard:
+    """What an adapter directory says about itself.
+
+    ``mean`` and ``std`` normalise a reward to mean 0 and deviation 1 on its start policy.
+    """
+
+    role: str
+    base: str
+    base_hash: str
+    has_head: bool
+    mean: float = 0.0
+    std: float = 1.0
+
+
+def write_directory(target: Path, write: Callable[[Path], None]) -> None:
+    """Fill a directory under a temporary name beside ``target``, then rename it into place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        write(partial)
+        if target.exists():
+            old = target.with_name(f".{target.name}-old")
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+            partial.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file atomically."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def save_role(trunk: Trunk, role: str, target: Path, *, mean: float = 0.0, std: float = 1.0) -> str:
+    """Write a role's adapter and head; returns the hash of its weights."""
+
+    def write(directory: Path) -> None:
+        tensors = {}
+        for path, layer in trunk.layers.items():
+            if role in layer.scale:
+                for which, name in peft_names(path):
+                    tensors[name] = getattr(layer, which)[role].detach().cpu().contiguous()
+        save_file(tensors, directory / WEIGHTS)
+        if role in trunk.heads:
+            head = {k: v.detach().cpu() for k, v in trunk.heads[role].state_dict().items()}
+            save_file(head, directory / HEAD)
+        card = AdapterCard(
+            role=role.partition("/")[0],
+            base=trunk.base.name,
+            base_hash=trunk.base.weights_hash,
+            has_head=role in trunk.heads,
+            mean=mean,
+            std=std,
+        )
+        settings = trunk.adapters[role]
+        write_json(directory / "adapter_config.json", peft_config(trunk, settings))
+        write_json(directory / CARD, {f: getattr(card, f) for f in card.__slots__})
+
+    write_directory(target, write)
+    return weights_hash(target)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Readable JSON."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def peft_config(trunk: Trunk, settings: Mapping[str, float]) -> dict[str, Any]:
+    """The adapter_config.json that peft reads."""
+    names = sorted({path.rpartition(".")[2] for path in trunk.layers})
+    layers = range(int(settings["first_layer"]), trunk.base.model.config.num_hidden_layers)
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": trunk.base.path,
+        "r": int(settings["rank"]),
+        "lora_alpha": settings["alpha"],
+        "target_modules": names,
+        "layers_to_transform": list(layers),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "inference_mode": True,
+    }
+
+
+def weights_hash(directory: Path) -> str:
+    """Content hash of adapter and head."""
+    digest = hashlib.sha256()
+    for name in (WEIGHTS, HEAD):
+        if (directory / name).exists():
+            digest.update((directory / name).read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def read_card(directory: Path) -> AdapterCard:
+    """The card of an adapter directory; refuses a directory that is not one."""
+    try:
+        return AdapterCard(**json.loads((directory / CARD).read_text()))
+    except FileNotFoundError:
+        raise MissingError(
+            f"{directory} holds no {CARD}; give a run directory or a model that heedful wrote"
+        ) from None
+
+
+def load_role(trunk: Trunk, directory: Path, role: str) -> AdapterCard:
+    """Load an adapter as ``role``. Refuses another base, a reward without its head, odd shapes."""
+    card = read_card(directory)
+    if card.base_hash != trunk.base.weights_hash:
+        raise DataError(
+            f"{directory} is an adapter of base {card.base} ({card.base_hash[:8]}), this run's "
+            f"base is {trunk.base.name} ({trunk.base.weights_hash[:8]}); use --model {card.base}"
+        )
+    if card.has_head and not (directory / HEAD).exists():
+        raise MissingError(f"{directory / HEAD} is missing; a reward model needs its head")
+    config = json.loads((directory / "adapter_config.json").read_text())
+    trunk.add_adapter(
+        role,
+        rank=config["r"],
+        alpha=config["lora_alpha"],
+        seed=0,
+        first_layer=min(config["layers_to_transform"]),
+    )
+    copy_weights(trunk, role, load_file(directory / WEIGHTS))
+    if card.has_head:
+        trunk.add_head(role, std=0.0, seed=0).load_state_dict(load_file(directory / HEAD))
+    return card
+
+
+@torch.no_grad()
+def copy_weights(trunk: Trunk, role: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy peft-named tensors into the role; every tensor must find its place."""
+    unused = set(tensors)
+    for path, layer in trunk.layers.items():
+        if role in layer.scale:
+            for which, name in peft_names(path):
+                if name not in tensors:
+                    raise DataError(f"the adapter file lacks {name}; it is not whole")
+                getattr(layer, which)[role].copy_(tensors[name])
+                unused.discard(name)
+    if unused:
+        raise DataError(f"the adapter file has {min(unused)}, which this base has no place for")

@@ -1,0 +1,75 @@
+"""One forward for every algorithm: a packed batch in, what the algorithm needs out."""
+
+from collections.abc import Collection
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from heedful.maths.logprobs import linear_logprobs
+from heedful.model.attention import PackedLayout, TreeShape
+from heedful.model.trunk import Trunk
+from heedful.tensors import Batch, Outputs
+
+
+def hidden_states(trunk: Trunk, batch: Batch, role: str | None) -> Float[Tensor, "N D"]:
+    """Last hidden states of the packed row as ``role``."""
+    layout = PackedLayout([TreeShape(*tree) for tree in batch.trees], batch.token_ids.device)
+    with trunk.acting(role):
+        return trunk.hidden(batch.token_ids, batch.position_ids, layout)
+
+
+def forward(
+    trunk: Trunk,
+    batch: Batch,
+    role: str | None,
+    needs: Collection[str],
+    *,
+    temperature: float = 1.0,
+) -> Outputs:
+    """Outputs of ``role`` on ``batch``; ``needs`` holds any of logprobs, values and scores.
+
+    ``values`` come from the critic's head on ``batch.features``, which the rollout computed.
+    """
+    logprobs = entropy = values = scores = None
+    if "logprobs" in needs or "scores" in needs:
+        states = hidden_states(trunk, batch, role)
+        if "logprobs" in needs:
+            flat = linear_logprobs(
+                states[batch.predictors],
+                trunk.output_weight,
+                batch.targets,
+                temperature=temperature,
+            )
+            logprobs, entropy = (to_rows(batch, part) for part in flat)
+        if "scores" in needs:
+            if role is None or role not in trunk.heads:
+                raise ValueError(f"role {role!r} has no head to score with")
+            scores = apply_head(trunk.heads[role], states[batch.last])
+    if "values" in needs:
+        if batch.features is None:
+            raise ValueError("values need batch.features, which the rollout source computes")
+        values = to_rows(batch, apply_head(trunk.heads["critic"], batch.features))
+    return Outputs(logprobs=logprobs, entropy=entropy, values=values, scores=scores)
+
+
+def apply_head(head: nn.Linear, states: Float[Tensor, "M D"]) -> Float[Tensor, "M"]:
+    """Scalar per state, in float32."""
+    result: Tensor = head(states.float()).squeeze(-1)
+    return result
+
+
+def to_rows(batch: Batch, flat: Float[Tensor, "M"]) -> Float[Tensor, "B T"]:
+    """Scatter per-token values to one row per response, zero where there is no token."""
+    rows = flat.new_zeros(batch.mask.shape)
+    return rows.index_put((batch.rows, batch.columns), flat)
+
+
+@torch.no_grad()
+def logprobs_of(
+    trunk: Trunk, batch: Batch, role: str | None, *, temperature: float = 1.0
+) -> Float[Tensor, "B T"]:
+    """Log-probabilities without a graph: the reference's, or a check of the sampler's."""
+    result = forward(trunk, batch, role, {"logprobs"}, temperature=temperature).logprobs
+    assert result is not None
+    return result

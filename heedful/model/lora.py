@@ -1,0 +1,97 @@
+"""Low-rank adapters by role on frozen linear layers (Hu 2021, arXiv:2106.09685).
+
+``W' = W + (alpha / rank) B A`` with ``A`` random and ``B`` zero, so a new adapter changes nothing.
+Several roles share one layer; ``Switch.role`` says whose adapter is on. Adapters are float32 and
+are applied in the dtype of the activations. Files use peft's names, so either side reads the
+other's. We keep our own layer because several roles share one module and the engine needs merged
+weights that are restored exactly.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+LINEARS = (nn.Linear, Conv1D)
+
+
+class Switch:
+    """Which role's adapter is active in all layers of one trunk; None is the bare base."""
+
+    role: str | None = None
+
+
+class AdaptedLinear(nn.Module):
+    """A frozen linear layer with one optional low-rank term per role."""
+
+    def __init__(self, base: nn.Module, switch: Switch) -> None:
+        super().__init__()
+        self.base = base
+        self.switch = switch
+        self.lora_a = nn.ParameterDict()
+        self.lora_b = nn.ParameterDict()
+        self.scale: dict[str, float] = {}
+        weight: Tensor = base.weight  # type: ignore[assignment]
+        shape = weight.shape if isinstance(base, nn.Linear) else weight.T.shape
+        self.out_features, self.in_features = shape
+
+    def add(self, role: str, rank: int, alpha: float, generator: torch.Generator) -> None:
+        """A fresh adapter for ``role``: A uniform as in nn.Linear, B zero."""
+        weight: Tensor = self.base.weight  # type: ignore[assignment]
+        bound = 1 / math.sqrt(self.in_features)
+        a = (torch.rand(rank, self.in_features, generator=generator) * 2 - 1) * bound
+        self.lora_a[role] = nn.Parameter(a.to(weight.device))
+        self.lora_b[role] = nn.Parameter(
+            torch.zeros(self.out_features, rank, device=weight.device)
+        )
+        self.scale[role] = alpha / rank
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Base output plus the active role's low-rank term."""
+        output: Tensor = self.base(inputs)
+        role = self.switch.role
+        if role is None or role not in self.scale:
+            return output
+        low = inputs @ self.lora_a[role].to(inputs.dtype).T
+        term = low @ self.lora_b[role].to(inputs.dtype).T
+        return torch.add(output, term, alpha=self.scale[role])
+
+    def merged_weight(self, role: str) -> Tensor:
+        """The base weight with the role's term added, in the base's dtype and layout."""
+        weight: Tensor = self.base.weight  # type: ignore[assignment]
+        delta = (self.lora_b[role] @ self.lora_a[role]) * self.scale[role]
+        if not isinstance(self.base, nn.Linear):
+            delta = delta.T
+        return (weight.float() + delta).to(weight.dtype)
+
+
+def layer_number(path: str) -> int | None:
+    """The number of the decoder layer that a module path lies in, if any."""
+    match = re.search(r"\.(?:layers|h)\.(\d+)\.", f".{path}.")
+    return int(match.group(1)) if match else None
+
+
+def adapt(model: nn.Module, switch: Switch) -> dict[str, AdaptedLinear]:
+    """Wrap every linear layer inside the decoder layers; returns them by path."""
+    paths = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, LINEARS) and layer_number(path) is not None
+    ]
+    adapted = {}
+    for path in paths:
+        parent, _, name = path.rpartition(".")
+        owner = model.get_submodule(parent)
+        layer = AdaptedLinear(getattr(owner, name), switch)
+        setattr(owner, name, layer)
+        adapted[path] = layer
+    return adapted
+
+
+def peft_names(path: str) -> Iterator[tuple[str, str]]:
+    """(which, name) of a layer's two matrices in a peft adapter file."""
+    yield "lora_a", f"base_model.model.{path}.lora_A.weight"
+    yield "lora_b", f"base_model.model.{path}.lora_B.weight"

@@ -1,0 +1,1 @@
+"""Completion to score: a trained model or a rule."""

@@ -1,0 +1,60 @@
+"""The trained reward: the head of the reward role, normalised on the start policy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from heedful.data.collate import Tree, collate, micro_batches
+from heedful.model.forward import apply_head, forward, hidden_states
+from heedful.model.trunk import Trunk
+from heedful.tensors import Batch
+
+
+class TrainedReward:
+    """``(head(state of the last token) - mean) / std``; the scale on which kl_coef is tuned."""
+
+    def __init__(
+        self, trunk: Trunk, *, role: str = "reward", mean: float = 0.0, std: float = 1.0
+    ) -> None:
+        self.trunk = trunk
+        self.feature_role: str | None = role
+        self.role = role
+        self.mean = mean
+        self.std = std
+
+    def score(
+        self, batch: Batch, states: Float[Tensor, "N D"], rows: Sequence[Any]
+    ) -> Float[Tensor, "B"]:
+        """Scores from the hidden states that the caller has computed as ``feature_role``."""
+        del rows
+        raw = apply_head(self.trunk.heads[self.role], states[batch.last])
+        return (raw - self.mean) / self.std
+
+    @torch.no_grad()
+    def score_trees(self, trees: Sequence[Tree], max_tokens: int) -> list[list[float]]:
+        """Scores of every tree's responses."""
+        scores: list[float] = []
+        for group in micro_batches(trees, max_tokens):
+            batch = collate(group, self.trunk.device)
+            states = hidden_states(self.trunk, batch, self.role)
+            scores += self.score(batch, states, ()).tolist()
+        flat = iter(scores)
+        return [[next(flat) for _ in tree.responses] for tree in trees]
+
+
+@torch.no_grad()
+def pair_deltas(
+    trunk: Trunk, trees: Sequence[Tree], *, max_tokens: int, role: str = "reward"
+) -> list[float]:
+    """Score differences, chosen minus rejected, of every pair in order."""
+    deltas: list[float] = []
+    for group in micro_batches(trees, max_tokens):
+        batch = collate(group, trunk.device)
+        scores = forward(trunk, batch, role, {"scores"}).scores
+        assert scores is not None
+        if batch.pairs is not None:
+            deltas += (scores[batch.pairs[:, 0]] - scores[batch.pairs[:, 1]]).tolist()
+    return deltas

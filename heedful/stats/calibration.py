@@ -1,0 +1,129 @@
+"""Do the probabilities of a reward model mean what they say?
+
+A probability is that of the chosen response winning and the outcome is 1 when it did. Data with
+the chosen response always first have all outcomes 1, so calibration is measured after folding:
+the confidence of the predicted winner against how often that prediction is right.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq  # type: ignore[import-untyped]
+from scipy.special import expit, xlog1py, xlogy  # type: ignore[import-untyped]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReliabilityBins:
+    """Mean confidence, accuracy and size of each bin. Made here, drawn in reports.
+
+    ``ReliabilityBins(confidence=array([0.7]), accuracy=array([0.65]), num=array([40]))``
+    """
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    num: NDArray[np.int64]
+
+
+def reliability_bins(
+    probabilities: ArrayLike, outcomes: ArrayLike, *, num_bins: int = 10
+) -> ReliabilityBins:
+    """Equal-mass bins over the confidence, from 0.5 to 1; one pair a bin when pairs are few.
+
+    A probability of exactly 0.5 predicts nothing and counts as half right. Raises ``ValueError``
+    when there are no pairs or a probability is outside [0, 1].
+    """
+    confidence, is_right = _fold(*_checked(probabilities, outcomes))
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, min(num_bins, len(order)))
+    return ReliabilityBins(
+        confidence=np.array([confidence[members].mean() for members in bins]),
+        accuracy=np.array([is_right[members].mean() for members in bins]),
+        num=np.array([len(members) for members in bins]),
+    )
+
+
+def ece(probabilities: ArrayLike, outcomes: ArrayLike, *, num_bins: int = 10) -> float:
+    """Expected calibration error: mean of |accuracy - confidence| over pairs, 0 to 1.
+
+    Biased upward in small samples; read it beside ``ece_floor``. Guo et al. 2017
+    (arXiv:1706.04599), equation 3, with equal-mass bins.
+    """
+    bins = reliability_bins(probabilities, outcomes, num_bins=num_bins)
+    return float(np.average(np.abs(bins.accuracy - bins.confidence), weights=bins.num))
+
+
+def ece_floor(
+    probabilities: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    num_bins: int = 10,
+    num_resamples: int = 200,
+) -> float:
+    """The mean ECE that a perfectly calibrated model with these probabilities would show."""
+    truth = np.asarray(probabilities, dtype=float)
+    draws = rng.random((num_resamples, len(truth))) < truth
+    return float(np.mean([ece(truth, drawn, num_bins=num_bins) for drawn in draws]))
+
+
+def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
+    """Mean squared error of the probabilities, 0 to 1; 0.25 for always saying one half."""
+    predicted, observed = _checked(probabilities, outcomes)
+    return float(np.mean((predicted - observed) ** 2))
+
+
+def nll(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
+    """Mean negative log-likelihood in nats; infinite when a sure prediction fails."""
+    predicted, observed = _checked(probabilities, outcomes)
+    return float(-np.mean(xlogy(observed, predicted) + xlog1py(1 - observed, -predicted)))
+
+
+def fit_temperature(deltas: ArrayLike) -> float:
+    """The T > 0 that minimises the NLL of ``sigmoid(deltas / T)``, chosen minus rejected scores.
+
+    Fit it on validation pairs, report on test pairs; accuracy cannot change. Raises
+    ``ValueError`` when no finite T is best: the mean delta is not positive, or all deltas are
+    at least 0. Guo et al. 2017 (arXiv:1706.04599), section 4.2.
+    """
+    margins = np.asarray(deltas, dtype=float)
+    if not margins.mean() > 0:
+        raise ValueError(
+            f"the mean score difference is {margins.mean():.4g}; it must be above 0 for a "
+            "temperature to exist; the model ranks pairs no better than chance"
+        )
+    if margins.min() >= 0:
+        raise ValueError(
+            "all pairs are ranked correctly; the best temperature is then 0; use more or harder "
+            "validation pairs"
+        )
+
+    def slope(inverse_temperature: float) -> float:
+        return float(-np.mean(margins * expit(-inverse_temperature * margins)))
+
+    # The NLL is convex in 1/T, so its slope has one zero; widen until it is bracketed.
+    high = 1.0 / np.abs(margins).max()
+    while slope(high) < 0:
+        high *= 2
+    return float(1.0 / brentq(slope, 0.0, high, xtol=1e-12))
+
+
+def _checked(
+    probabilities: ArrayLike, outcomes: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    predicted, observed = np.asarray(probabilities, float), np.asarray(outcomes, float)
+    if predicted.size == 0 or predicted.shape != observed.shape:
+        raise ValueError(
+            f"{predicted.size} probabilities with {observed.size} outcomes; give one outcome per "
+            "probability and at least 1 pair"
+        )
+    if not ((predicted >= 0) & (predicted <= 1)).all():
+        raise ValueError("a probability is NaN or outside [0, 1]; pass sigmoid(score difference)")
+    return predicted, observed
+
+
+def _fold(
+    probabilities: NDArray[np.float64], outcomes: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    confidence = np.maximum(probabilities, 1 - probabilities)
+    is_right = np.where(probabilities > 0.5, outcomes, 1 - outcomes)
+    return confidence, np.where(probabilities == 0.5, 0.5, is_right)

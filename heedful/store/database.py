@@ -1,0 +1,246 @@
+"""Opening the database and its transactions. Imports no table: see the modules named by noun.
+
+SQLite runs in WAL mode, so readers never wait for the one writer; PostgreSQL runs the same
+statements. A transaction that raises leaves nothing behind.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    StatementError,
+)
+
+from heedful.errors import ConfigError, DataError, MissingError, ResourceError
+from heedful.store.migrate import migrate
+
+Clock = Callable[[], datetime]
+Row = dict[str, Any]
+
+BUSY_SECONDS = 60  # how long a writer waits for another before it gives up
+_INSERT: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
+# A reader sees one state of the database for the whole transaction, as SQLite gives by itself.
+_READ: Mapping[str, Row] = {
+    "sqlite": {"begin": "BEGIN"},
+    "postgresql": {"isolation_level": "REPEATABLE READ"},
+}
+# IMMEDIATE takes the write lock at once: a lock taken later could fail without waiting.
+_WRITE: Mapping[str, Row] = {"sqlite": {"begin": "BEGIN IMMEDIATE"}, "postgresql": {}}
+
+
+def utc_now() -> datetime:
+    """The default clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An open transaction. Made by ``Store``, passed to every function of this package.
+
+    ``now`` is the time at which it began; every row it writes carries it.
+    """
+
+    connection: Connection
+    now: datetime
+
+    def insert_new(self, table: Table, rows: Sequence[Mapping[str, Any]], *, hint: str = "") -> int:
+        """Insert the rows whose primary key is not there yet; how many were new.
+
+        Raises ``MissingError`` for a foreign key without its row (``hint`` says what to do),
+        ``DataError`` for any other constraint.
+        """
+        if not rows:
+            return 0
+        keys = [column.name for column in table.primary_key]
+        stamp = {"created_at": self.now} if "created_at" in table.c else {}
+        unique = {tuple(row[key] for key in keys): {**row, **stamp} for row in rows}
+        # Sorted, so that two writers of the same rows take PostgreSQL's locks in one order.
+        ordered = [unique[key] for key in sorted(unique)]
+        insert = _INSERT[self.connection.dialect.name]
+        statement = insert(table).on_conflict_do_nothing(index_elements=keys)
+        return self._execute_many(statement, ordered, table=table, hint=hint)
+
+    def _execute_many(self, statement: Any, rows: list[Row], *, table: Table, hint: str) -> int:
+        options = {"preserve_rowcount": True}
+        try:
+            return self.connection.execute(statement, rows, execution_options=options).rowcount
+        except IntegrityError as error:
+            seen = str(error.orig).splitlines()[0]
+            if "foreign key" in seen.lower():
+                what = hint or "add the records that it refers to first"
+                raise MissingError(
+                    f"a row of {table.name} refers to a record that is not there ({seen}); {what}"
+                ) from error
+            raise DataError(f"{table.name} refused a row ({seen}); {hint or 'mend it'}") from error
+        except (StatementError, ValueError) as error:  # psycopg lets its encoder's error through
+            cause = error.orig if isinstance(error, StatementError) else error
+            if not isinstance(cause, ValueError):
+                raise
+            raise DataError(f"{table.name} refused a row ({cause}); mend it") from error
+
+
+class Store:
+    """The database of a project. Made by ``open_store``; used by jobs, pages and serving.
+
+    A context manager: leaving it closes every connection.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        dialect = engine.dialect.name
+        self.engine = engine
+        self.url = engine.url.render_as_string(hide_password=True)
+        self._clock = clock
+        self._reader = engine.execution_options(**_READ[dialect])
+        self._writer = engine.execution_options(**_WRITE[dialect])
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that sees one state of the database; for queries only."""
+        with _plain_errors(self.url), self._reader.connect() as connection, connection.begin():
+            yield Transaction(connection, self._clock())
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that is committed whole, or not at all when the block raises."""
+        with _plain_errors(self.url), self._writer.begin() as connection:
+            yield Transaction(connection, self._clock())
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def __enter__(self) -> "Store":
+        """The store itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close every connection."""
+        self.close()
+
+
+def open_store(path_or_url: str | Path, *, clock: Clock = utc_now) -> Store:
+    """Open a SQLite file (made when absent) or a ``postgresql://`` URL, migrated to this version.
+
+    Raises ``MissingError`` when the directory or server is not there, ``DataError`` when the file
+    is no database, ``ConfigError`` when the URL or the schema is of an unknown kind.
+    """
+    url = _parse(path_or_url)
+    store = Store(_engine(url), clock)
+    try:
+        with store.write() as tx:
+            migrate(tx.connection)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _parse(path_or_url: str | Path) -> URL:
+    text = str(path_or_url)
+    if "://" not in text:
+        return _parse_path(Path(text))
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError(f"the database URL is malformed ({error}); write {_URL_HINT}") from error
+    if url.get_backend_name() == "sqlite":
+        return _parse_path(Path(url.database or ""))
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise ConfigError(f"unknown database {url.drivername!r}; use {_URL_HINT}")
+    return url.set(drivername="postgresql+psycopg")
+
+
+_URL_HINT = "a path for SQLite or postgresql://USER@HOST/NAME"
+
+
+def _parse_path(path: Path) -> URL:
+    if path.is_dir() or not path.name:
+        raise DataError(f"{path} is a directory; give the path of a database file, e.g. heedful.db")
+    if not path.parent.is_dir():
+        raise MissingError(f"directory {path.parent} does not exist; create it, then open {path}")
+    return URL.create("sqlite", database=str(path))
+
+
+def _engine(url: URL) -> Engine:
+    dumps = partial(json.dumps, allow_nan=False)
+    try:
+        engine = create_engine(url, json_serializer=dumps, pool_pre_ping=url.database is None)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ConfigError(
+            f"PostgreSQL needs psycopg ({error}); pip install 'heedful[postgres]'"
+        ) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin late; _begin_sqlite begins instead
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    _use_wal(connection)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. Two processes that do so at once get "locked" without any wait."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+@contextmanager
+def _plain_errors(url: str) -> Iterator[None]:
+    """Turn what the database says about files, locks and servers into errors of our tree."""
+    try:
+        yield
+    except OperationalError as error:
+        seen = str(error.orig).strip().splitlines()[0]
+        if any(word in seen for word in ("full", "No space", "locked", "deadlock", "readonly")):
+            raise ResourceError(
+                f"could not write {url}: {seen}; free space or end the other writer, then try again"
+            ) from error
+        raise MissingError(
+            f"could not open {url}: {seen}; check the path, or that the server runs"
+        ) from error
+    except DatabaseError as error:
+        seen = str(error.orig).strip().splitlines()[0]
+        if "not a database" not in seen and "malformed" not in seen:
+            raise
+        raise DataError(f"{url} cannot be read: {seen}; give another path") from error

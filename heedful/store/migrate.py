@@ -1,0 +1,33 @@
+"""Bringing a database to the newest schema, inside the caller's transaction."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, text
+
+from heedful.errors import ConfigError
+
+_LOCK = 0x6865656466756C  # "heedful": held on PostgreSQL while one process migrates
+
+
+def migrate(connection: Connection) -> None:
+    """Run the migrations that are missing; two processes may call it at once.
+
+    Raises ``ConfigError`` when the database was written by a newer version.
+    """
+    from alembic import command  # slow to import, and only needed here
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    config = Config()
+    scripts = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", scripts.replace("%", "%%"))  # % interpolates
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise ConfigError(
+            f"the database has a schema that this version does not know ({error}); "
+            "upgrade heedful or open another database"
+        ) from error

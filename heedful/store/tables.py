@@ -1,0 +1,265 @@
+"""The tables. Ids are content hashes (``types.py``); ``created_at`` is never part of an id.
+
+SQLite and PostgreSQL get the same definitions; ``migrations/`` creates them.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time in UTC. SQLite forgets the zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - the signature is SQLAlchemy's
+    ) -> datetime | None:
+        """Refuse naive times: their zone would be a guess."""
+        assert value is None or value.tzinfo is not None
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - the signature is SQLAlchemy's
+    ) -> datetime | None:
+        """Attach UTC where the database returned a naive time."""
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _created_at() -> Column[datetime]:
+    return Column("created_at", UtcTime, nullable=False)
+
+
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("messages", JSON, nullable=False),
+    Column("tools", JSON, nullable=False),
+    _created_at(),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("dataset", String, ForeignKey("datasets.name"), nullable=False),
+    Column("num_rows", Integer, nullable=False),
+    Column("rows_hash", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("drops", JSON, nullable=False),
+    _created_at(),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("config", JSON, nullable=False),
+    Column("snapshot_id", String, ForeignKey("snapshots.id")),
+    Column("status", String, nullable=False),
+    Column("finished_at", UtcTime),
+    _created_at(),
+    CheckConstraint("status in ('running', 'finished', 'failed')", name="status"),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("role", String, nullable=False),
+    Column("weights_hash", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("snapshot_id", String, ForeignKey("snapshots.id"), index=True),
+    Column("run_id", String, ForeignKey("runs.id"), index=True),
+    _created_at(),
+    CheckConstraint("role in ('base', 'policy', 'reward')", name="role"),
+)
+
+# The same weights may be registered under a second name; the newest row of a name wins.
+model_names = Table(
+    "model_names",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("model_id", String, ForeignKey("model_versions.id"), nullable=False, index=True),
+    _created_at(),
+    UniqueConstraint("name", "model_id"),
+)
+
+model_parents = Table(
+    "model_parents",
+    metadata,
+    Column("model_id", String, ForeignKey("model_versions.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("parent_id", String, ForeignKey("model_versions.id"), nullable=False, index=True),
+)
+
+# A completion was written by a registered model, or came from an ``import:NAME``.
+completions = Table(
+    "completions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("prompt_id", String, ForeignKey("prompts.id"), nullable=False, index=True),
+    Column("messages", JSON, nullable=False),
+    Column("model_id", String, ForeignKey("model_versions.id"), index=True),
+    Column("origin", String),
+    Column("draw", Integer, nullable=False),
+    Column("finish_reason", String, nullable=False),
+    Column("params", JSON, nullable=False),
+    _created_at(),
+    CheckConstraint("(model_id is null) <> (origin is null)", name="one_author"),
+    UniqueConstraint("id", "prompt_id"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("form", String, nullable=False),
+    Column("prompt_id", String, ForeignKey("prompts.id"), nullable=False, index=True),
+    Column("guideline", String, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("priority", Float, nullable=False),
+    Column("reason", String, nullable=False),
+    _created_at(),
+    UniqueConstraint("id", "prompt_id"),
+)
+
+# The pair of keys proves that every completion of a task answers the task's prompt.
+task_completions = Table(
+    "task_completions",
+    metadata,
+    Column("task_id", String, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("completion_id", String, nullable=False, index=True),
+    Column("prompt_id", String, nullable=False),
+    ForeignKeyConstraint(["task_id", "prompt_id"], ["tasks.id", "tasks.prompt_id"]),
+    ForeignKeyConstraint(
+        ["completion_id", "prompt_id"], ["completions.id", "completions.prompt_id"]
+    ),
+    UniqueConstraint("task_id", "completion_id"),
+)
+
+# Append only: a trigger refuses UPDATE; an edit is a row with a higher revision.
+annotations = Table(
+    "annotations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("task_id", String, ForeignKey("tasks.id"), nullable=False),
+    Column("annotator", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("shown_order", JSON, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("seconds", Float),
+    _created_at(),
+    CheckConstraint("source in ('human', 'model', 'rule', 'simulated')", name="source"),
+    UniqueConstraint("task_id", "annotator", "revision"),
+)
+
+datasets = Table("datasets", metadata, Column("name", String, primary_key=True), _created_at())
+
+# An item is a task (with its answers) or a bare prompt; ``item_id`` repeats that id as the key.
+dataset_items = Table(
+    "dataset_items",
+    metadata,
+    Column("dataset", String, ForeignKey("datasets.name"), primary_key=True),
+    Column("item_id", String, primary_key=True),
+    Column("task_id", String, ForeignKey("tasks.id"), index=True),
+    Column("prompt_id", String, ForeignKey("prompts.id"), index=True),
+    _created_at(),
+    CheckConstraint("(task_id is null) <> (prompt_id is null)", name="one_item"),
+    CheckConstraint("item_id = coalesce(task_id, prompt_id)", name="item_id"),
+)
+
+snapshot_parents = Table(
+    "snapshot_parents",
+    metadata,
+    Column("snapshot_id", String, ForeignKey("snapshots.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("parent_id", String, ForeignKey("snapshots.id"), nullable=False, index=True),
+)
+
+snapshot_annotations = Table(
+    "snapshot_annotations",
+    metadata,
+    Column("snapshot_id", String, ForeignKey("snapshots.id"), primary_key=True),
+    Column("annotation_id", String, ForeignKey("annotations.id"), primary_key=True),
+    Column("split", String, nullable=False),
+    Index("ix_snapshot_annotations_annotation_id", "annotation_id"),
+)
+
+snapshot_prompts = Table(
+    "snapshot_prompts",
+    metadata,
+    Column("snapshot_id", String, ForeignKey("snapshots.id"), primary_key=True),
+    Column("prompt_id", String, ForeignKey("prompts.id"), primary_key=True),
+    Column("split", String, nullable=False),
+    Index("ix_snapshot_prompts_prompt_id", "prompt_id"),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("model_id", String, ForeignKey("model_versions.id"), nullable=False, index=True),
+    Column("test", String, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("low", Float, nullable=False),
+    Column("high", Float, nullable=False),
+    Column("num", Integer, nullable=False),
+    Column("detail", JSON, nullable=False),
+    _created_at(),
+)
+
+# Append only as well: an alias points where its newest move says.
+alias_moves = Table(
+    "alias_moves",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("alias", String, nullable=False, index=True),
+    Column("from_id", String, ForeignKey("model_versions.id")),
+    Column("to_id", String, ForeignKey("model_versions.id"), nullable=False, index=True),
+    Column("who", String, nullable=False),
+    Column("why", String, nullable=False),
+    Column("evidence_id", String, ForeignKey("evidence.id")),
+    _created_at(),
+)

@@ -1,0 +1,124 @@
+"""Tasks: questions about completions of one prompt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from heedful.errors import DataError
+from heedful.forms import FORMS
+from heedful.store import annotations, completions, tables
+from heedful.store.database import Transaction
+from heedful.types import Annotation, Completion, Prompt, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredTask:
+    """A task with what it shows and the newest answer of each annotator.
+
+    Made by ``by_dataset``; used by snapshots and pages.
+    """
+
+    task: Task
+    completions: Mapping[str, Completion]
+    annotations: tuple[Annotation, ...]
+
+
+def add(tx: Transaction, tasks: Sequence[Task]) -> int:
+    """Add tasks; how many were new. Their completions are in the store already.
+
+    Raises ``DataError`` for a number of completions that the form does not take, ``MissingError``
+    for a completion that is not there or answers another prompt, ``ConfigError`` for an unknown
+    form.
+    """
+    for task in tasks:
+        _check(task)
+    rows = [_to_row(task) for task in tasks]
+    num_new = tx.insert_new(tables.tasks, rows, hint="add the task's completions first")
+    shown = [
+        {
+            "task_id": task.id,
+            "position": position,
+            "completion_id": completion_id,
+            "prompt_id": task.prompt.id,
+        }
+        for task in tasks
+        for position, completion_id in enumerate(task.completion_ids)
+    ]
+    hint = "add a task's completions first; they answer the task's prompt"
+    tx.insert_new(tables.task_completions, shown, hint=hint)
+    return num_new
+
+
+def by_dataset(tx: Transaction, dataset: str) -> list[AnsweredTask]:
+    """The tasks of a dataset with completions and latest annotations, ordered by task id."""
+    shown = _shown(tx, dataset)
+    answers = annotations.latest_by_dataset(tx, dataset)
+    items, tasks = tables.dataset_items, tables.tasks
+    query = (
+        select(tasks)
+        .join(items, items.c.task_id == tasks.c.id)
+        .where(items.c.dataset == dataset)
+        .order_by(tasks.c.id)
+    )
+    return [
+        AnsweredTask(
+            task=_from_row(row, shown[row.id]),
+            completions=shown[row.id],
+            annotations=tuple(answers.get(row.id, ())),
+        )
+        for row in tx.connection.execute(query)
+    ]
+
+
+def _shown(tx: Transaction, dataset: str) -> dict[str, dict[str, Completion]]:
+    """Completions by task id and completion id, in the order in which a task lists them."""
+    items, links = tables.dataset_items, tables.task_completions
+    query = (
+        completions.query_with_prompts()
+        .join(links, links.c.completion_id == tables.completions.c.id)
+        .join(items, items.c.task_id == links.c.task_id)
+        .where(items.c.dataset == dataset)
+        .add_columns(links.c.task_id)
+        .order_by(links.c.task_id, links.c.position)
+    )
+    shown: dict[str, dict[str, Completion]] = {}
+    prompts: dict[str, Prompt] = {}
+    for row in tx.connection.execute(query):
+        shown.setdefault(row.task_id, {})[row.id] = completions.from_row(row, prompts)
+    return shown
+
+
+def _check(task: Task) -> None:
+    low, high = FORMS[task.form].num_completions
+    seen = len(set(task.completion_ids))
+    if seen != len(task.completion_ids) or not low <= seen <= high:
+        raise DataError(
+            f"task {task.id} shows {seen} different completions of {len(task.completion_ids)}; "
+            f"{task.form} takes {low} to {high} different ones"
+        )
+
+
+def _to_row(task: Task) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "form": task.form,
+        "prompt_id": task.prompt.id,
+        "guideline": task.guideline,
+        "slots": task.slots,
+        "priority": task.priority,
+        "reason": task.reason,
+    }
+
+
+def _from_row(row: Any, shown: Mapping[str, Completion]) -> Task:
+    return Task(
+        form=row.form,
+        prompt=next(iter(shown.values())).prompt,
+        completion_ids=tuple(shown),
+        guideline=row.guideline,
+        slots=row.slots,
+        priority=row.priority,
+        reason=row.reason,
+    )

@@ -1,0 +1,84 @@
+"""Batch and Outputs: the only records that hold torch. The same fields for every algorithm.
+
+Axes: N tokens of the packed row, M predicted tokens, B responses, T longest response, P pairs.
+"""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Trees packed into one row without padding. Made by collate, used by forward and objectives.
+
+    A tree is a prompt and the responses that share it; ``trees[i] = (prompt length, response
+    lengths)``. Predicted token m belongs to response ``rows[m]`` at ``columns[m]``; its
+    distribution is read at row position ``predictors[m]``. ``pairs[p]`` are (chosen, rejected)
+    response numbers.
+    """
+
+    token_ids: Int[Tensor, "N"]
+    position_ids: Int[Tensor, "N"]
+    trees: tuple[tuple[int, tuple[int, ...]], ...]
+    predictors: Int[Tensor, "M"]
+    targets: Int[Tensor, "M"]
+    rows: Int[Tensor, "M"]
+    columns: Int[Tensor, "M"]
+    last: Int[Tensor, "B"]
+    mask: Bool[Tensor, "B T"]
+    ids: tuple[str, ...]
+    pairs: Int[Tensor, "P 2"] | None = None
+    weights: Float[Tensor, "P"] | None = None
+    margins: Float[Tensor, "P"] | None = None
+    ref_logprobs: Float[Tensor, "B T"] | None = None
+    old_logprobs: Float[Tensor, "B T"] | None = None
+    old_values: Float[Tensor, "B T"] | None = None
+    advantages: Float[Tensor, "B T"] | None = None
+    returns: Float[Tensor, "B T"] | None = None
+    features: Float[Tensor, "M D"] | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Response tokens: the normaliser of token losses."""
+        return len(self.targets)
+
+    @property
+    def num_pairs(self) -> int:
+        """Compared pairs: the normaliser of pairwise losses."""
+        return 0 if self.pairs is None else len(self.pairs)
+
+    @property
+    def num_packed(self) -> int:
+        """Tokens in the row, prompts once."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What the model says about a batch; only what the algorithm needs is filled.
+
+    ``scores`` are reward-head outputs at the last response token.
+    """
+
+    logprobs: Float[Tensor, "B T"] | None = None
+    entropy: Float[Tensor, "B T"] | None = None
+    values: Float[Tensor, "B T"] | None = None
+    scores: Float[Tensor, "B"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The micro-batches of one optimiser step. Made by sources, used by the loop.
+
+    ``progress`` in [0, 1] drives the learning-rate schedule; ``count`` is the one normaliser of
+    the whole step; ``resumable`` says that a checkpoint after this step can be continued exactly.
+    """
+
+    micro_batches: tuple[Batch, ...]
+    count: int
+    progress: float
+    resumable: bool = True
+    metrics: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,73 @@
+"""The table of algorithms: objective, unit of its normaliser, and what the forward must give."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from heedful.train.objectives import Objective, direct_preference, nll, pairwise_reward, ppo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """One row of the table. ``role`` is trained; ``trains`` are all roles whose weights move."""
+
+    name: str
+    objective: Objective
+    unit: Literal["tokens", "pairs"]
+    needs: frozenset[str]
+    role: str
+    trains: tuple[str, ...]
+    temperature: float = 1.0
+
+
+def sft() -> Algorithm:
+    """Supervised fine-tuning on responses."""
+    return Algorithm(
+        name="sft",
+        objective=nll,
+        unit="tokens",
+        needs=frozenset({"logprobs"}),
+        role="policy",
+        trains=("policy",),
+    )
+
+
+def reward(*, loss: str, params: Mapping[str, float]) -> Algorithm:
+    """A reward model on pairs."""
+    return Algorithm(
+        name="reward",
+        objective=pairwise_reward(loss, params),
+        unit="pairs",
+        needs=frozenset({"scores"}),
+        role="reward",
+        trains=("reward",),
+    )
+
+
+def direct(*, loss: str, params: Mapping[str, float]) -> Algorithm:
+    """Direct preference optimisation on pairs."""
+    return Algorithm(
+        name=loss,
+        objective=direct_preference(loss, params),
+        unit="pairs",
+        needs=frozenset({"logprobs"}),
+        role="policy",
+        trains=("policy",),
+    )
+
+
+def proximal(
+    *, clip_range: float, value_clip_range: float, value_coef: float, temperature: float
+) -> Algorithm:
+    """PPO with a critic."""
+    return Algorithm(
+        name="ppo",
+        objective=ppo(
+            clip_range=clip_range, value_clip_range=value_clip_range, value_coef=value_coef
+        ),
+        unit="tokens",
+        needs=frozenset({"logprobs", "values"}),
+        role="policy",
+        trains=("policy", "critic"),
+        temperature=temperature,
+    )

@@ -1,0 +1,71 @@
+"""The only training loop. Records come in, ``on_step(step, metrics)`` goes out."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from heedful.errors import NumericsError
+from heedful.model.forward import forward
+from heedful.model.trunk import Trunk
+from heedful.tensors import Step
+from heedful.train.algorithms import Algorithm
+from heedful.train.optim import Optimiser
+
+StepMetrics = dict[str, float]
+
+
+class Source(Protocol):
+    """Yields optimiser steps; what it learns from their metrics stays inside it."""
+
+    def __iter__(self) -> Iterator[Step]:
+        """Steps from the current state on."""
+        ...
+
+    def observe(self, metrics: StepMetrics) -> None:
+        """Called after every step: adaptive KL and early stops live in the source."""
+        ...
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint needs to continue exactly."""
+        ...
+
+    def load(self, state: dict[str, float]) -> None:
+        """Inverse of ``state``."""
+        ...
+
+
+def fit(
+    trunk: Trunk,
+    source: Source,
+    algorithm: Algorithm,
+    optimiser: Optimiser,
+    *,
+    on_step: Callable[[int, StepMetrics, Step], None],
+    first_step: int = 0,
+) -> None:
+    """Run ``source`` to its end. Raises ``NumericsError`` at the first loss that is not finite."""
+    for step_number, step in enumerate(source, start=first_step):
+        started = time.perf_counter()
+        sums: dict[str, Tensor] = {}
+        for batch in step.micro_batches:
+            outputs = forward(
+                trunk, batch, algorithm.role, algorithm.needs, temperature=algorithm.temperature
+            )
+            loss, metrics = algorithm.objective(outputs, batch)
+            if not torch.isfinite(loss):
+                raise NumericsError(
+                    f"loss is {loss.item()} at step {step_number}, examples "
+                    f"{', '.join(batch.ids[:8])}; check them, or lower the learning rate"
+                )
+            (loss / step.count).backward()  # type: ignore[no-untyped-call]
+            for name, value in {"train/loss": loss.detach(), **metrics}.items():
+                sums[name] = sums.get(name, torch.zeros(())) + value
+        norm = optimiser.step(step.progress)
+        means = {name: (value / step.count).item() for name, value in sums.items()}
+        means |= {"train/grad_norm": norm, **step.metrics}
+        means["train/step_seconds"] = time.perf_counter() - started
+        source.observe(means)
+        on_step(step_number, means, step)

@@ -1,0 +1,88 @@
+"""AdamW over named parameters, a schedule over progress, and its state as plain tensors."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from heedful.config import Optimiser as OptimiserConfig
+from heedful.errors import NumericsError
+
+
+class Optimiser:
+    """Heads learn at ``head_learning_rate``, adapters at ``learning_rate``."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimiserConfig) -> None:
+        self.config = config
+        self.parameters = dict(parameters)
+        heads = [value for name, value in self.parameters.items() if ":head/" in name]
+        rest = [value for name, value in self.parameters.items() if ":head/" not in name]
+        groups = [
+            {"params": group, "peak": rate}
+            for group, rate in (
+                (rest, config.learning_rate),
+                (heads, config.head_learning_rate),
+            )
+            if group
+        ]
+        self.adamw = torch.optim.AdamW(
+            groups,
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            foreach=True,
+        )
+
+    def step(self, progress: float) -> float:
+        """Clip, step and clear; returns the gradient norm before clipping."""
+        norm = torch.nn.utils.clip_grad_norm_(
+            list(self.parameters.values()), self.config.max_grad_norm
+        ).item()
+        if not math.isfinite(norm):
+            raise NumericsError(f"gradient norm is {norm}; {self.first_bad()}")
+        factor = schedule(self.config, progress)
+        for group in self.adamw.param_groups:
+            group["lr"] = group["peak"] * factor
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def first_bad(self) -> str:
+        """Names the first tensor whose gradient is not finite."""
+        for name, value in self.parameters.items():
+            if value.grad is not None and not torch.isfinite(value.grad).all():
+                return f"first in {name}; lower the learning rate or max_grad_norm"
+        return "all gradients are finite but their norm overflows; lower the learning rate"
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and step counts by parameter name."""
+        tensors = {}
+        for name, value in self.parameters.items():
+            for key, tensor in self.adamw.state.get(value, {}).items():
+                tensors[f"{name}|{key}"] = tensor
+        return tensors
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Inverse of ``state``."""
+        for name, value in self.parameters.items():
+            own = {
+                key.rpartition("|")[2]: tensor
+                for key, tensor in tensors.items()
+                if key.rpartition("|")[0] == name
+            }
+            if own:
+                self.adamw.state[value] = own
+
+
+def schedule(config: OptimiserConfig, progress: float) -> float:
+    """Learning-rate factor at ``progress`` in [0, 1): linear warm-up, then the schedule."""
+    if progress < config.warmup_share:
+        return max(progress / config.warmup_share, 0.1)
+    if config.schedule == "constant":
+        return 1.0
+    done = (progress - config.warmup_share) / max(1.0 - config.warmup_share, 1e-9)
+    if config.schedule == "linear":
+        return max(1.0 - done, 0.0)
+    return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))

@@ -1,0 +1,106 @@
+"""What can be proved at start-up is proved at start-up, on the run's own model and data.
+
+Each proof raises ``ProofError`` naming the invariant, the value seen and the value allowed.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from heedful.data.collate import Tree, collate
+from heedful.errors import ProofError
+from heedful.maths import preference
+from heedful.model.forward import forward, logprobs_of
+from heedful.model.trunk import Trunk
+from heedful.tensors import Batch
+from heedful.types import Sample
+
+# Worst absolute difference of one log-probability between two ways to compute it, in nats:
+# float32 sums in another order; bfloat16 has 8 bits of mantissa on logits of size 20.
+TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.25}
+
+
+def refuse(name: str, seen: str, allowed: str) -> None:
+    """Raise the ``ProofError`` of a broken invariant."""
+    raise ProofError(f"start-up proof failed: {name}; seen {seen}, allowed {allowed}; not starting")
+
+
+def trainable_are_intended(trunk: Trunk, roles: Sequence[str]) -> None:
+    """Exactly the adapters and heads of ``roles`` require gradients."""
+    wanted = {id(value) for value in trunk.trainable(*roles).values()}
+    modules = [trunk.base.model, *trunk.heads.values()]
+    found = {id(p) for module in modules for p in module.parameters() if p.requires_grad}
+    if wanted != found or not wanted:
+        refuse(
+            f"only {' and '.join(roles)} are trainable",
+            f"{len(found - wanted)} others trainable, {len(wanted - found)} frozen",
+            "none of either",
+        )
+
+
+def packing_changes_nothing(trunk: Trunk, trees: Sequence[Tree], role: str | None) -> None:
+    """Log-probabilities of packed, prefix-shared trees equal those of separate sequences."""
+    packed = logprobs_of(trunk, collate(trees, trunk.device), role)
+    row = 0
+    for tree in trees:
+        for response in tree.responses:
+            alone = Tree(id=tree.id, prompt=tree.prompt, responses=(response,))
+            expected = logprobs_of(trunk, collate([alone], trunk.device), role)[0]
+            agree(
+                "packed log-probabilities equal unpacked ones",
+                (packed[row, : len(response)] - expected).abs().max().item(),
+                trunk,
+            )
+            row += 1
+
+
+def agree(name: str, difference: float, trunk: Trunk) -> None:
+    """``difference`` is within the tolerance of the trunk's dtype."""
+    limit = TOLERANCE[trunk.base.model.dtype]
+    if not difference <= limit:
+        refuse(name, f"a difference of {difference:.2g} nats", f"at most {limit:g}")
+
+
+def policy_equals_reference(trunk: Trunk, batch: Batch, reference: str | None) -> None:
+    """KL(policy, reference) is 0 before the first step: every log-probability is the same."""
+    own = logprobs_of(trunk, batch, "policy")
+    difference = (own - logprobs_of(trunk, batch, reference)).abs().max().item()
+    agree("policy equals reference at step 0", difference, trunk)
+    if batch.pairs is not None:
+        sums = own.sum(dim=1)
+        chosen, rejected = sums[batch.pairs[:, 0]], sums[batch.pairs[:, 1]]
+        loss = preference.dpo(chosen, rejected, chosen, rejected)
+        if not torch.allclose(loss, torch.full_like(loss, 2.0).log()):
+            refuse("DPO at policy = reference is log 2", str(loss.tolist()), "0.6931")
+
+
+def swap_flips_sign(trunk: Trunk, tree: Tree) -> None:
+    """The reward model's score difference is odd under a swap of the pair."""
+    scores = forward(trunk, collate([tree], trunk.device), "reward", {"scores"}).scores
+    assert scores is not None
+    turned = Tree(id=tree.id, prompt=tree.prompt, responses=tree.responses[::-1])
+    swapped = forward(trunk, collate([turned], trunk.device), "reward", {"scores"}).scores
+    assert swapped is not None
+    worst = (scores - swapped.flip(0)).abs().max().item()
+    agree("a response's score does not depend on its place", worst, trunk)
+
+
+def rewards_sit_on_the_last_token(batch: Batch, samples: Sequence[Sample], stops: frozenset[int]) -> None:  # noqa: E501
+    """The last response token, where the score is paid, is the end of turn of a finished answer."""
+    for place, sample in zip(batch.last.tolist(), samples, strict=True):
+        token = int(batch.token_ids[place])
+        if token != sample.token_ids[-1] or (sample.finish_reason == "stop") != (token in stops):
+            refuse(
+                "the score sits on the last response token, end of turn included",
+                f"token {token} for an answer that ended by {sample.finish_reason}",
+                "its end-of-turn token",
+            )
+
+
+def base_checksum(trunk: Trunk) -> float:
+    """A number that changes when any frozen weight does."""
+    total = 0.0
+    for parameter in trunk.base.model.parameters():
+        if not parameter.requires_grad:
+            total += parameter.detach().double().abs().sum().item()
+    return total

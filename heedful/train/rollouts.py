@@ -1,0 +1,337 @@
+"""The rollout source: sample, score, credit, and iterate PPO's epochs and mini-batches.
+
+The critic is a float32 head on frozen features, the last hidden states of the reward model (or of
+the reference when the reward is no model). The rollout computes them anyway, so values cost no
+pass of their own and no gradient of the value loss reaches a trunk (Ouyang 2022 starts the critic
+from the reward model; we keep its trunk fixed and train the head).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from heedful.config import PPOConfig
+from heedful.data.collate import Tree, collate, micro_batches
+from heedful.engine.base import Engine, Request
+from heedful.maths.kl import adaptive_kl_coef, kl_k1
+from heedful.maths.masked import masked_mean, masked_sum, masked_whiten
+from heedful.maths.policy import explained_variance
+from heedful.maths.returns import gae, token_rewards
+from heedful.model.forward import apply_head, hidden_states, logprobs_of, to_rows
+from heedful.model.trunk import Trunk
+from heedful.tensors import Batch, Step
+from heedful.types import Sample, SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRow:
+    """A prompt ready for rollouts: its id, text and tokens."""
+
+    id: str
+    text: str
+    token_ids: tuple[int, ...]
+
+
+class RewardFunction(Protocol):
+    """Scores the responses of a batch; ``feature_role`` is whose hidden states the critic reads."""
+
+    feature_role: str | None
+
+    def score(
+        self, batch: Batch, states: Float[Tensor, "N D"], rows: Sequence[tuple[PromptRow, Sample]]
+    ) -> Float[Tensor, "B"]:
+        """One score per response; ``states`` are hidden states as ``feature_role``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRow:
+    """One sampled answer with everything that was computed about it; a row of the rollout file."""
+
+    rollout: int
+    prompt_id: str
+    prompt: str
+    response: str
+    finish_reason: str
+    num_tokens: int
+    reward: float
+    kl_nats: float
+    value_first: float
+    advantage_mean: float
+
+
+OnRollout = Callable[[int, list[RolloutRow]], None]
+Progress = Callable[[int, int], None]
+
+
+class RolloutSource:
+    """Synchronous rollouts; each is used for ``ppo.epochs`` times ``ppo.minibatches`` steps."""
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        engine: Engine,
+        reward: RewardFunction,
+        prompts: Sequence[PromptRow],
+        config: PPOConfig,
+        *,
+        reference_role: str | None,
+        on_rollout: OnRollout = lambda number, rows: None,
+    ) -> None:
+        self.trunk = trunk
+        self.engine = engine
+        self.reward = reward
+        self.prompts = list(prompts)
+        self.config = config
+        self.reference_role = reference_role
+        self.on_rollout = on_rollout
+        self.number = 0
+        self.kl_coef = config.kl.coef
+        self.last_kl = 0.0
+        self.stop_minibatches = False
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps if no stop cuts a rollout short."""
+        ppo = self.config.ppo
+        return self.config.rollouts.num_rollouts * ppo.epochs * ppo.minibatches
+
+    def __iter__(self) -> Iterator[Step]:
+        """Steps from the current rollout on; a checkpoint is exact after a rollout's last step."""
+        total = self.config.rollouts.num_rollouts
+        while self.number < total and self.last_kl < self.config.kl.limit:
+            started_kl_coef = self.kl_coef
+            batches, metrics = self.collect(self.number)
+            plan = self.minibatch_plan(len(batches))
+            self.stop_minibatches = False
+            for place, group in enumerate(plan):
+                last = place == len(plan) - 1
+                if last:
+                    self.advance(metrics)
+                yield Step(
+                    micro_batches=tuple(batches[i] for i in group),
+                    count=sum(batches[i].num_tokens for i in group),
+                    progress=(self.number - last + place / len(plan)) / total,
+                    resumable=last,
+                    metrics=metrics | {"ppo/kl_coef": started_kl_coef},
+                )
+                if self.stop_minibatches and not last:
+                    self.advance(metrics)
+                    break
+
+    def advance(self, metrics: dict[str, float]) -> None:
+        """Move to the next rollout; the KL coefficient adapts once per rollout."""
+        rollouts = self.config.rollouts
+        self.number += 1
+        self.last_kl = metrics["ppo/kl_nats"]
+        self.kl_coef = adaptive_kl_coef(
+            self.kl_coef,
+            self.last_kl,
+            target=self.config.kl.target,
+            horizon=self.config.kl.horizon,
+            num_episodes=rollouts.prompts_per_rollout * rollouts.samples_per_prompt,
+        )
+
+    def minibatch_plan(self, num_batches: int) -> list[list[int]]:
+        """Which packed batches make up which optimiser step, epoch by epoch, shuffled."""
+        ppo = self.config.ppo
+        plan = []
+        for epoch in range(ppo.epochs):
+            rng = np.random.default_rng([self.config.seed, 2, self.number, epoch])
+            order = rng.permutation(num_batches)
+            plan += [part.tolist() for part in np.array_split(order, ppo.minibatches) if len(part)]
+        return plan
+
+    def collect(self, number: int) -> tuple[list[Batch], dict[str, float]]:
+        """Sample and credit rollout ``number``; returns packed batches and rollout metrics."""
+        prompts, samples = self.sample(number)
+        rollouts = self.config.rollouts
+        group = rollouts.samples_per_prompt
+        trees = [
+            Tree(
+                id=f"{prompt.id}/{number}",
+                prompt=prompt.token_ids,
+                responses=tuple(s.token_ids for s in samples[i * group : (i + 1) * group]),
+            )
+            for i, prompt in enumerate(prompts)
+        ]
+        rows = [(prompts[i // group], sample) for i, sample in enumerate(samples)]
+        batches = []
+        scores: list[Tensor] = []
+        for part in self.groups(trees):
+            batch = collate(part, self.trunk.device)
+            batch, part_scores = self.judge(batch, rows[len(scores) :][: len(batch.mask)])
+            batches.append(batch)
+            scores += part_scores
+        batches, metrics = self.credit(batches, torch.stack(scores), samples)
+        self.on_rollout(number, self.rollout_rows(number, batches, rows, torch.stack(scores)))
+        return batches, metrics
+
+    def groups(self, trees: Sequence[Tree]) -> list[list[Tree]]:
+        """Packed batches: within the token limit, and at least one per mini-batch."""
+        wanted = -(-len(trees) // self.config.ppo.minibatches)
+        parts = [trees[i : i + wanted] for i in range(0, len(trees), wanted)]
+        limit = self.config.batch.tokens_per_micro_step
+        return [group for part in parts for group in micro_batches(part, limit)]
+
+    def sample(self, number: int) -> tuple[list[PromptRow], list[Sample]]:
+        """Answers of the current policy; seeds follow from the run's seed and the rollout."""
+        rollouts = self.config.rollouts
+        prompts = [self.prompts[i] for i in self.prompt_numbers(number)]
+        seeds = np.random.SeedSequence([self.config.seed, 1, number]).generate_state(
+            len(prompts) * rollouts.samples_per_prompt
+        )
+        requests = [
+            Request(
+                prompt=prompts[i // rollouts.samples_per_prompt].token_ids,
+                params=SamplingParams(
+                    max_new_tokens=rollouts.max_new_tokens,
+                    temperature=rollouts.temperature,
+                    seed=int(seed),
+                ),
+            )
+            for i, seed in enumerate(seeds)
+        ]
+        return prompts, self.engine.sample(requests, role="policy")
+
+    def prompt_numbers(self, number: int) -> list[int]:
+        """Prompts of a rollout: epochs over a shuffled list, also across its end."""
+        wanted = self.config.rollouts.prompts_per_rollout
+        numbers = []
+        for place in range(number * wanted, (number + 1) * wanted):
+            epoch, offset = divmod(place, len(self.prompts))
+            order = np.random.default_rng([self.config.seed, 3, epoch]).permutation(
+                len(self.prompts)
+            )
+            numbers.append(int(order[offset]))
+        return numbers
+
+    @torch.no_grad()
+    def judge(
+        self, batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
+    ) -> tuple[Batch, list[Tensor]]:
+        """Add reference log-probabilities, the policy's own, features and values; and score."""
+        temperature = self.config.rollouts.temperature
+        reference = logprobs_of(self.trunk, batch, self.reference_role, temperature=temperature)
+        states = hidden_states(self.trunk, batch, self.reward.feature_role)
+        scores = self.reward.score(batch, states, rows)
+        features = normalise(states[batch.predictors])
+        old = to_rows(
+            batch,
+            torch.tensor(
+                [logprob for _, sample in rows for logprob in sample.logprobs],
+                device=batch.token_ids.device,
+            ),
+        )
+        values = to_rows(batch, apply_head(self.trunk.heads["critic"], features))
+        enriched = replace(
+            batch, ref_logprobs=reference, old_logprobs=old, old_values=values, features=features
+        )
+        return enriched, list(scores)
+
+    def credit(
+        self, batches: list[Batch], scores: Tensor, samples: Sequence[Sample]
+    ) -> tuple[list[Batch], dict[str, float]]:
+        """Token rewards, GAE, and advantages whitened over the whole rollout."""
+        ppo = self.config.ppo
+        widest = max(batch.mask.shape[1] for batch in batches)
+
+        def stack(name: str) -> Tensor:
+            return torch.cat([widen(getattr(batch, name), widest) for batch in batches])
+
+        mask, logprobs, reference = stack("mask"), stack("old_logprobs"), stack("ref_logprobs")
+        values = stack("old_values")
+        cut = torch.tensor([s.finish_reason == "length" for s in samples], device=mask.device)
+        penalised = scores - ppo.missing_eos_penalty * cut
+        rewards = token_rewards(penalised, logprobs, reference, mask, kl_coef=self.kl_coef)
+        advantages, returns = gae(
+            rewards, values, mask, gamma=ppo.gamma, gae_lambda=ppo.gae_lambda
+        )
+        white = masked_whiten(advantages, mask)
+        credited = []
+        start = 0
+        for batch in batches:
+            rows = slice(start, start + len(batch.mask))
+            width = batch.mask.shape[1]
+            credited.append(
+                replace(batch, advantages=white[rows, :width], returns=returns[rows, :width])
+            )
+            start = rows.stop
+        kl = masked_sum(kl_k1(logprobs, reference), mask, dim=1)
+        metrics = {
+            "ppo/reward": scores.mean().item(),
+            "ppo/reward_std": scores.std().item(),
+            "ppo/kl_nats": kl.mean().item(),
+            "ppo/response_tokens": mask.sum(dim=1).float().mean().item(),
+            "ppo/finished_rate": 1.0 - cut.float().mean().item(),
+            "ppo/explained_variance": explained_variance(values, returns, mask).item(),
+            "ppo/advantage_std": advantages[mask].std().item(),
+            "ppo/value_mean": masked_mean(values, mask).item(),
+        }
+        return credited, metrics
+
+    def rollout_rows(
+        self,
+        number: int,
+        batches: Sequence[Batch],
+        rows: Sequence[tuple[PromptRow, Sample]],
+        scores: Tensor,
+    ) -> list[RolloutRow]:
+        """The rollout as rows for the run directory."""
+        records = []
+        place = 0
+        for batch in batches:
+            assert batch.old_logprobs is not None
+            assert batch.ref_logprobs is not None
+            assert batch.old_values is not None
+            assert batch.advantages is not None
+            kl = masked_sum(kl_k1(batch.old_logprobs, batch.ref_logprobs), batch.mask, dim=1)
+            advantage = masked_mean(batch.advantages, batch.mask, dim=1)
+            for i in range(len(batch.mask)):
+                prompt, sample = rows[place]
+                records.append(
+                    RolloutRow(
+                        rollout=number,
+                        prompt_id=prompt.id,
+                        prompt=prompt.text,
+                        response=sample.text,
+                        finish_reason=sample.finish_reason,
+                        num_tokens=len(sample.token_ids),
+                        reward=scores[place].item(),
+                        kl_nats=kl[i].item(),
+                        value_first=batch.old_values[i, 0].item(),
+                        advantage_mean=advantage[i].item(),
+                    )
+                )
+                place += 1
+        return records
+
+    def observe(self, metrics: dict[str, float]) -> None:
+        """Stop this rollout's remaining mini-batches when the policy has moved far enough."""
+        self.stop_minibatches = metrics["ppo/step_kl_nats"] > self.config.kl.step_limit
+
+    def state(self) -> dict[str, float]:
+        """Next rollout and KL state."""
+        return {"number": self.number, "kl_coef": self.kl_coef, "last_kl": self.last_kl}
+
+    def load(self, state: dict[str, float]) -> None:
+        """Continue at a saved rollout."""
+        self.number = int(state["number"])
+        self.kl_coef = state["kl_coef"]
+        self.last_kl = state["last_kl"]
+
+
+def normalise(states: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
+    """Features of unit root mean square, so that one head learning rate suits every base."""
+    states = states.float()
+    return states * torch.rsqrt(states.square().mean(dim=-1, keepdim=True) + 1e-6)
+
+
+def widen(rows: Tensor, width: int) -> Tensor:
+    """Right-pad [B, T] to [B, width] with zeros."""
+    return torch.nn.functional.pad(rows, (0, width - rows.shape[1]))

@@ -1,0 +1,356 @@
+"""The nouns: frozen records that cross module borders. Imports nothing of heedful.
+
+Each docstring says who makes the record and who uses it. Ids are content hashes, so making the
+same record twice gives the same id and writing it twice adds nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+Source = Literal["human", "model", "rule", "simulated"]
+JSON = Any  # a JSON value: the payload of a form, a resolved config
+
+
+def content_id(prefix: str, content: JSON) -> str:
+    """``prefix_`` and 16 hex digits of the SHA-256 of the canonical JSON of ``content``."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return f"{prefix}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation. Made by import and serving, used by everything.
+
+    ``Message(role="user", content="Hello")``
+    """
+
+    role: Role
+    content: str
+    tool_calls: tuple[str, ...] = ()
+
+
+def messages_json(messages: tuple[Message, ...]) -> list[dict[str, JSON]]:
+    """The messages as plain JSON, without empty fields; the form that is hashed and stored."""
+    rows = []
+    for message in messages:
+        row: dict[str, JSON] = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            row["tool_calls"] = list(message.tool_calls)
+        rows.append(row)
+    return rows
+
+
+def messages_from_json(rows: list[dict[str, JSON]]) -> tuple[Message, ...]:
+    """Inverse of ``messages_json``."""
+    return tuple(
+        Message(
+            role=row["role"],
+            content=row["content"],
+            tool_calls=tuple(row.get("tool_calls", ())),
+        )
+        for row in rows
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What a model answers: a conversation that ends with a user's turn.
+
+    Made by import, serving and jobs; used by engines and tasks.
+    ``Prompt(messages=(Message(role="user", content="Hello"),))``
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Content hash, ``prm_…``."""
+        return content_id(
+            "prm", {"messages": messages_json(self.messages), "tools": list(self.tools)}
+        )
+
+    @classmethod
+    def of(cls, text: str) -> "Prompt":
+        """The short case: one user message."""
+        return cls(messages=(Message(role="user", content=text),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How to sample. Made by jobs and serving, used by engines.
+
+    Temperature is above 0. The answer to a request depends on ``seed``, not on its batch-mates.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What an engine returns for one request.
+
+    ``logprobs[t]`` is the log-probability of ``token_ids[t]`` at the sampling temperature, in
+    nats; both include the end-of-turn token when ``finish_reason`` is ``stop``.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: Literal["stop", "length"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """An answer to a prompt. Made by jobs, serving and import; shown in tasks.
+
+    ``model`` is the id of the ModelVersion that wrote it (``mdl_…``), or ``import:NAME`` for text
+    of unknown origin. ``draw`` tells apart several samples of one prompt.
+    """
+
+    prompt: Prompt
+    messages: tuple[Message, ...]
+    model: str
+    draw: int = 0
+    finish_reason: str = "stop"
+    params: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Content hash, ``cmp_…``."""
+        return content_id(
+            "cmp",
+            {
+                "prompt": self.prompt.id,
+                "messages": messages_json(self.messages),
+                "model": self.model,
+                "draw": self.draw,
+                "params": dict(self.params),
+            },
+        )
+
+    @property
+    def text(self) -> str:
+        """The answer's last message."""
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A question for an annotator about completions of one prompt. Made by jobs and import.
+
+    ``reason`` says why these completions were chosen (``random``, ``import``, ...).
+    """
+
+    form: str
+    prompt: Prompt
+    completion_ids: tuple[str, ...]
+    guideline: str = ""
+    slots: int = 1
+    priority: float = 0.0
+    reason: str = "random"
+
+    @property
+    def id(self) -> str:
+        """Content hash, ``tsk_…``."""
+        return content_id(
+            "tsk",
+            {
+                "form": self.form,
+                "completions": list(self.completion_ids),
+                "guideline": self.guideline,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """One raw answer to a task, never rewritten: an edit is a new revision.
+
+    Made by pages, import and annotators; forms turn it into preferences. ``payload`` is as the
+    form wrote it; ``shown_order`` lists completion ids from left to right as the annotator saw
+    them. A simulated annotator has ``source="simulated"`` and a name that starts with
+    ``simulated:``.
+    """
+
+    task_id: str
+    annotator: str
+    source: Source
+    payload: Mapping[str, JSON]
+    shown_order: tuple[str, ...]
+    revision: int = 0
+    seconds: float | None = None
+
+    @property
+    def id(self) -> str:
+        """Content hash, ``ann_…``."""
+        return content_id(
+            "ann",
+            {
+                "task": self.task_id,
+                "annotator": self.annotator,
+                "payload": dict(self.payload),
+                "revision": self.revision,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """A derived comparison: ``chosen`` is better than ``rejected`` for ``prompt``.
+
+    Made by forms, used by data. ``margin`` is the stated strength (0 when none was asked),
+    ``weight`` multiplies the loss, ``annotation_ids`` say who said so.
+    """
+
+    prompt: Prompt
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    margin: float = 0.0
+    weight: float = 1.0
+    annotation_ids: tuple[str, ...] = ()
+
+    def swap(self) -> "Preference":
+        """The opposite claim; every pairwise loss flips its sign under it."""
+        return Preference(
+            prompt=self.prompt,
+            chosen=self.rejected,
+            rejected=self.chosen,
+            margin=self.margin,
+            weight=self.weight,
+            annotation_ids=self.annotation_ids,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    """An answer worth imitating. Made by forms and import, used by SFT."""
+
+    prompt: Prompt
+    response: tuple[Message, ...]
+    weight: float = 1.0
+    annotation_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A frozen set of training rows. Made by jobs, used by train; one Parquet file.
+
+    ``kind`` is ``preference``, ``demonstration`` or ``prompt``; ``rows_hash`` covers the content
+    and the order; ``drops`` counts the rows left out, by rule.
+    """
+
+    kind: Literal["preference", "demonstration", "prompt"]
+    dataset: str
+    num_rows: int
+    rows_hash: str
+    path: str
+    parents: tuple[str, ...] = ()
+    drops: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Content hash, ``snp_…``."""
+        return content_id(
+            "snp", {"kind": self.kind, "dataset": self.dataset, "rows": self.rows_hash}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """A set of weights with its lineage. Made by jobs, used by routing, reports and trace.
+
+    ``role`` is ``base``, ``policy`` or ``reward``. ``parents`` are model ids (the base, the
+    reward it was optimised against), ``snapshot`` the data it learned from (or None for a base).
+    """
+
+    role: Literal["base", "policy", "reward"]
+    name: str
+    weights_hash: str
+    path: str
+    parents: tuple[str, ...] = ()
+    snapshot: str | None = None
+    run: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Content hash, ``mdl_…``."""
+        return content_id(
+            "mdl",
+            {
+                "role": self.role,
+                "weights": self.weights_hash,
+                "parents": list(self.parents),
+                "snapshot": self.snapshot,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One execution of ``fit`` or ``evaluate``: its directory, config and outcome."""
+
+    kind: str
+    path: str
+    config: Mapping[str, JSON]
+    snapshot: str | None = None
+    status: Literal["running", "finished", "failed"] = "running"
+
+    @property
+    def id(self) -> str:
+        """Content hash, ``run_…``, of the kind and the resolved config."""
+        return content_id("run", {"kind": self.kind, "config": dict(self.config)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A measured claim about a model. Made by evaluate and guards; gates and reports use it.
+
+    ``value`` with its 95 % interval ``low`` to ``high`` over ``num`` observations.
+    """
+
+    model: str
+    test: str
+    value: float
+    low: float
+    high: float
+    num: int
+    detail: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Content hash, ``evd_…``; whole numbers count as floats, as a database returns them."""
+        numbers = {name: float(getattr(self, name)) for name in ("value", "low", "high")}
+        return content_id("evd", asdict(self) | numbers | {"detail": dict(self.detail)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AliasMove:
+    """An alias that was pointed at a model. Made by promote and rollback, used by routing.
+
+    ``from_model`` is None for a new alias; ``evidence`` is the id of what justified the move.
+    """
+
+    alias: str
+    from_model: str | None
+    to_model: str
+    who: str
+    why: str
+    evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something a guard noticed. Made by guards and monitor, shown on pages and reports."""
+
+    rule: str
+    level: Literal["info", "warning", "error"]
+    value: float
+    cause: str
+    remedy: str

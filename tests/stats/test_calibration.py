@@ -1,0 +1,116 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.metrics import brier_score_loss, log_loss
+
+from heedful.stats.calibration import brier, ece, ece_floor, fit_temperature, nll, reliability_bins
+
+
+def simulate(num: int, seed: int = 0):
+    """True probabilities that the first of two wins, and who won."""
+    rng = np.random.default_rng(seed)
+    probabilities = expit(rng.normal(0, 1.5, size=num))
+    return probabilities, (rng.random(num) < probabilities).astype(float)
+
+
+def chosen_first(probabilities, outcomes):
+    return np.where(outcomes == 1, probabilities, 1 - probabilities), np.ones_like(outcomes)
+
+
+def test_reliability_bins_match_a_hand_computed_example():
+    bins = reliability_bins([0.9, 0.2, 0.6, 0.7], [1, 1, 0, 1], num_bins=2)
+    np.testing.assert_allclose(bins.confidence, [0.65, 0.85])
+    np.testing.assert_allclose(bins.accuracy, [0.5, 0.5])
+    assert bins.num.tolist() == [2, 2]
+
+
+def test_ece_matches_a_hand_computed_example():
+    assert ece([0.9, 0.2, 0.6, 0.7], [1, 1, 0, 1], num_bins=2) == pytest.approx(0.25)
+
+
+def test_ece_does_not_depend_on_which_side_is_first():
+    probabilities, outcomes = simulate(1000)
+    folded = ece(*chosen_first(probabilities, outcomes))
+    assert folded == pytest.approx(ece(probabilities, outcomes))
+    assert ece(1 - probabilities, 1 - outcomes) == pytest.approx(folded)
+
+
+def test_ece_of_a_calibrated_model_is_its_floor():
+    probabilities, outcomes = simulate(5000)
+    floor = ece_floor(probabilities, rng=np.random.default_rng(1), num_resamples=50)
+    # The ECE of one calibrated sample scatters by about a third of its mean.
+    assert ece(probabilities, outcomes) < 2 * floor
+    assert floor < 0.03
+
+
+def test_ece_of_a_coin_that_knows_it_is_zero():
+    assert ece([0.5] * 7, [1] * 7) == 0
+
+
+def test_ece_of_a_sure_and_wrong_model_is_one():
+    assert ece([1.0, 0.0], [0, 1]) == 1
+
+
+def test_reliability_bins_of_few_pairs_hold_one_pair_each():
+    assert reliability_bins([0.9, 0.8, 0.7], [1, 1, 1]).num.tolist() == [1, 1, 1]
+
+
+def test_temperature_undoes_a_planted_scale():
+    probabilities, outcomes = simulate(20_000)
+    deltas = np.log(probabilities / (1 - probabilities)) * np.where(outcomes == 1, 1, -1)
+    temperature = fit_temperature(3 * deltas)
+    assert temperature == pytest.approx(3, abs=0.1)
+    ones = np.ones_like(deltas)
+    before, after = expit(3 * deltas), expit(3 * deltas / temperature)
+    assert ((before > 0.5) == (after > 0.5)).all()
+    floor = ece_floor(after, rng=np.random.default_rng(1), num_resamples=20)
+    assert ece(before, ones) > 0.08
+    assert ece(after, ones) < 2 * floor
+
+
+def test_temperature_minimises_the_nll():
+    deltas = np.random.default_rng(0).normal(0.5, 1, size=200)
+    temperature = fit_temperature(deltas)
+    best, *others = (
+        nll(expit(deltas / (factor * temperature)), np.ones(200)) for factor in (1, 0.99, 1.01)
+    )
+    assert best < min(others)
+
+
+def test_temperature_refuses_a_model_no_better_than_chance():
+    with pytest.raises(ValueError, match="must be above 0"):
+        fit_temperature([1.0, -2.0])
+
+
+def test_temperature_refuses_a_model_without_an_error():
+    with pytest.raises(ValueError, match="all pairs are ranked correctly"):
+        fit_temperature([1.0, 2.0])
+
+
+def test_brier_and_nll_equal_sklearn():
+    probabilities, outcomes = simulate(300)
+    assert brier(probabilities, outcomes) == pytest.approx(
+        brier_score_loss(outcomes, probabilities)
+    )
+    assert nll(probabilities, outcomes) == pytest.approx(log_loss(outcomes, probabilities))
+
+
+def test_nll_of_a_sure_and_wrong_model_is_infinite():
+    assert nll([1.0, 0.5], [0, 1]) == math.inf
+    assert nll([1.0, 0.0], [1, 0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "outcomes", "message"),
+    [
+        ([], [], "at least 1 pair"),
+        ([0.5], [1, 0], "1 probabilities with 2"),
+        ([1.2], [1], "outside"),
+    ],
+)
+def test_calibration_refuses_malformed_input(probabilities, outcomes, message):
+    for measure in (ece, brier, nll):
+        with pytest.raises(ValueError, match=message):
+            measure(probabilities, outcomes)

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from heedful.stats.intervals import Interval, bootstrap_mean, wilson, win_rate
+
+
+@given(total=st.integers(1, 500), share=st.floats(0, 1), confidence=st.sampled_from([0.8, 0.95]))
+def test_wilson_equals_scipy(total, share, confidence):
+    successes = round(share * total)
+    theirs = binomtest(successes, total).proportion_ci(confidence, method="wilson")
+    ours = wilson(successes, total, confidence=confidence)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert 0 <= ours.low <= ours.value <= ours.high <= 1
+    assert (ours.value, ours.num) == (successes / total, total)
+
+
+def test_wilson_of_no_success_in_ten_matches_the_published_interval():
+    interval = wilson(0, 10)
+    assert interval.low == 0
+    assert interval.high == pytest.approx(0.2775, abs=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_wilson_covers_the_truth_as_often_as_it_says(share):
+    counts = np.random.default_rng(0).binomial(60, share, size=4000)
+    intervals = [wilson(int(count), 60) for count in counts]
+    covered = np.mean([i.low <= share <= i.high for i in intervals])
+    assert 0.93 < covered < 0.98
+
+
+@pytest.mark.parametrize(("successes", "total"), [(0, 0), (3, 2), (-1, 2)])
+def test_wilson_refuses_impossible_counts(successes, total):
+    with pytest.raises(ValueError, match=f"{successes} successes of {total}"):
+        wilson(successes, total)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95])
+def test_wilson_refuses_a_confidence_that_is_no_probability(confidence):
+    with pytest.raises(ValueError, match="confidence is"):
+        wilson(1, 2, confidence=confidence)
+
+
+def test_bootstrap_mean_agrees_with_the_normal_interval_of_many_values():
+    x = np.random.default_rng(0).normal(3, 2, size=2000)
+    interval = bootstrap_mean(x, rng=np.random.default_rng(1))
+    spread = 1.96 * x.std() / np.sqrt(len(x))
+    assert interval.value == x.mean()
+    # The ends are quantiles of 2000 resamples, known to about 5 % of their distance.
+    assert interval.low == pytest.approx(x.mean() - spread, abs=0.1 * spread)
+    assert interval.high == pytest.approx(x.mean() + spread, abs=0.1 * spread)
+
+
+def test_bootstrap_mean_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    samples = rng.exponential(size=(300, 60))
+    intervals = [bootstrap_mean(x, rng=rng, num_resamples=300) for x in samples]
+    # 300 runs know a coverage of 0.95 to 0.025; skew costs the percentile method about 0.02.
+    assert 0.90 < np.mean([i.low <= 1 <= i.high for i in intervals]) < 0.98
+
+
+def test_bootstrap_mean_over_clusters_is_wider_when_values_repeat():
+    x = np.random.default_rng(0).normal(size=50)
+    repeated, prompts = np.repeat(x, 8), np.repeat(np.arange(50), 8)
+    alone = bootstrap_mean(x, rng=np.random.default_rng(1))
+    clustered = bootstrap_mean(repeated, clusters=prompts, rng=np.random.default_rng(1))
+    naive = bootstrap_mean(repeated, rng=np.random.default_rng(1))
+    assert (clustered.low, clustered.high) == pytest.approx((alone.low, alone.high))
+    assert naive.high - naive.low < 0.5 * (clustered.high - clustered.low)
+    assert clustered.num == 400
+
+
+def test_bootstrap_mean_repeats_with_the_same_seed():
+    x = np.arange(10.0)
+    first, second = (bootstrap_mean(x, rng=np.random.default_rng(7)) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(("x", "clusters"), [([1.0], None), ([1.0, 2.0], ["p", "p"])])
+def test_bootstrap_mean_refuses_a_single_independent_value(x, clusters):
+    with pytest.raises(ValueError, match="there are 1 independent values"):
+        bootstrap_mean(x, clusters=clusters, rng=np.random.default_rng(0))
+
+
+def test_bootstrap_mean_refuses_a_cluster_list_of_another_length():
+    with pytest.raises(ValueError, match="2 values with 1 clusters"):
+        bootstrap_mean([1.0, 2.0], clusters=["p"], rng=np.random.default_rng(0))
+
+
+def test_win_rate_counts_ties_as_one_half():
+    assert win_rate(3, 4, 1).value == 5 / 8
+
+
+def test_win_rate_without_ties_is_wilson():
+    assert win_rate(7, 0, 3) == wilson(7, 10)
+
+
+def test_win_rate_mirrors_when_the_sides_swap():
+    ours, theirs = win_rate(7, 2, 3), win_rate(3, 2, 7)
+    assert (ours.low, ours.high) == pytest.approx((1 - theirs.high, 1 - theirs.low))
+
+
+def test_win_rate_with_ties_is_conservative():
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(80, [0.4, 0.3, 0.3], size=2000)
+    intervals = [win_rate(*map(int, row)) for row in counts]
+    assert np.mean([i.low <= 0.55 <= i.high for i in intervals]) > 0.96
+
+
+def test_win_rate_refuses_a_negative_count():
+    with pytest.raises(ValueError, match="none may be negative"):
+        win_rate(-1, 2, 3)
+
+
+def test_interval_is_a_value():
+    assert Interval(value=0.5, low=0.4, high=0.6, num=9) == Interval(
+        value=0.5, low=0.4, high=0.6, num=9
+    )
