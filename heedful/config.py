@@ -154,6 +154,16 @@ class EvaluateConfig(Section):
     tokens_per_micro_step: PositiveInt = 1024
 
 
+class DemoConfig(Section):
+    """The whole chain on the shipped prompts with simulated annotators."""
+
+    model: str = "smollm2"
+    gold: str = "kind"
+    seed: int = 0
+    budget: Literal["small", "full"] = "full"
+    noise: float = Field(0.10, ge=0, lt=0.5)
+
+
 C = TypeVar("C", bound=Section)
 
 

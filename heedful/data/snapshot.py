@@ -104,7 +104,7 @@ def freeze(
     splits = _splits(rows, held_out_share, seed)
     lines = [_to_row(row) | {"split": split} for row, split in zip(rows, splits, strict=True)]
     rows_hash = _hash(lines)
-    path = Path(directory) / f"{kind}-{rows_hash[:16]}.parquet"
+    path = Path(directory).absolute() / f"{kind}-{rows_hash[:16]}.parquet"
     metadata = {"heedful.kind": kind, "heedful.rows_hash": rows_hash}
     table = pa.Table.from_pylist(lines, schema=SCHEMAS[kind].with_metadata(metadata))
     _write(table, path)

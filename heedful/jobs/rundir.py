@@ -94,8 +94,13 @@ class RunDirectory:
             stream.write(json.dumps({"step": step, **metrics}) + "\n")
 
     def metrics(self) -> list[dict[str, float]]:
-        """All rows so far; a row torn by a crash is left out."""
-        file = self.path / "metrics.jsonl"
+        """All rows so far."""
+        return self.read_metrics(self.path)
+
+    @staticmethod
+    def read_metrics(path: Path) -> list[dict[str, float]]:
+        """The metrics of a run directory; a row torn by a crash is left out."""
+        file = path / "metrics.jsonl"
         if not file.exists():
             return []
         lines = file.read_text().split("\n")
@@ -119,11 +124,12 @@ class RunDirectory:
         pq.write_table(pa.Table.from_pylist([dataclasses.asdict(row) for row in rows]), partial)
         partial.replace(target)
 
-    def rollouts(self) -> list[dict[str, Any]]:
-        """All rollout rows in order."""
+    @staticmethod
+    def read_rollouts(path: Path) -> list[dict[str, Any]]:
+        """All rollout rows of a run directory, in order."""
         import pyarrow.parquet as pq
 
-        files = sorted((self.path / "rollouts").glob("*.parquet"))
+        files = sorted((path / "rollouts").glob("*.parquet"))
         return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 

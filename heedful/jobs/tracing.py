@@ -82,15 +82,13 @@ def _find(tx: Transaction, name: str) -> str:
     prefix, underscore, _ = name.partition("_")
     if not underscore or prefix not in _NOUNS:
         return _find_model(tx, name)
-    found = lineage.find_ids(tx, name, limit=_MAX_LINES)
+    found = lineage.find_ids(tx, name, limit=_MAX_LINES + 1)
     if not found:
         raise MissingError(f"{_NOUNS[prefix]} {name!r} is not in the store; check the id")
-    if len(found) > 1 and name not in found:
-        listed = ", ".join(found)
-        raise DataError(
-            f"{name!r} fits {len(found)} records or more: {listed}; give more of the id"
-        )
-    return name if name in found else found[0]
+    if len(found) > 1:  # ids are of one length, so a whole id fits one record only
+        listed = ", ".join(found[:_MAX_LINES]) + (" and more" if found[_MAX_LINES:] else "")
+        raise DataError(f"{name!r} fits several records: {listed}; give more of the id")
+    return found[0]
 
 
 def _find_model(tx: Transaction, name: str) -> str:

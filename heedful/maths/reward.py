@@ -102,13 +102,13 @@ def rao_kupper(
     Bradley-Terry. Raises ``ValueError`` when it is negative. Rao and Kupper 1967; the tie is
     written as ``P(first) P(second) (theta^2 - 1)``, which loses no digits.
     """
-    threshold = torch.as_tensor(threshold)
     if threshold < 0:
         raise ValueError(
             f"threshold is {float(threshold)}; it must be at least 0, or ties get a negative "
             "probability; learn it as softplus of a free parameter"
         )
     delta = at_least_float32(first_scores) - at_least_float32(second_scores)
+    threshold = torch.as_tensor(threshold, dtype=delta.dtype, device=delta.device)
     first, second = logsigmoid(delta - threshold), logsigmoid(-delta - threshold)
     tie = first + second + torch.log(torch.expm1(2 * threshold))
     return torch.stack([first, second, tie], dim=-1)
@@ -139,8 +139,8 @@ def plackett_luce(
     and the rest is unordered. Two candidates give Bradley-Terry. Luce 1959, Plackett 1975.
     """
     scores = zero_padding(at_least_float32(scores), mask)
-    own_place = torch.eye(scores.size(1), dtype=torch.bool, device=scores.device)
-    unplaced = torch.ones_like(own_place).triu() & (mask[:, None, :] | own_place)
+    not_before = torch.ones(scores.shape[1:] * 2, dtype=torch.bool, device=scores.device).triu()
+    unplaced = not_before & mask[:, None, :]
     normaliser = scores[:, None, :].masked_fill(~unplaced, -torch.inf).logsumexp(dim=-1)
     terms = normaliser - scores
     return masked_sum(terms[:, :num_ranked], mask[:, :num_ranked], dim=1)

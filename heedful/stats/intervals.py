@@ -1,5 +1,6 @@
 """Estimates with their intervals."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,12 +34,15 @@ def wilson(successes: float, total: int, *, confidence: float = 0.95) -> Interva
         )
     z = _normal_quantile(confidence)
     share = successes / total
-    centre = share + z**2 / (2 * total)
-    spread = z * np.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
-    low, high = (centre + np.array([-spread, spread])) / (1 + z**2 / total)
+    scale = 1 + z**2 / total
+    centre = (share + z**2 / (2 * total)) / scale
+    spread = z * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2) / scale
     # At the ends the bound equals the share up to rounding, which must not exclude it.
     return Interval(
-        value=share, low=max(0.0, min(low, share)), high=min(1.0, max(high, share)), num=total
+        value=share,
+        low=max(0.0, min(centre - spread, share)),
+        high=min(1.0, max(centre + spread, share)),
+        num=total,
     )
 
 

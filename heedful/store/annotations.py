@@ -62,13 +62,10 @@ def first_payloads(
 
 
 def _latest(tx: Transaction, condition: ColumnElement[bool]) -> list[Annotation]:
-    columns = tables.annotations.c
-    query = (
-        select(tables.annotations)
-        .where(condition)
-        .order_by(columns.task_id, columns.annotator, columns.revision)
-    )
+    query = select(tables.annotations).where(condition)
     rows = [from_row(row) for row in tx.connection.execute(query)]
+    # Sorted here: how a database orders names depends on its collation.
+    rows.sort(key=lambda one: (one.task_id, one.annotator, one.revision))
     return list({(one.task_id, one.annotator): one for one in rows}.values())
 
 

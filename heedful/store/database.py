@@ -29,7 +29,7 @@ from sqlalchemy.exc import (
 )
 
 from heedful.errors import ConfigError, DataError, MissingError, ResourceError
-from heedful.store.migrate import migrate
+from heedful.store.migrate import is_current, migrate
 
 Clock = Callable[[], datetime]
 Row = dict[str, Any]
@@ -152,8 +152,11 @@ def open_store(path_or_url: str | Path, *, clock: Clock = utc_now) -> Store:
     url = _parse(path_or_url)
     store = Store(_engine(url), clock)
     try:
-        with store.write() as tx:
-            migrate(tx.connection)
+        with store.read() as tx:
+            is_new = not is_current(tx.connection)
+        if is_new:
+            with store.write() as tx:
+                migrate(tx.connection)
     except BaseException:
         store.close()
         raise
@@ -189,7 +192,7 @@ def _parse_path(path: Path) -> URL:
 def _engine(url: URL) -> Engine:
     dumps = partial(json.dumps, allow_nan=False)
     try:
-        engine = create_engine(url, json_serializer=dumps, pool_pre_ping=url.database is None)
+        engine = create_engine(url, json_serializer=dumps)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigError(
             f"PostgreSQL needs psycopg ({error}); pip install 'heedful[postgres]'"
@@ -234,7 +237,8 @@ def _plain_errors(url: str) -> Iterator[None]:
         seen = str(error.orig).strip().splitlines()[0]
         if any(word in seen for word in ("full", "No space", "locked", "deadlock", "readonly")):
             raise ResourceError(
-                f"could not write {url}: {seen}; free space or end the other writer, then try again"
+                f"could not write {url}: {seen}; make room, make it writable or end the other "
+                "writer, then try again"
             ) from error
         raise MissingError(
             f"could not open {url}: {seen}; check the path, or that the server runs"

@@ -1,12 +1,25 @@
 """Bringing a database to the newest schema, inside the caller's transaction."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
 from heedful.errors import ConfigError
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 _LOCK = 0x6865656466756C  # "heedful": held on PostgreSQL while one process migrates
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether nothing has to be migrated; needs no lock, so opening waits for no writer."""
+    from alembic.migration import MigrationContext  # slow to import, and only needed here
+    from alembic.script import ScriptDirectory
+
+    heads = ScriptDirectory.from_config(_config()).get_heads()
+    return MigrationContext.configure(connection).get_current_heads() == tuple(heads)
 
 
 def migrate(connection: Connection) -> None:
@@ -14,15 +27,12 @@ def migrate(connection: Connection) -> None:
 
     Raises ``ConfigError`` when the database was written by a newer version.
     """
-    from alembic import command  # slow to import, and only needed here
-    from alembic.config import Config
+    from alembic import command
     from alembic.util import CommandError
 
     if connection.dialect.name == "postgresql":
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    config = Config()
-    scripts = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", scripts.replace("%", "%%"))  # % interpolates
+    config = _config()
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")
@@ -31,3 +41,12 @@ def migrate(connection: Connection) -> None:
             f"the database has a schema that this version does not know ({error}); "
             "upgrade heedful or open another database"
         ) from error
+
+
+def _config() -> "Config":
+    from alembic.config import Config
+
+    config = Config()
+    scripts = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", scripts.replace("%", "%%"))  # % interpolates
+    return config

@@ -264,6 +264,7 @@ class RolloutSource:
             start = rows.stop
         kl = masked_sum(kl_k1(logprobs, reference), mask, dim=1)
         metrics = {
+            "ppo/rollout": float(self.number),
             "ppo/reward": scores.mean().item(),
             "ppo/reward_std": scores.std().item(),
             "ppo/kl_nats": kl.mean().item(),

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from heedful.maths.kl import adaptive_kl_coef, kl_k1, kl_k2, kl_k3
 
@@ -46,6 +47,11 @@ def test_kl_k3_keeps_its_digits_near_zero():
     logprobs = torch.tensor([-1.0, -2.0])
     k3 = kl_k3(logprobs, logprobs - 2e-4)
     torch.testing.assert_close(k3, torch.full((2,), 2e-8), rtol=0.02, atol=0)
+
+
+def test_shapes_that_contradict_the_annotations_are_refused_in_tests():
+    with pytest.raises(TypeCheckError):
+        kl_k1(torch.zeros(2), torch.zeros(3))
 
 
 def test_kl_of_half_precision_is_float32():

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from records import pair
 from sqlalchemy import text
+from store_samples import pair
 
 from heedful.errors import ConfigError, DataError, MissingError, ResourceError
 from heedful.store import Store, completions, integrity, open_store, tables
@@ -31,22 +31,22 @@ def die_inside_a_transaction(database: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_two_processes_open_a_new_database_and_add_each_row_once(database: str) -> None:
-    numbers = list(range(40))
+def test_two_processes_open_a_new_database_and_add_each_row_once(empty_database: str) -> None:
+    numbers = list(range(20))
     barrier, results = SPAWN.Barrier(2), SPAWN.Queue()
     workers = [
-        SPAWN.Process(target=add_rows, args=(database, order, barrier, results))
+        SPAWN.Process(target=add_rows, args=(empty_database, order, barrier, results))
         for order in (numbers, numbers[::-1])
     ]
     for worker in workers:
         worker.start()
-    num_new = sum(results.get(timeout=60) for _ in range(80))
+    num_new = sum(results.get(timeout=60) for _ in range(40))
     for worker in workers:
         worker.join(timeout=60)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    assert num_new == 80
-    with open_store(database) as store, store.read() as tx:
-        assert len(completions.by_models(tx, "import:test")) == 80
+    assert num_new == 40
+    with open_store(empty_database) as store, store.read() as tx:
+        assert len(completions.by_models(tx, "import:test")) == 40
 
 
 def test_process_killed_inside_a_transaction_leaves_nothing(database: str) -> None:
@@ -74,6 +74,13 @@ def test_reader_sees_one_state_while_another_writes(store: Store) -> None:
         assert completions.by_models(before, "import:test") == []
     with store.read() as after:
         assert len(completions.by_models(after, "import:test")) == 2
+
+
+def test_opening_waits_for_no_writer(store: Store, open_again) -> None:
+    with store.write() as tx:
+        completions.add(tx, pair(1)[1])
+        with open_again() as second, second.read() as other:
+            assert completions.by_models(other, "import:test") == []
 
 
 def test_database_of_a_newer_version_is_refused(store: Store, open_again) -> None:

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from records import BASE, pair, prefer
+from store_samples import BASE, pair, prefer
 
 from heedful.errors import DataError, MissingError
 from heedful.store import (

@@ -1,0 +1,1 @@
+"""Who answers tasks besides people: simulated annotators with a stated preference."""

@@ -1,0 +1,55 @@
+"""The app, and the edge of the process where errors become one line and an exit code."""
+
+import errno
+import sys
+
+import click
+import typer
+
+from heedful.cli import data, demo, evaluate, fit, trace
+from heedful.errors import HeedfulError, ResourceError
+
+app = typer.Typer(
+    name="heedful",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Preferences in, a better policy out.",
+)
+app.command("demo")(demo.demo)
+app.command("import")(data.import_file)
+app.command("snapshot")(data.snapshot)
+app.add_typer(fit.app, name="fit")
+app.command("evaluate")(evaluate.evaluate)
+app.command("models")(trace.models)
+app.command("trace")(trace.trace)
+
+
+def main() -> None:
+    """Run the command line; exit 0, 1 (ours or the machine's fault) or 2 (the user's to mend)."""
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        fail("interrupted; nothing is lost: the same command continues where it was", 130)
+    except HeedfulError as error:
+        fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        full = ResourceError(f"the disk is full ({error.filename}); free some space and repeat")
+        fail(str(full), full.exit_code)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("heedful"):
+            raise
+        fail(f"{error.name} is not installed; run: pip install 'heedful[train]'", 2)
+    sys.exit(code or 0)
+
+
+def fail(message: str, code: int) -> None:
+    """One line on stderr, and the exit code."""
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,57 @@
+"""``heedful demo``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heedful.cli.options import JsonOption
+
+
+class Budget(StrEnum):
+    """How much work the demo does."""
+
+    small = "small"
+    full = "full"
+
+
+def demo(
+    model: Annotated[
+        str, typer.Option("--model", help="smollm2, test, a directory, or a hub name.")
+    ] = "smollm2",
+    gold: Annotated[
+        str, typer.Option("--gold", help="What the simulated people prefer: NAME or FILE.py:FUNC.")
+    ] = "kind",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path(
+        "heedful-demo"
+    ),
+    budget: Annotated[
+        Budget, typer.Option("--budget", help="full: about 10 minutes; small: about 3.")
+    ] = Budget.full,
+    human: Annotated[
+        bool, typer.Option("--human", help="Label in the browser instead (not available yet).")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Preferences in, a better policy out: the whole chain, on this machine.
+
+    Samples pairs, lets simulated annotators compare them, fits a reward model, optimises the
+    policy with PPO, evaluates blind, and writes report.html. Run it again to resume or to see the
+    result again.
+
+    Example: heedful demo --gold concise --out demo-concise
+    """
+    from heedful.errors import ConfigError
+
+    if human:
+        raise ConfigError(
+            "--human needs the labelling page, which this version does not have; run without it "
+            "to use simulated annotators"
+        )
+    from heedful.config import DemoConfig
+    from heedful.jobs.demo import run_demo
+
+    config = DemoConfig(model=model, gold=gold, seed=seed, budget=budget.value)
+    run_demo(config, out, say=lambda line: typer.echo(line, err=as_json), as_json=as_json)

@@ -1,0 +1,195 @@
+"""``heedful fit sft | reward | preference | ppo``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heedful.cli.options import (
+    DEFAULT_STORE,
+    ConfigOption,
+    JsonOption,
+    OutOption,
+    OverridesArgument,
+    SeedOption,
+    StoreOption,
+    opened,
+    percent,
+    show,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Train: supervised, reward model, direct preference or PPO. Resumes where it was killed.",
+)
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="Data set in the store, snapshot file, or 'test'.")
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="smollm2, test, a directory, a run, or a registered model."),
+]
+
+
+def run(
+    config_name: str,
+    fit_name: str,
+    *,
+    out: Path,
+    store: str,
+    config: Path | None,
+    overrides: list[str] | None,
+    flags: dict[str, Any],
+    as_json: bool,
+    then: Callable[[str], str],
+) -> None:
+    """Resolve the config, run the fit, print where it went and what to type next."""
+    from heedful import config as configs
+
+    kind = getattr(configs, config_name)
+    resolved = configs.resolve(kind, file=config, overrides=overrides or (), flags=flags)
+    typer.echo(f"fit {fit_name}: {resolved.model} on {resolved.data} -> {out}", err=True)
+
+    from heedful.jobs import fit
+
+    with opened(store) as opened_store:
+        result = getattr(fit, f"fit_{fit_name}")(resolved, out, store=opened_store)
+    metrics = {k: v for k, v in result.metrics.items() if k != "deltas"}
+    show(
+        {"model": result.model, "path": result.path, "run": result.run, **metrics},
+        as_json,
+        *(line_of(name, value, metrics) for name, value in metrics.items() if "_ci" not in name),
+        f"model  {result.model}",
+        f"path   {result.path}",
+        f"report {Path(result.run) / 'report.html'}",
+        f"next   {then(result.run)}",
+    )
+
+
+def line_of(name: str, value: Any, metrics: dict[str, Any]) -> str:
+    """One metric, with its interval where it has one."""
+    if f"{name}_ci" in metrics:
+        return f"{name}  {percent(value, metrics[f'{name}_ci'])}"
+    return f"{name}  {value:.4g}" if isinstance(value, float) else f"{name}  {value}"
+
+
+@app.command("sft")
+def sft(
+    out: OutOption,
+    overrides: OverridesArgument = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Imitate demonstrations, or the chosen side of preferences.
+
+    Example: heedful fit sft --data hh-harmless-train --out runs/sft epochs=1
+    """
+    run(
+        "SFTConfig",
+        "sft",
+        out=out,
+        store=store,
+        config=config,
+        overrides=overrides,
+        flags={"data": data, "model": model, "seed": seed},
+        as_json=as_json,
+        then=lambda path: f"heedful fit preference --data {data} --model {path} --out runs/dpo",
+    )
+
+
+@app.command("reward")
+def reward(
+    out: OutOption,
+    overrides: OverridesArgument = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a Bradley-Terry reward model to preferences.
+
+    Example: heedful fit reward --data hh-harmless-train --out runs/reward
+    """
+    run(
+        "RewardConfig",
+        "reward",
+        out=out,
+        store=store,
+        config=config,
+        overrides=overrides,
+        flags={"data": data, "model": model, "seed": seed},
+        as_json=as_json,
+        then=lambda path: f"heedful fit ppo --data {data} --reward {path} --out runs/ppo",
+    )
+
+
+@app.command("preference")
+def preference(
+    out: OutOption,
+    overrides: OverridesArgument = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    loss: Annotated[
+        str | None, typer.Option("--loss", help="dpo, cdpo, robust_dpo, hinge or ipo.")
+    ] = None,
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Optimise the policy on preferences directly, without a reward model.
+
+    Example: heedful fit preference --loss dpo --data hh-harmless-train --out runs/dpo
+    """
+    run(
+        "PreferenceConfig",
+        "preference",
+        out=out,
+        store=store,
+        config=config,
+        overrides=overrides,
+        flags={"data": data, "model": model, "loss": loss, "seed": seed},
+        as_json=as_json,
+        then=lambda path: f"heedful evaluate --data {data} --model {path} --out runs/evaluate",
+    )
+
+
+@app.command("ppo")
+def ppo(
+    out: OutOption,
+    overrides: OverridesArgument = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    reward: Annotated[
+        str | None, typer.Option("--reward", help="Reward run or model, or gold:NAME.")
+    ] = None,
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Optimise the policy with PPO against a reward model, with a KL penalty.
+
+    Example: heedful fit ppo --data hh-harmless-train --reward runs/reward --out runs/ppo
+    """
+    run(
+        "PPOConfig",
+        "ppo",
+        out=out,
+        store=store,
+        config=config,
+        overrides=overrides,
+        flags={"data": data, "model": model, "reward": reward, "seed": seed},
+        as_json=as_json,
+        then=lambda path: (
+            f"heedful evaluate --data {data} --model {path} --reward {reward} --out runs/evaluate"
+        ),
+    )

@@ -1,0 +1,58 @@
+"""Options that several commands share, and how results are printed."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from heedful.store import Store
+
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", envvar="HEEDFUL_STORE", help="SQLite file or database URL."),
+]
+DEFAULT_STORE = "heedful.db"
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="End with one JSON object on the last line of stdout.")
+]
+OutOption = Annotated[Path, typer.Option("--out", help="Run directory; made if needed.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="TOML file; flags and overrides win over it.")
+]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Dotted overrides, for example optimiser.learning_rate=1e-4."
+    ),
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
+
+
+@contextmanager
+def opened(url: str) -> Iterator["Store"]:
+    """The store for the time of a command."""
+    from heedful.store import open_store
+
+    with open_store(url) as store:
+        yield store
+
+
+def show(result: Mapping[str, Any], as_json: bool, *lines: str) -> None:
+    """Human lines, or with ``--json`` the result as the last line."""
+    if not as_json:
+        for line in lines:
+            typer.echo(line)
+        return
+    for line in lines:
+        typer.echo(line, err=True)
+    typer.echo(json.dumps(dict(result)))
+
+
+def percent(value: float, interval: tuple[float, float] | list[float]) -> str:
+    """``71.2 % (95 % interval 66.0 to 75.9)``."""
+    low, high = interval
+    return f"{100 * value:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"

@@ -1,0 +1,174 @@
+"""The demo's results as the record that its report is drawn from."""
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import heedful
+from heedful.annotators.golds import Gold
+from heedful.annotators.simulated import label_ceiling
+from heedful.config import DemoConfig
+from heedful.jobs.fit import FitResult
+from heedful.jobs.rundir import RunDirectory
+from heedful.monitor.demo_report import DemoData, demo_report
+from heedful.monitor.report import write_report
+from heedful.store.database import Store
+from heedful.types import JSON
+
+NUM_SAMPLES = 12
+
+
+def write_demo_report(
+    config: DemoConfig,
+    gold: Gold,
+    out: Path,
+    result: dict[str, JSON],
+    reward: FitResult,
+    policy: FitResult,
+    evaluation: dict[str, Any],
+    store: Store,
+) -> None:
+    """``report.html`` in the demo's directory."""
+    from heedful.jobs.demo import next_commands
+
+    answers = by_arm(evaluation["samples"])
+    with_gold(evaluation, answers, gold)
+    data = DemoData(
+        gold=gold.name,
+        gold_statement=gold.statement,
+        noise=config.noise,
+        model=config.model,
+        seed=config.seed,
+        settings=settings_of(out),
+        environment=environment(),
+        label_counts=result["labels"],
+        reward=reward.metrics | {"ceiling": label_ceiling(config.noise)},
+        reward_curve=metrics_of(out / "reward"),
+        ppo_curve=ppo_curve(out / "policy", gold),
+        evaluation={k: v for k, v in evaluation.items() if k != "samples"},
+        gold_parts={arm: mean_parts(gold, answers[arm]) for arm in ("start", "policy")},
+        samples=sample_table(gold, answers),
+        lengths={arm: lengths(answers[arm]) for arm in ("start", "policy")},
+        lineage=lineage(store, result),
+        timings=result["stages"],
+        seconds=sum(result["stages"].values()),
+        peak_memory_gb=result["peak_memory_gb"],
+        next_commands=next_commands(result),
+    )
+    write_report(demo_report(data), out / "report.html")
+
+
+def by_arm(samples: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Answers of the evaluation by arm, in the order of the prompts."""
+    arms: dict[str, list[dict[str, Any]]] = {}
+    for sample in samples:
+        arms.setdefault(sample["arm"], []).append(sample)
+    return arms
+
+
+def with_gold(
+    evaluation: dict[str, Any], answers: dict[str, list[dict[str, Any]]], gold: Gold
+) -> None:
+    """Add every arm's mean gold score to the evaluation."""
+    answers = answers | {"control": answers["start_1"]}
+    for arm, values in evaluation["arms"].items():
+        values["gold"] = float(
+            np.mean([gold.score(row["prompt"], row["text"]) for row in answers[arm]])
+        )
+
+
+def mean_parts(gold: Gold, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Mean of every part of the gold over an arm."""
+    parts = [gold.parts(row["prompt"], row["text"]) for row in rows]
+    return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+
+
+def sample_table(gold: Gold, answers: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The first held-out prompts in file order, before and after; nothing is picked."""
+    pairs = list(zip(answers["start"], answers["policy"], strict=True))[:NUM_SAMPLES]
+    return [
+        {
+            "prompt": before["prompt"],
+            "before": before["text"],
+            "after": after["text"],
+            "gold_before": gold.score(before["prompt"], before["text"]),
+            "gold_after": gold.score(after["prompt"], after["text"]),
+        }
+        for before, after in pairs
+    ]
+
+
+def lengths(rows: Sequence[dict[str, Any]]) -> list[int]:
+    """Answer lengths in words."""
+    return [len(row["text"].split()) for row in rows]
+
+
+def metrics_of(path: Path) -> list[dict[str, Any]]:
+    """The metrics rows of a run directory."""
+    return RunDirectory.read_metrics(path)
+
+
+def ppo_curve(path: Path, gold: Gold) -> list[dict[str, Any]]:
+    """One row per rollout: the first step's metrics, and the gold of the sampled answers."""
+    scores: dict[int, list[float]] = {}
+    for row in RunDirectory.read_rollouts(path):
+        scores.setdefault(row["rollout"], []).append(gold.score(row["prompt"], row["response"]))
+    curve: list[dict[str, Any]] = []
+    seen: set[float] = set()
+    for row in metrics_of(path):
+        short = {name.rpartition("/")[2]: value for name, value in row.items()}
+        if short["rollout"] in seen:
+            continue
+        seen.add(short["rollout"])
+        gold_mean = float(np.mean(scores[int(short["rollout"])]))
+        curve.append(short | {"rollout": int(short["rollout"]), "gold": gold_mean})
+    return curve
+
+
+def settings_of(out: Path) -> dict[str, Any]:
+    """The resolved settings of the stages, dotted."""
+    import json
+
+    settings: dict[str, Any] = {}
+    for stage in ("reward", "policy", "evaluation"):
+        config = json.loads((out / stage / "config.json").read_text())["config"]
+        for key, value in config.items():
+            inner = value if isinstance(value, dict) else {"": value}
+            for name, leaf in inner.items():
+                settings[".".join(part for part in (stage, key, name) if part)] = leaf
+    return settings
+
+
+def environment() -> dict[str, str]:
+    """Machine and versions."""
+    import torch
+    import transformers
+
+    return {
+        "heedful": heedful.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        "matrix kernels": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def lineage(store: Store, result: dict[str, JSON]) -> list[tuple[str, str]]:
+    """The chain from data to policy as (label, id)."""
+    from heedful.store import models as model_table
+
+    with store.read() as tx:
+        policy = model_table.get(tx, result["policy"])
+        reward = model_table.get(tx, result["reward_model"])
+    base = next(parent for parent in reward.parents)
+    return [
+        ("base model", base),
+        ("preference snapshot", reward.snapshot or ""),
+        ("reward model", reward.id),
+        ("prompt snapshot", policy.snapshot or ""),
+        ("policy", policy.id),
+    ]

@@ -1,0 +1,397 @@
+"""``evaluate``: a policy against its start, blind and order-randomised; or a reward model on pairs.
+
+Arms: ``start`` (the opponent), ``control`` (the start policy again, drawn anew: its win rate must
+cover one half), ``policy``, and ``best_of_n`` (the start policy's answer that the reward model
+likes best, the baseline that needs no training).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heedful.config import EvaluateConfig
+from heedful.data.chat import encode_prompt
+from heedful.data.collate import Tree, collate, micro_batches
+from heedful.data.examples import answer, last_user_text, preference_trees
+from heedful.engine.base import Request
+from heedful.engine.local import LocalEngine
+from heedful.errors import DataError
+from heedful.jobs import fit, models
+from heedful.jobs.progress import progress
+from heedful.jobs.rundir import RunDirectory
+from heedful.maths.bestofn import best_of_n_kl_bound
+from heedful.model.adapter_files import load_role, write_text
+from heedful.model.forward import logprobs_of
+from heedful.model.trunk import Trunk
+from heedful.reward.trained import TrainedReward
+from heedful.stats.diversity import distinct_n
+from heedful.stats.intervals import Interval, win_rate
+from heedful.store import completions as completion_table
+from heedful.store import models as model_table
+from heedful.store import runs as run_table
+from heedful.store.database import Store
+from heedful.types import JSON, Completion, Evidence, ModelVersion, Prompt, Sample, SamplingParams
+
+Judge = Callable[[Sequence[str], Sequence[str], Sequence[str], int], list[float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer in an evaluation: which arm gave it to which prompt, and what it was worth."""
+
+    arm: str
+    prompt: str
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    kl_nats: float
+    proxy: float | None = None
+
+
+def evaluate(
+    config: EvaluateConfig, out: Path, *, store: Store | None = None
+) -> dict[str, JSON]:
+    """Evaluate whatever ``config.model`` is; returns the result that is also written to ``out``."""
+    ref = models.find_model(config.model, store)
+    card = ref.card()
+    is_reward = card is not None and card.role == "reward"
+    kind = "preference" if is_reward else "prompt"
+    data = fit.load_rows(store, config.data, kind, out)
+    snapshot = data.snapshot.id if data.snapshot else None
+    run = RunDirectory(out, "evaluate", config, snapshot=snapshot)
+    done = run.result()
+    if done is not None:
+        return done
+    trunk = models.open_trunk(ref, dtype=config.dtype)
+    measure = evaluate_reward if is_reward else evaluate_policy
+    result = measure(config, trunk, ref, data.rows, run, store)
+    if store is not None:
+        save_evidence(store, trunk, ref, result)
+    run.finish(result)
+    return result
+
+
+def evaluate_reward(
+    config: EvaluateConfig,
+    trunk: Trunk,
+    ref: models.ModelRef,
+    rows: Sequence[Any],
+    run: RunDirectory,
+    store: Store | None,
+) -> dict[str, JSON]:
+    """Accuracy, ECE and score differences of a reward model on pairs it has not seen."""
+    del run, store
+    assert ref.adapter is not None
+    load_role(trunk, ref.adapter, "reward")
+    limit = config.tokens_per_micro_step
+    encoded = preference_trees(trunk.tokenizer, rows, max_tokens=limit).require("preferences")
+    metrics = fit.reward_metrics(trunk, encoded.trees, limit)
+    return metrics | {"drops": dict(encoded.drops)}
+
+
+def evaluate_policy(
+    config: EvaluateConfig,
+    trunk: Trunk,
+    ref: models.ModelRef,
+    rows: Sequence[Prompt],
+    run: RunDirectory,
+    store: Store | None,
+) -> dict[str, JSON]:
+    """Sample all arms on the same prompts, judge them blind, and measure the distance moved."""
+    prompts = rows[: config.num_prompts]
+    if ref.adapter is not None:
+        load_role(trunk, ref.adapter, "policy")
+    reward = None
+    if config.reward is not None:
+        reward, _ = fit.open_reward(config.reward, trunk, store, None)
+    judge = gold_judge(config.gold) if config.gold else reward_judge
+    if not config.gold and not isinstance(reward, TrainedReward):
+        raise DataError("nothing to judge with; give gold=NAME or reward=MODEL")
+    arms = sample_arms(config, trunk, prompts, run)
+    if isinstance(reward, TrainedReward):
+        arms = with_proxy(arms, trunk, prompts, reward, config.tokens_per_micro_step)
+        arms["best_of_n"] = best_of(arms, config.best_of)
+    result = compare(config, arms, judge)
+    result["samples"] = [asdict(answer) | {"token_ids": None} for arm in arms.values()
+                         for answer in arm]  # fmt: skip
+    if store is not None:
+        save_completions(store, trunk, ref, prompts, arms, config)
+    return result
+
+
+def gold_judge(name: str) -> Judge:
+    """The gold preference as a blind judge of two texts."""
+    from heedful.annotators.golds import resolve_gold
+    from heedful.annotators.simulated import compare_blind
+
+    gold = resolve_gold(name)
+
+    def judge(
+        prompts: Sequence[str], texts: Sequence[str], opponents: Sequence[str], seed: int
+    ) -> list[float]:
+        return list(compare_blind(gold, prompts, texts, opponents, seed))
+
+    return judge
+
+
+def reward_judge(
+    prompts: Sequence[str], texts: Sequence[str], opponents: Sequence[str], seed: int
+) -> list[float]:
+    """Never called: without a gold, proxies are compared directly."""
+    raise AssertionError("proxies are compared in compare()")
+
+
+def sample_arms(
+    config: EvaluateConfig, trunk: Trunk, prompts: Sequence[Prompt], run: RunDirectory
+) -> dict[str, list[Answer]]:
+    """Answers by arm; an arm that was sampled before an interruption is read back."""
+    names = ["start", *(f"start_{i + 1}" for i in range(config.best_of)), "policy"]
+    arms = {}
+    with progress("sample held-out", len(names) * len(prompts)) as advance:
+        for number, name in enumerate(names):
+            file = run.path / f"answers-{name}.json"
+            if file.exists():
+                arms[name] = [
+                    Answer(**row | {"token_ids": tuple(row["token_ids"])})
+                    for row in json.loads(file.read_text())
+                ]
+                advance(len(prompts))
+            else:
+                role = "policy" if name == "policy" else None
+                arms[name] = sample_arm(config, trunk, prompts, name, role, number, advance)
+                write_text(file, json.dumps([asdict(answer) for answer in arms[name]]))
+    return arms
+
+
+def sample_arm(
+    config: EvaluateConfig,
+    trunk: Trunk,
+    prompts: Sequence[Prompt],
+    name: str,
+    role: str | None,
+    number: int,
+    advance: Callable[..., None],
+) -> list[Answer]:
+    """One answer per prompt as ``role``, with its log-ratio to the start policy."""
+    seeds = np.random.SeedSequence([config.seed, 4, number]).generate_state(len(prompts))
+    requests = [
+        Request(
+            prompt=encode_prompt(trunk.tokenizer, prompt),
+            params=SamplingParams(
+                max_new_tokens=config.max_new_tokens,
+                temperature=config.temperature,
+                seed=int(seed),
+            ),
+        )
+        for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    engine = LocalEngine(trunk, num_slots=config.num_slots)
+    samples = engine.sample(requests, role=role, on_finish=lambda index, sample: advance(1))
+    ratios = [0.0] * len(samples)
+    if role is not None:
+        ratios = log_ratios(trunk, requests, samples, config)
+    return [
+        Answer(
+            arm=name,
+            prompt=last_user_text(prompt),
+            text=sample.text,
+            token_ids=sample.token_ids,
+            finish_reason=sample.finish_reason,
+            kl_nats=ratio,
+        )
+        for prompt, sample, ratio in zip(prompts, samples, ratios, strict=True)
+    ]
+
+
+def log_ratios(
+    trunk: Trunk, requests: Sequence[Request], samples: Sequence[Sample], config: EvaluateConfig
+) -> list[float]:
+    """Summed log-ratio of every answer to the start policy: an unbiased estimate of KL, in nats."""
+    trees = [
+        Tree(id=str(i), prompt=request.prompt, responses=(sample.token_ids,))
+        for i, (request, sample) in enumerate(zip(requests, samples, strict=True))
+    ]
+    reference: list[float] = []
+    for group in micro_batches(trees, config.tokens_per_micro_step):
+        batch = collate(group, trunk.device)
+        rows = logprobs_of(trunk, batch, None, temperature=config.temperature)
+        reference += rows.sum(dim=1).tolist()
+    return [sum(s.logprobs) - r for s, r in zip(samples, reference, strict=True)]
+
+
+@torch.no_grad()
+def with_proxy(
+    arms: dict[str, list[Answer]],
+    trunk: Trunk,
+    prompts: Sequence[Prompt],
+    reward: TrainedReward,
+    max_tokens: int,
+) -> dict[str, list[Answer]]:
+    """The same answers with the reward model's score; one prompt's answers share its tokens."""
+    names = list(arms)
+    trees = [
+        Tree(
+            id=str(i),
+            prompt=encode_prompt(trunk.tokenizer, prompt),
+            responses=tuple(arms[name][i].token_ids for name in names),
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+    with progress("score held-out", len(trees)) as advance:
+        scores: list[list[float]] = []
+        for tree in trees:
+            scores += reward.score_trees([tree], max(max_tokens, tree.num_tokens))
+            advance(1)
+    return {
+        name: [
+            Answer(**asdict(arms[name][i]) | {"proxy": scores[i][k]}) for i in range(len(prompts))
+        ]
+        for k, name in enumerate(names)
+    }
+
+
+def best_of(arms: dict[str, list[Answer]], n: int) -> list[Answer]:
+    """Per prompt the candidate of the start policy with the highest proxy."""
+    candidates = zip(*(arms[f"start_{i + 1}"] for i in range(n)), strict=True)
+    best = [max(group, key=lambda answer: answer.proxy or 0.0) for group in candidates]
+    return [Answer(**asdict(answer) | {"arm": "best_of_n"}) for answer in best]
+
+
+def compare(
+    config: EvaluateConfig, arms: dict[str, list[Answer]], judge: Judge
+) -> dict[str, JSON]:
+    """Win rates against the start answers, and how each arm writes."""
+    arms = dict(arms)
+    arms["control"] = arms["start_1"]
+    shown = [name for name in ("policy", "best_of_n", "control") if name in arms]
+    start = arms["start"]
+    results: dict[str, JSON] = {}
+    for number, name in enumerate(shown):
+        outcomes = judged(config, arms[name], start, judge, number)
+        interval = half_point_interval(outcomes)
+        results[name] = describe(arms[name]) | {
+            "win_rate": interval.value,
+            "win_rate_ci": [interval.low, interval.high],
+            "wins": outcomes.count(1.0),
+            "ties": outcomes.count(0.5),
+            "losses": outcomes.count(0.0),
+        }
+    results["start"] = describe(start)
+    policy = results["policy"]
+    if "best_of_n" in results:
+        results["best_of_n"]["kl"] = float(best_of_n_kl_bound(config.best_of))
+    return {
+        "num_prompts": len(start),
+        "judge": config.gold or f"reward {config.reward}",
+        "win_rate": policy["win_rate"],
+        "win_rate_ci": policy["win_rate_ci"],
+        "kl": policy["kl"],
+        "kl_ci": policy["kl_ci"],
+        "length_ratio": policy["tokens"] / results["start"]["tokens"],
+        "arms": results,
+    }
+
+
+def judged(
+    config: EvaluateConfig,
+    answers: Sequence[Answer],
+    start: Sequence[Answer],
+    judge: Judge,
+    number: int,
+) -> list[float]:
+    """1, one half or 0 per prompt: by the gold, or by proxy when there is no gold."""
+    if config.gold:
+        prompts = [answer.prompt for answer in start]
+        texts = [answer.text for answer in answers]
+        return judge(prompts, texts, [answer.text for answer in start], config.seed + number)
+    pairs = zip(answers, start, strict=True)
+    signs = [np.sign((a.proxy or 0.0) - (b.proxy or 0.0)) for a, b in pairs]
+    return [float(0.5 + 0.5 * sign) for sign in signs]
+
+
+def half_point_interval(outcomes: Sequence[float]) -> Interval:
+    """Win rate with ties as one half."""
+    return win_rate(
+        sum(outcome == 1.0 for outcome in outcomes),
+        sum(outcome == 0.5 for outcome in outcomes),
+        sum(outcome == 0.0 for outcome in outcomes),
+    )
+
+
+def describe(answers: Sequence[Answer]) -> dict[str, JSON]:
+    """Length, endings, diversity, proxy and distance of one arm."""
+    texts = [answer.text for answer in answers]
+    kl = np.array([answer.kl_nats for answer in answers])
+    half = 1.96 * float(kl.std(ddof=1)) / len(kl) ** 0.5 if len(kl) > 1 else 0.0
+    proxies = [answer.proxy for answer in answers if answer.proxy is not None]
+    return {
+        "tokens": float(np.mean([len(answer.token_ids) for answer in answers])),
+        "finished_rate": float(np.mean([answer.finish_reason == "stop" for answer in answers])),
+        "distinct_1": float(distinct_n(texts, 1)),
+        "distinct_2": float(distinct_n(texts, 2)),
+        "unique_rate": len(set(texts)) / len(texts),
+        "proxy": float(np.mean(proxies)) if proxies else None,
+        "kl": float(kl.mean()),
+        "kl_ci": [float(kl.mean()) - half, float(kl.mean()) + half],
+    }
+
+
+def policy_version(store: Store, trunk: Trunk, ref: models.ModelRef) -> ModelVersion:
+    """The evaluated model's version."""
+    return models.version_of(store, trunk, ref)
+
+
+def save_completions(
+    store: Store,
+    trunk: Trunk,
+    ref: models.ModelRef,
+    prompts: Sequence[Prompt],
+    arms: dict[str, list[Answer]],
+    config: EvaluateConfig,
+) -> None:
+    """Every sampled answer as a Completion of the model that wrote it."""
+    own = policy_version(store, trunk, ref)
+    base = models.register_base(store, trunk)
+    rows = [
+        Completion(
+            prompt=prompt,
+            messages=answer(given.text),
+            model=own.id if name == "policy" else base.id,
+            draw=number,
+            finish_reason=given.finish_reason,
+            params={"temperature": config.temperature, "seed": config.seed, "evaluation": True},
+        )
+        for number, (name, arm) in enumerate(arms.items())
+        if name != "best_of_n"
+        for prompt, given in zip(prompts, arm, strict=True)
+    ]
+    with store.write() as tx:
+        completion_table.add_prompts(tx, prompts)
+        model_table.add(tx, base)
+        completion_table.add(tx, rows)
+
+
+def save_evidence(
+    store: Store, trunk: Trunk, ref: models.ModelRef, result: dict[str, JSON]
+) -> None:
+    """The headline claim as Evidence about the model."""
+    name, ci = ("win_rate", "win_rate_ci") if "win_rate" in result else ("accuracy", "accuracy_ci")
+    if name not in result:
+        return
+    version = models.version_of(store, trunk, ref)
+    evidence = Evidence(
+        model=version.id,
+        test=f"{name} on held-out data",
+        value=float(result[name]),
+        low=float(result[ci][0]),
+        high=float(result[ci][1]),
+        num=int(result.get("num_prompts", result.get("num_held_out", 0))),
+        detail={k: v for k, v in result.items() if k not in ("samples", "deltas", "arms")},
+    )
+    with store.write() as tx:
+        run_table.add_evidence(tx, evidence)

@@ -1,0 +1,21 @@
+"""Shared by all tests: a private cache, one thread, and the tiny model."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("HEEDFUL_CACHE")
+    os.environ["HEEDFUL_CACHE"] = str(path)
+    yield path
+    if before is None:
+        del os.environ["HEEDFUL_CACHE"]
+    else:
+        os.environ["HEEDFUL_CACHE"] = before

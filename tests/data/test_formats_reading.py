@@ -1,0 +1,123 @@
+import gzip
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from heedful.data.formats import Drop, Parsed, read_files
+from heedful.errors import ConfigError, DataError, MissingError
+
+ROW = json.dumps({"prompt": "q", "chosen": "a", "rejected": "b"})
+HH_ROW = json.dumps(
+    {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}
+)
+
+
+def read(path: Path, name: str = "trl") -> list[Parsed | Drop]:
+    return list(read_files(name, [path]))
+
+
+def refused(path: Path, content: bytes, name: str = "trl") -> str:
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read(path, name)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_gzip_is_known_by_its_content_not_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(gzip.compress(f"{ROW}\n".encode()))
+    plain = tmp_path / "b.jsonl.gz"
+    plain.write_text(ROW)
+    assert [one.record for one in read(path)] == [one.record for one in read(plain)]
+
+
+def test_lines_count_from_one_blank_ones_included(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"\ufeff{ROW}\r\n\n{ROW.replace('q', 'r')}\n")
+    rows = read(path)
+    assert [(type(one).__name__, one.line) for one in rows] == [("Parsed", 1), ("Parsed", 3)]
+    assert {one.file for one in rows} == {str(path)}
+
+
+def test_line_separators_inside_a_text_do_not_end_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "one\u2028two\x85three"}\n', encoding="utf-8")
+    (row,) = read(path)
+    assert row.record.messages[0].content == "one\u2028two\x85three"
+
+
+def test_broken_line_is_named(tmp_path: Path) -> None:
+    message = refused(tmp_path / "a.jsonl", f'{ROW}\n{ROW}\n{{"prompt": \n{ROW}\n'.encode())
+    assert "line 3 is broken JSON" in message
+
+
+def test_line_that_is_no_object_is_named(tmp_path: Path) -> None:
+    message = refused(tmp_path / "a.jsonl", f"{ROW}\n[1, 2]\n".encode())
+    assert "line 2 is a JSON array, not an object" in message
+
+
+def test_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    assert "line 2 is not UTF-8" in refused(tmp_path / "a.jsonl", ROW.encode() + b"\n\xff\xfe\n")
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    content = b'{"prompt": ' + b"[" * 200_000 + b"\n"
+    assert "line 1" in refused(tmp_path / "a.jsonl", content)
+
+
+@pytest.mark.parametrize(
+    ("content", "seen"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"chosen,rejected\na,b\n", "looks like CSV"),
+        (b"hello\n", "is not JSON"),
+        (b"[\n{}\n]\n", "spread over several lines"),
+        (b'[{"prompt": "q"}]\n', "a JSON array"),
+        (b"PAR1\x00\x00", "Parquet"),
+        (b"PK\x03\x04\x00", "zip archive"),
+        (b"\x89PNG\r\n", "PNG image"),
+        (b"\x00\x01\x02", "line 1 is not JSON"),
+        (gzip.compress(ROW.encode())[:-9], "damaged gzip"),
+        (gzip.compress(ROW.encode())[:20], "damaged gzip"),
+        (b"{}\n", "its keys are none"),
+        (b'{"text": "q"}\n', "its keys are text; expected prompt, chosen and rejected"),
+    ],
+)
+def test_file_of_another_kind_is_refused_with_what_it_is(
+    tmp_path: Path, content: bytes, seen: str
+) -> None:
+    assert seen in refused(tmp_path / "a.jsonl", content)
+
+
+def test_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path)
+    connection.execute("create table a (b)")
+    connection.close()
+    assert "SQLite database" in refused(path, path.read_bytes())
+
+
+@pytest.mark.parametrize(("name", "row", "other"), [("hh", ROW, "trl"), ("trl", HH_ROW, "hh")])
+def test_wrong_format_names_the_right_one(tmp_path: Path, name: str, row: str, other: str) -> None:
+    path = tmp_path / "a.jsonl"
+    assert f"heedful import {other} {path}" in refused(path, row.encode(), name)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"none\.jsonl does not exist"):
+        read(tmp_path / "none.jsonl")
+
+
+def test_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a directory"):
+        read(tmp_path)
+
+
+def test_unknown_format_offers_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'trl'"):
+        list(read_files("tlr", []))

@@ -1,0 +1,115 @@
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heedful.data.collate import Tree, collate
+from heedful.maths.logprobs import linear_logprobs
+from heedful.model.forward import forward, logprobs_of
+from heedful.model.trunk import Trunk
+
+TREES = [
+    Tree(id="a", prompt=(5, 6, 7), responses=((8, 9, 10, 1), (11, 1), (12, 13, 14)), pairs=((0, 1),)),
+    Tree(id="b", prompt=(20, 21), responses=((22, 1),)),
+]  # fmt: skip
+
+
+def expected_logprobs(model: Any, tree: Tree, response: tuple[int, ...], temperature: float) -> Any:
+    ids = torch.tensor([[*tree.prompt, *response]])
+    logits = model(ids).logits[0].float() / temperature
+    logp = torch.log_softmax(logits, dim=-1)
+    start = len(tree.prompt) - 1
+    return torch.stack([logp[start + t, token] for t, token in enumerate(response)])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_packed_shared_logprobs_equal_stock_attention_on_separate_sequences(
+    trunk: Trunk, plain: Any, temperature: float
+) -> None:
+    rows = logprobs_of(trunk, collate(TREES, trunk.device), None, temperature=temperature)
+    row = 0
+    for tree in TREES:
+        for response in tree.responses:
+            expected = expected_logprobs(plain, tree, response, temperature)
+            torch.testing.assert_close(rows[row, : len(response)], expected, atol=1e-5, rtol=1e-5)
+            row += 1
+
+
+def gradients(trunk: Trunk, groups: list[list[Tree]], weights: list[float]) -> dict[str, Any]:
+    parameters = trunk.trainable("policy")
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+        parameter.grad = None
+    row = 0
+    for group in groups:
+        batch = collate(group, trunk.device)
+        logprobs = forward(trunk, batch, "policy", {"logprobs"}).logprobs
+        assert logprobs is not None
+        count = len(logprobs)
+        part = torch.tensor(weights[row : row + count])
+        (logprobs.sum(dim=1) * part).sum().backward()
+        row += count
+    return {name: value.grad.clone() for name, value in parameters.items()}
+
+
+def test_gradients_do_not_depend_on_packing_or_prompt_sharing(trunk: Trunk) -> None:
+    trunk.add_adapter("policy", rank=4, alpha=8, seed=0)
+    with torch.no_grad():
+        for value in trunk.trainable("policy").values():
+            value.add_(torch.linspace(-0.1, 0.1, value.numel()).view_as(value))
+    weights = [1.0, -2.0, 0.5, 3.0]
+    packed = gradients(trunk, [TREES], weights)
+    alone = [[Tree(id=t.id, prompt=t.prompt, responses=(r,))] for t in TREES for r in t.responses]
+    separate = gradients(trunk, alone, weights)
+    for name, value in packed.items():
+        torch.testing.assert_close(value, separate[name], atol=2e-4, rtol=2e-4, msg=name)
+
+
+def test_order_of_trees_only_permutes_rows(trunk: Trunk) -> None:
+    forwards = logprobs_of(trunk, collate(TREES, trunk.device), None)
+    backwards = logprobs_of(trunk, collate(TREES[::-1], trunk.device), None)
+    torch.testing.assert_close(forwards[:3], backwards[1:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(forwards[3], backwards[0], atol=1e-5, rtol=1e-5)
+
+
+def test_changing_a_sibling_leaves_a_response_alone(trunk: Trunk) -> None:
+    changed = Tree(id="a", prompt=(5, 6, 7), responses=((8, 9, 10, 1), (40, 41, 42, 43), (12,)))
+    before = logprobs_of(trunk, collate(TREES, trunk.device), None)[0]
+    after = logprobs_of(trunk, collate([changed], trunk.device), None)[0]
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    tokens=st.integers(1, 9),
+    chunk=st.integers(1, 12),
+    temperature=st.floats(0.3, 2.0),
+    seed=st.integers(0, 99),
+)
+def test_linear_logprobs_equal_the_naive_form_with_gradient(
+    tokens: int, chunk: int, temperature: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(tokens, 6, generator=generator)
+    weight = torch.randn(11, 6, generator=generator)
+    targets = torch.randint(0, 11, (tokens,), generator=generator)
+    scale = torch.randn(tokens, generator=generator)
+    ours, naive = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    logprobs, entropy = linear_logprobs(
+        ours, weight, targets, temperature=temperature, chunk_tokens=chunk
+    )
+    logp = torch.log_softmax(naive @ weight.T / temperature, dim=-1)
+    expected = logp.gather(-1, targets[:, None]).squeeze(-1)
+    (logprobs * scale).sum().backward()
+    (expected * scale).sum().backward()
+    torch.testing.assert_close(logprobs, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy, -(logp.exp() * logp).sum(-1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.grad, naive.grad, atol=2e-5, rtol=1e-4)
+
+
+def test_linear_logprobs_refuse_a_trainable_embedding() -> None:
+    weight = torch.zeros(3, 2, requires_grad=True)
+    with pytest.raises(ValueError, match="frozen"):
+        linear_logprobs(torch.zeros(1, 2), weight, torch.zeros(1, dtype=torch.long))

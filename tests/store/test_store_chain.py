@@ -1,0 +1,30 @@
+import json
+from pathlib import Path
+
+from heedful.data.snapshot import read_snapshot
+from heedful.jobs.importing import import_preferences
+from heedful.jobs.snapshot import make_snapshot
+from heedful.jobs.tracing import trace
+from heedful.store import Store, integrity
+from heedful.types import Preference
+
+
+def test_chain_from_file_to_snapshot_and_back_is_the_same_on_every_database(
+    store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "set.jsonl"
+    rows = [{"prompt": f"q{n}", "chosen": "a \x00", "rejected": "b \U0001f600"} for n in range(9)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert import_preferences(store, "trl", [path]).num_new == 9
+    assert import_preferences(store, "trl", [path]).num_new == 0
+    snapshot = make_snapshot(store, "set", "preference", tmp_path)
+    # Ids are content hashes and order is by id, so neither depends on the database.
+    assert snapshot.id == "snp_6dd9e00eeee49d0c"
+    row = read_snapshot(snapshot.path)[0]
+    assert isinstance(row, Preference)
+    assert trace(store, snapshot.id).came_from[0].ids == tuple(
+        sorted(one for row in read_snapshot(snapshot.path) for one in row.annotation_ids)
+    )
+    assert snapshot.id in trace(store, row.prompt.id).render()
+    with store.read() as tx:
+        assert integrity.verify(tx) == []
