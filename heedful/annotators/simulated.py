@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from heedful.annotators.golds import Gold
+from heedful.errors import ConfigError, DataError
 from heedful.types import Annotation, Completion, Task
 
 
 def uniform(*key: str | int) -> float:
     """A number in [0, 1) that follows from ``key``."""
-    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
+    text = "\x1f".join(map(str, key))
+    # a prompt may hold half a surrogate pair, which strict UTF-8 refuses
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
@@ -27,17 +30,26 @@ class SimulatedAnnotator:
     noise: float = 0.10
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse a noise that is no probability (NaN would silently flip nothing)."""
+        if not 0.0 <= self.noise <= 1.0:
+            raise ConfigError(f"noise is {self.noise}; it must be from 0 to 1")
+
     @property
     def name(self) -> str:
         """Name in every record."""
         return f"simulated:{self.gold.name}"
 
     def is_flipped(self, task_id: str) -> bool:
-        """Whether the label of this task is the wrong way round; for reports, never in records."""
+        """Whether a strict label of this task is reversed; for reports, never in records."""
         return uniform("flip", self.seed, task_id) < self.noise
 
     def annotate(self, task: Task, completions: Mapping[str, Completion]) -> Annotation:
         """Answer a pairwise task; equal scores are a tie, on which noise does not act."""
+        if task.form != "pairwise":
+            raise DataError(
+                f"task {task.id} has the form {task.form!r}; {self.name} answers only 'pairwise'"
+            )
         first, second = task.completion_ids
         prompt = task.prompt.messages[-1].content
         scores = [self.gold.score(prompt, completions[i].text) for i in (first, second)]
@@ -58,7 +70,7 @@ class SimulatedAnnotator:
 
 def label_ceiling(noise: float) -> float:
     """Expected accuracy of a perfect reward model against labels flipped at rate ``noise``."""
-    return max(noise, 1.0 - noise)
+    return 1.0 - noise
 
 
 def compare_blind(

@@ -30,13 +30,18 @@ class Tree:
         """Tokens in the packed row."""
         return len(self.prompt) + sum(len(response) for response in self.responses)
 
-    def only_pairs(self, keep: Sequence[int]) -> "Tree":
-        """The same tree with some of its pairs."""
+    def closed(self, stop: int, stops: frozenset[int]) -> "Tree":
+        """The tree as a reward model reads it: an answer cut at the length limit gets its end.
+
+        A reward model learns from texts, which all end; without this it would meet ends in RL
+        that it never saw in training.
+        """
         return replace(
             self,
-            pairs=tuple(self.pairs[i] for i in keep),
-            weights=tuple(self.weights[i] for i in keep),
-            margins=tuple(self.margins[i] for i in keep),
+            responses=tuple(
+                response if response[-1] in stops else (*response, stop)
+                for response in self.responses
+            ),
         )
 
 

@@ -31,6 +31,12 @@ class Base:
     tokenizer: Any
 
     @property
+    def stop_id(self) -> int:
+        """The token that the chat template ends a turn with."""
+        stop: int = self.tokenizer.eos_token_id
+        return stop
+
+    @property
     def stop_ids(self) -> frozenset[int]:
         """Token ids that end a turn."""
         stops = {self.tokenizer.eos_token_id}
@@ -66,6 +72,8 @@ def load_base(
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, attn_implementation="heedful", use_safetensors=True
     )
+    if name == tiny.NAME:
+        torch.set_num_threads(1)  # threads cost more than they bring on matrices of 32 columns
     model.to(device).eval().requires_grad_(False)
     return Base(name, str(path), weights_hash, model, tokenizer)
 

@@ -31,8 +31,8 @@ def demo_prompts(split: str | None = None) -> list[DemoPrompt]:
     """
     if split is not None and split not in SPLITS:
         raise DataError(f"split is {split!r}; choose from: {', '.join(SPLITS)}")
-    text = files(__name__).joinpath("demo.jsonl").read_text(encoding="utf-8")
+    text = files(__name__).joinpath("prompts.jsonl").read_text(encoding="utf-8")
     rows = [DemoPrompt(**json.loads(line)) for line in text.splitlines()]
     if len({row.text for row in rows}) != len(rows):
-        raise DataError("demo.jsonl holds a prompt twice; every prompt belongs to one split")
+        raise DataError("prompts.jsonl holds a prompt twice; every prompt belongs to one split")
     return [row for row in rows if split in (None, row.split)]

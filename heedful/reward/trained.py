@@ -35,9 +35,11 @@ class TrainedReward:
 
     @torch.no_grad()
     def score_trees(self, trees: Sequence[Tree], max_tokens: int) -> list[list[float]]:
-        """Scores of every tree's responses."""
+        """Scores of every tree's responses, each closed by an end of turn."""
+        base = self.trunk.base
+        closed = [tree.closed(base.stop_id, base.stop_ids) for tree in trees]
         scores: list[float] = []
-        for group in micro_batches(trees, max_tokens):
+        for group in micro_batches(closed, max_tokens):
             batch = collate(group, self.trunk.device)
             states = hidden_states(self.trunk, batch, self.role)
             scores += self.score(batch, states, ()).tolist()

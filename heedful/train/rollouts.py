@@ -164,8 +164,7 @@ class RolloutSource:
         batches = []
         scores: list[Tensor] = []
         for part in self.groups(trees):
-            batch = collate(part, self.trunk.device)
-            batch, part_scores = self.judge(batch, rows[len(scores) :][: len(batch.mask)])
+            batch, part_scores = self.judge(part, rows[len(scores) :])
             batches.append(batch)
             scores += part_scores
         batches, metrics = self.credit(batches, torch.stack(scores), samples)
@@ -213,14 +212,14 @@ class RolloutSource:
 
     @torch.no_grad()
     def judge(
-        self, batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
+        self, trees: Sequence[Tree], rows: Sequence[tuple[PromptRow, Sample]]
     ) -> tuple[Batch, list[Tensor]]:
-        """Add reference log-probabilities, the policy's own, features and values; and score."""
+        """Pack, add reference log-probabilities, the sampler's, features and values; and score."""
         temperature = self.config.rollouts.temperature
+        batch = collate(trees, self.trunk.device)
+        rows = rows[: len(batch.mask)]
         reference = logprobs_of(self.trunk, batch, self.reference_role, temperature=temperature)
-        states = hidden_states(self.trunk, batch, self.reward.feature_role)
-        scores = self.reward.score(batch, states, rows)
-        features = normalise(states[batch.predictors])
+        scores, features = self.read(trees, batch, rows)
         old = to_rows(
             batch,
             torch.tensor(
@@ -233,6 +232,21 @@ class RolloutSource:
             batch, ref_logprobs=reference, old_logprobs=old, old_values=values, features=features
         )
         return enriched, list(scores)
+
+    def read(
+        self, trees: Sequence[Tree], batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "M D"]]:
+        """One pass of the reward's trunk over closed answers: scores, and the critic's features.
+
+        The features of token t are the states before it, so the end that closing adds is unseen.
+        """
+        base = self.trunk.base
+        closed = collate([t.closed(base.stop_id, base.stop_ids) for t in trees], self.trunk.device)
+        states = hidden_states(self.trunk, closed, self.reward.feature_role)
+        lengths = batch.mask.sum(dim=1)
+        sampled = closed.columns < lengths[closed.rows]
+        features = normalise(states[closed.predictors[sampled]])
+        return self.reward.score(closed, states, rows), features
 
     def credit(
         self, batches: list[Batch], scores: Tensor, samples: Sequence[Sample]

@@ -1,0 +1,1 @@
+"""What to look at: reports and alarms, pure functions of records."""
