@@ -39,13 +39,13 @@ class Gold:
 
 
 def weighted_gold(name: str, statement: str, **weighted: tuple[float, Part]) -> Gold:
-    """A gold in [0, 1]: the weighted sum of parts, times variety squared, times fluency."""
+    """A gold in [0, 1]: the weighted sum of parts, times variety squared and fluency squared."""
 
     def score(prompt: str, response: str) -> float:
         if not f.words(response):
             return 0.0
         total = sum(weight * part(prompt, response) for weight, part in weighted.values())
-        fluency = GIBBERISH_SHARE + (1.0 - GIBBERISH_SHARE) * f.fluent(response)
+        fluency = GIBBERISH_SHARE + (1.0 - GIBBERISH_SHARE) * f.fluent(response) ** 2
         return min(total * f.variety(response) ** 2 * fluency, 1.0)
 
     def parts(prompt: str, response: str) -> dict[str, float]:
@@ -181,14 +181,26 @@ def user_gold(name: str, statement: str, function: Part) -> Gold:
 
     def score(prompt: str, response: str) -> float:
         value: object = function(prompt, response)
-        if not _is_finite(value):
+        number = _finite(value)
+        if number is None:
             raise DataError(
-                f"gold {name} returned {value!r} for the response {response[:60]!r}; it must "
+                f"gold {name} returned {value!r:.80} for the response {response[:60]!r}; it must "
                 "return a finite number"
             )
-        return float(value)  # type: ignore[arg-type]
+        return number
 
     def parts(prompt: str, response: str) -> dict[str, float]:
         return {"score": score(prompt, response), "variety": f.variety(response)}
 
     return Gold(name=name, statement=statement, score=score, parts=parts)
+
+
+def _finite(value: object) -> float | None:
+    """The value as a finite float, or None for anything else (an integer may be too large)."""
+    if not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

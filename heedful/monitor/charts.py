@@ -57,8 +57,8 @@ def intervals(rows: Sequence[Row], *, reference: float, title: str) -> Any:
     """Points with 95 % intervals by ``name``; a line at ``reference``."""
     import altair as alt
 
-    base = alt.Chart(alt.Data(values=list(rows)), width=WIDTH - 200, height=34 * len(rows))
-    y = alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=260))
+    base = alt.Chart(alt.Data(values=list(rows)), width=WIDTH - 230, height=34 * len(rows))
+    y = alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320))
     bars = base.mark_rule(strokeWidth=6, opacity=0.35, color=PALETTE["accent"]).encode(
         y=y,
         x=alt.X("low:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
