@@ -23,11 +23,15 @@ class Section(BaseModel):
 
 
 class Adapter(Section):
-    """The LoRA adapter that is trained: on all linear layers from ``first_layer`` up."""
+    """The LoRA adapter that is trained: on all linear layers from ``first_layer`` up.
+
+    ``depth`` is how many layers of the base a reward model reads; all of them when it is None.
+    """
 
     rank: PositiveInt = 16
     alpha: float = Field(32.0, gt=0)
     first_layer: int = Field(0, ge=0)
+    depth: PositiveInt | None = None
 
 
 class Optimiser(Section):
@@ -77,6 +81,7 @@ class RewardConfig(FitConfig):
 
     epochs: PositiveInt = 1
     held_out_share: float = Field(0.1, ge=0, lt=1)
+    pooling: Literal["mean", "last"] = "mean"
     loss: str = "bradley_terry"
     params: dict[str, float] = Field(default_factory=dict, description="of the loss function")
 

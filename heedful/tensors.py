@@ -15,8 +15,8 @@ class Batch:
     """Trees packed into one row without padding. Made by collate, used by forward and objectives.
 
     A tree is a prompt and the responses that share it; ``trees[i] = (prompt length, response
-    lengths)``. Predicted token m belongs to response ``rows[m]`` at ``columns[m]``; its
-    distribution is read at row position ``predictors[m]``. ``pairs[p]`` are (chosen, rejected)
+    lengths)``. Predicted token m belongs to response ``rows[m]`` at ``columns[m]`` and stands at row
+    position ``places[m]``; its distribution is read at row position ``predictors[m]``. ``pairs[p]`` are (chosen, rejected)
     response numbers.
     """
 
@@ -24,6 +24,7 @@ class Batch:
     position_ids: Int[Tensor, "N"]
     trees: tuple[tuple[int, tuple[int, ...]], ...]
     predictors: Int[Tensor, "M"]
+    places: Int[Tensor, "M"]
     targets: Int[Tensor, "M"]
     rows: Int[Tensor, "M"]
     columns: Int[Tensor, "M"]
@@ -60,7 +61,7 @@ class Batch:
 class Outputs:
     """What the model says about a batch; only what the algorithm needs is filled.
 
-    ``scores`` are reward-head outputs at the last response token.
+    ``scores`` are outputs of the reward head on pooled response states.
     """
 
     logprobs: Float[Tensor, "B T"] | None = None

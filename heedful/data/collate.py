@@ -68,6 +68,7 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
     tokens: list[int] = []
     positions: list[int] = []
     predictors: list[int] = []
+    places: list[int] = []
     targets: list[int] = []
     rows: list[int] = []
     columns: list[int] = []
@@ -85,6 +86,7 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
         for response in tree.responses:
             start = len(tokens)
             predictors += [prompt_end, *range(start, start + len(response) - 1)]
+            places += range(start, start + len(response))
             targets += response
             rows += [len(last)] * len(response)
             columns += range(len(response))
@@ -107,6 +109,7 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
             for tree in trees
         ),
         predictors=long(predictors),
+        places=long(places),
         targets=long(targets),
         rows=long(rows),
         columns=long(columns),

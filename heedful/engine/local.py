@@ -255,6 +255,9 @@ def draw_tokens(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
             "learning rate and restart from a checkpoint"
         )
     cumulative = logp.exp().cumsum(dim=-1)
-    threshold = uniforms[:, None].to(cumulative.dtype) * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, threshold, right=True).clamp_(max=logits.shape[-1] - 1)
+    total = cumulative[:, -1:]
+    # below the total, or a uniform that rounds to 1 would pick a token of probability 0
+    below = torch.nextafter(total, torch.zeros_like(total))
+    threshold = torch.minimum(uniforms[:, None].to(total.dtype) * total, below)
+    tokens = torch.searchsorted(cumulative, threshold, right=True)
     return tokens.squeeze(-1), logp.gather(-1, tokens).squeeze(-1)

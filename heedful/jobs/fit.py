@@ -34,7 +34,7 @@ from heedful.data.examples import (
 from heedful.data.snapshot import read_snapshot, split_by_prompt
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
-from heedful.errors import DataError, MissingError
+from heedful.errors import ConfigError, DataError, MissingError
 from heedful.jobs import models
 from heedful.jobs.progress import progress
 from heedful.jobs.rundir import RunDirectory
@@ -278,6 +278,11 @@ def open_for(config: FitConfig, store: Store | None) -> tuple[models.ModelRef, T
 
 def add_policy(config: FitConfig, trunk: Trunk, reference: str | None) -> None:
     """The policy adapter as the config wants it."""
+    if config.adapter.depth is not None:
+        raise ConfigError(
+            f"adapter.depth is {config.adapter.depth}; only a reward model can end early, a policy "
+            "needs all layers"
+        )
     models.new_policy(
         trunk,
         reference,
@@ -366,9 +371,15 @@ def fit_reward(config: RewardConfig, out: Path, *, store: Store | None = None) -
             rank=config.adapter.rank,
             alpha=config.adapter.alpha,
             first_layer=config.adapter.first_layer,
+            depth=config.adapter.depth,
             seed=config.seed,
         )
-        trunk.add_head("reward", std=1 / math.sqrt(trunk.width + 1), seed=config.seed)
+        trunk.add_head(
+            "reward",
+            std=1 / math.sqrt(trunk.width + 1),
+            seed=config.seed,
+            pooling=config.pooling,
+        )
         encoded = preference_trees(
             trunk.tokenizer, data.rows, max_tokens=config.batch.max_tokens
         ).require("preferences")
@@ -382,7 +393,7 @@ def fit_reward(config: RewardConfig, out: Path, *, store: Store | None = None) -
 
         def prove() -> None:
             few = sorted(kept, key=lambda tree: tree.num_tokens)[:2]
-            proofs.packing_changes_nothing(trunk, few, "reward")
+            proofs.packing_changes_no_score(trunk, few)
             proofs.swap_flips_sign(trunk, few[0])
 
         return Plan(
@@ -426,8 +437,10 @@ def reward_metrics(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> dict
         "accuracy": float(accuracy.value),
         "accuracy_ci": [float(accuracy.low), float(accuracy.high)],
         "ece": float(ece(probabilities, np.ones(len(deltas)))),
-        # perfectly ranked pairs have no finite temperature
-        "temperature": float(fit_temperature(deltas)) if (deltas <= 0).any() else None,
+        # perfect and worse than random rankings have no temperature
+        "temperature": float(fit_temperature(deltas))
+        if (deltas <= 0).any() and deltas.mean() > 0
+        else None,
         "deltas": [round(float(delta), 5) for delta in deltas],
     }
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from heedful.errors import DataError, MissingError
 from heedful.model.lora import peft_names
-from heedful.model.trunk import Trunk
+from heedful.model.trunk import AdapterSettings, Trunk
 
 WEIGHTS = "adapter_model.safetensors"
 HEAD = "head.safetensors"
@@ -35,6 +35,7 @@ class AdapterCard:
     has_head: bool
     mean: float = 0.0
     std: float = 1.0
+    pooling: str = "last"
 
 
 def write_directory(target: Path, write: Callable[[Path], None]) -> None:
@@ -82,6 +83,7 @@ def save_role(trunk: Trunk, role: str, target: Path, *, mean: float = 0.0, std: 
             has_head=role in trunk.heads,
             mean=mean,
             std=std,
+            pooling=trunk.pooling.get(role, "last"),
         )
         settings = trunk.adapters[role]
         write_json(directory / "adapter_config.json", peft_config(trunk, settings))
@@ -96,18 +98,17 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def peft_config(trunk: Trunk, settings: Mapping[str, float]) -> dict[str, Any]:
+def peft_config(trunk: Trunk, settings: AdapterSettings) -> dict[str, Any]:
     """The adapter_config.json that peft reads."""
     names = sorted({path.rpartition(".")[2] for path in trunk.layers})
-    layers = range(int(settings["first_layer"]), trunk.base.model.config.num_hidden_layers)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": trunk.base.path,
-        "r": int(settings["rank"]),
-        "lora_alpha": settings["alpha"],
+        "r": settings.rank,
+        "lora_alpha": settings.alpha,
         "target_modules": names,
-        "layers_to_transform": list(layers),
+        "layers_to_transform": list(range(settings.first_layer, settings.depth)),
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
@@ -150,10 +151,12 @@ def load_role(trunk: Trunk, directory: Path, role: str) -> AdapterCard:
         alpha=config["lora_alpha"],
         seed=0,
         first_layer=min(config["layers_to_transform"]),
+        depth=max(config["layers_to_transform"]) + 1,
     )
     copy_weights(trunk, role, load_file(directory / WEIGHTS))
     if card.has_head:
-        trunk.add_head(role, std=0.0, seed=0).load_state_dict(load_file(directory / HEAD))
+        head = trunk.add_head(role, std=0.0, seed=0, pooling=card.pooling)
+        head.load_state_dict(load_file(directory / HEAD))
     return card
 
 

@@ -45,7 +45,7 @@ def forward(
         if "scores" in needs:
             if role is None or role not in trunk.heads:
                 raise ValueError(f"role {role!r} has no head to score with")
-            scores = apply_head(trunk.heads[role], states[batch.last])
+            scores = apply_head(trunk.heads[role], pool(states, batch, trunk.pooling[role]))
     if "values" in needs:
         if batch.features is None:
             raise ValueError("values need batch.features, which the rollout source computes")
@@ -57,6 +57,25 @@ def apply_head(head: nn.Linear, states: Float[Tensor, "M D"]) -> Float[Tensor, "
     """Scalar per state, in float32."""
     result: Tensor = head(states.float()).squeeze(-1)
     return result
+
+
+def pool(states: Float[Tensor, "N D"], batch: Batch, pooling: str) -> Float[Tensor, "B D"]:
+    """One state per response: its ``last`` token's, or the ``mean`` over its tokens.
+
+    Scaled to unit root mean square, so that one head initialisation and learning rate suit every
+    base.
+    """
+    if pooling == "last":
+        return normalise(states[batch.last])
+    own = states[batch.places].float()
+    sums = own.new_zeros(len(batch.last), own.shape[1]).index_add(0, batch.rows, own)
+    return normalise(sums)
+
+
+def normalise(states: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
+    """States of unit root mean square, in float32."""
+    states = states.float()
+    return states * torch.rsqrt(states.square().mean(dim=-1, keepdim=True) + 1e-6)
 
 
 def to_rows(batch: Batch, flat: Float[Tensor, "M"]) -> Float[Tensor, "B T"]:

@@ -2,15 +2,32 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from heedful.errors import ConfigError
-from heedful.model.attention import Layout
+from heedful.model.attention import NAME, Layout
 from heedful.model.base import Base
 from heedful.model.lora import Switch, adapt, layer_number
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """How a role's adapter was made; ``depth`` layers of the base are used."""
+
+    rank: int
+    alpha: float
+    first_layer: int
+    depth: int
+
+
+class _Exit(Exception):  # noqa: N818 - a signal that ends a forward pass early, not an error
+    def __init__(self, states: Tensor) -> None:
+        self.states = states
 
 
 class Trunk:
@@ -26,7 +43,8 @@ class Trunk:
         self.switch = Switch()
         self.layers = adapt(base.model, self.switch)
         self.heads: dict[str, nn.Linear] = {}
-        self.adapters: dict[str, dict[str, float]] = {}
+        self.pooling: dict[str, str] = {}
+        self.adapters: dict[str, AdapterSettings] = {}
 
     @property
     def device(self) -> torch.device:
@@ -53,39 +71,58 @@ class Trunk:
         return length
 
     def add_adapter(
-        self, role: str, *, rank: int, alpha: float, seed: int, first_layer: int = 0
+        self,
+        role: str,
+        *,
+        rank: int,
+        alpha: float,
+        seed: int,
+        first_layer: int = 0,
+        depth: int | None = None,
     ) -> None:
-        """A fresh adapter on every linear layer of the decoder layers from ``first_layer`` up."""
+        """A fresh adapter on every linear layer of the decoder layers from ``first_layer`` up.
+
+        With ``depth`` the role ends after that many layers: cheaper, and for judging a whole
+        answer the middle layers of a small model know more than its last.
+        """
         if role in self.adapters:
             raise ConfigError(f"role {role!r} already has an adapter; roles are unique")
-        num_layers = self.base.model.config.num_hidden_layers
-        if not 0 <= first_layer < num_layers:
+        num_layers: int = self.base.model.config.num_hidden_layers
+        end = num_layers if depth is None else depth
+        if not 0 <= first_layer < end <= num_layers:
             raise ConfigError(
-                f"adapter.first_layer is {first_layer}; this base has layers 0 to {num_layers - 1}"
+                f"adapter.first_layer is {first_layer} and adapter.depth is {depth}; this base has "
+                f"layers 0 to {num_layers - 1}"
             )
         generator = torch.Generator().manual_seed(seed)
         for path, layer in self.layers.items():
-            if (layer_number(path) or 0) >= first_layer:
+            if first_layer <= (layer_number(path) or 0) < end:
                 layer.add(role, rank, alpha, generator)
-        self.adapters[role] = {"rank": rank, "alpha": alpha, "first_layer": first_layer}
+        self.adapters[role] = AdapterSettings(rank, alpha, first_layer, end)
 
     def copy_adapter(self, source: str, target: str) -> None:
         """A second adapter with the same values: a policy starts at its reference."""
         settings = self.adapters[source]
         self.add_adapter(
             target,
-            rank=int(settings["rank"]),
-            alpha=settings["alpha"],
+            rank=settings.rank,
+            alpha=settings.alpha,
             seed=0,
-            first_layer=int(settings["first_layer"]),
+            first_layer=settings.first_layer,
+            depth=settings.depth,
         )
         with torch.no_grad():
             own = self.adapter_parameters(target)
             for name, value in self.adapter_parameters(source).items():
                 own[name].copy_(value)
 
-    def add_head(self, role: str, *, std: float, seed: int) -> nn.Linear:
-        """A float32 scalar head; ``std`` 0 starts it at zero."""
+    def add_head(
+        self, role: str, *, std: float, seed: int, pooling: str = "last"
+    ) -> nn.Linear:
+        """A float32 scalar head; ``std`` 0 starts it at zero.
+
+        ``pooling`` says what a head that scores whole responses reads: ``last`` or ``mean``.
+        """
         head = nn.Linear(self.width, 1, device=self.device, dtype=torch.float32)
         head.requires_grad_(False)
         generator = torch.Generator().manual_seed(seed)
@@ -93,6 +130,7 @@ class Trunk:
             head.weight.copy_(torch.randn(1, self.width, generator=generator) * std)
             head.bias.zero_()
         self.heads[role] = head
+        self.pooling[role] = pooling
         return head
 
     def adapter_parameters(self, role: str) -> dict[str, nn.Parameter]:
@@ -150,14 +188,47 @@ class Trunk:
     def hidden(
         self, token_ids: Tensor, position_ids: Tensor, layout: Layout
     ) -> Float[Tensor, "N D"]:
-        """Last hidden states (after the final norm) of a packed row, as the acting role."""
-        states: Tensor = self.base.model.base_model(
-            input_ids=token_ids[None],
-            position_ids=position_ids[None],
-            use_cache=False,
-            layout=layout,
-        ).last_hidden_state
-        return states[0]
+        """Last hidden states of a packed row as the acting role.
+
+        After the final norm, or raw after the last layer that the role uses.
+        """
+        # stock attention would ignore the layout and let sequences see each other
+        assert self.base.model.config._attn_implementation == NAME
+        with self._ending_early():
+            states: Tensor = self.base.model.base_model(
+                input_ids=token_ids[None],
+                position_ids=position_ids[None],
+                use_cache=False,
+                layout=layout,
+            ).last_hidden_state
+            return states[0]
+        return self._early_states
+
+    @contextmanager
+    def _ending_early(self) -> Iterator[None]:
+        """End the forward pass after the acting role's last layer, for any architecture."""
+        role = self.switch.role
+        num_layers = self.base.model.config.num_hidden_layers
+        if role is None or self.adapters[role].depth == num_layers:
+            yield
+            return
+
+        def leave(_: nn.Module, __: Any, output: Any) -> None:
+            raise _Exit(output[0] if isinstance(output, tuple) else output)
+
+        handle = self.decoder_layers[self.adapters[role].depth - 1].register_forward_hook(leave)
+        try:
+            yield
+        except _Exit as left:
+            self._early_states = left.states[0]
+        finally:
+            handle.remove()
+
+    @property
+    def decoder_layers(self) -> nn.ModuleList:
+        """The base's layers in order."""
+        lists = [m for m in self.base.model.modules() if isinstance(m, nn.ModuleList)]
+        return next(m for m in lists if len(m) == self.base.model.config.num_hidden_layers)
 
     def logits(self, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits in float32."""

@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heedful.data.collate import Tree, collate, micro_batches
-from heedful.model.forward import apply_head, forward, hidden_states
+from heedful.model.forward import apply_head, forward, hidden_states, pool
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch
 
 
 class TrainedReward:
-    """``(head(state of the last token) - mean) / std``; the scale on which kl_coef is tuned."""
+    """``(head(pooled states) - mean) / std``; the scale on which kl_coef is tuned."""
 
     def __init__(
         self, trunk: Trunk, *, role: str = "reward", mean: float = 0.0, std: float = 1.0
@@ -30,7 +30,8 @@ class TrainedReward:
     ) -> Float[Tensor, "B"]:
         """Scores from the hidden states that the caller has computed as ``feature_role``."""
         del rows
-        raw = apply_head(self.trunk.heads[self.role], states[batch.last])
+        pooled = pool(states, batch, self.trunk.pooling[self.role])
+        raw = apply_head(self.trunk.heads[self.role], pooled)
         return (raw - self.mean) / self.std
 
     @torch.no_grad()

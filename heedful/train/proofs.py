@@ -6,6 +6,7 @@ Each proof raises ``ProofError`` naming the invariant, the value seen and the va
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from heedful.data.collate import Tree, collate
 from heedful.errors import ProofError
@@ -54,6 +55,26 @@ def packing_changes_nothing(trunk: Trunk, trees: Sequence[Tree], role: str | Non
             row += 1
 
 
+def packing_changes_no_score(trunk: Trunk, trees: Sequence[Tree]) -> None:
+    """Reward scores of packed, prefix-shared trees equal those of separate sequences."""
+    packed = reward_scores(trunk, trees)
+    alone = [
+        reward_scores(trunk, [Tree(id=tree.id, prompt=tree.prompt, responses=(response,))])
+        for tree in trees
+        for response in tree.responses
+    ]
+    worst = (packed - torch.cat(alone)).abs().max().item()
+    agree("packed scores equal unpacked ones", worst, trunk)
+
+
+@torch.no_grad()
+def reward_scores(trunk: Trunk, trees: Sequence[Tree]) -> Tensor:
+    """Raw scores of every response in order."""
+    scores = forward(trunk, collate(trees, trunk.device), "reward", {"scores"}).scores
+    assert scores is not None
+    return scores
+
+
 def agree(name: str, difference: float, trunk: Trunk) -> None:
     """``difference`` is within the tolerance of the trunk's dtype."""
     limit = TOLERANCE[trunk.base.model.dtype]
@@ -76,11 +97,9 @@ def policy_equals_reference(trunk: Trunk, batch: Batch, reference: str | None) -
 
 def swap_flips_sign(trunk: Trunk, tree: Tree) -> None:
     """The reward model's score difference is odd under a swap of the pair."""
-    scores = forward(trunk, collate([tree], trunk.device), "reward", {"scores"}).scores
-    assert scores is not None
+    scores = reward_scores(trunk, [tree])
     turned = Tree(id=tree.id, prompt=tree.prompt, responses=tree.responses[::-1])
-    swapped = forward(trunk, collate([turned], trunk.device), "reward", {"scores"}).scores
-    assert swapped is not None
+    swapped = reward_scores(trunk, [turned])
     worst = (scores - swapped.flip(0)).abs().max().item()
     agree("a response's score does not depend on its place", worst, trunk)
 

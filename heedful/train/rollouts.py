@@ -22,7 +22,7 @@ from heedful.maths.kl import adaptive_kl_coef, kl_k1
 from heedful.maths.masked import masked_mean, masked_sum, masked_whiten
 from heedful.maths.policy import explained_variance
 from heedful.maths.returns import gae, token_rewards
-from heedful.model.forward import apply_head, hidden_states, logprobs_of, to_rows
+from heedful.model.forward import apply_head, hidden_states, logprobs_of, normalise, to_rows
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch, Step
 from heedful.types import Sample, SamplingParams
@@ -339,12 +339,6 @@ class RolloutSource:
         self.number = int(state["number"])
         self.kl_coef = state["kl_coef"]
         self.last_kl = state["last_kl"]
-
-
-def normalise(states: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
-    """Features of unit root mean square, so that one head learning rate suits every base."""
-    states = states.float()
-    return states * torch.rsqrt(states.square().mean(dim=-1, keepdim=True) + 1e-6)
 
 
 def widen(rows: Tensor, width: int) -> Tensor:

@@ -85,6 +85,7 @@ def test_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
         load_role(Trunk(load_base("test")), tmp_path / "model", "policy")
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_peft_reads_our_adapter_to_the_same_logits(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 

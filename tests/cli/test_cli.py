@@ -1,0 +1,203 @@
+import gzip
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from heedful.cli.app import main
+
+PAIR = {
+    "chosen": "\n\nHuman: hello\n\nAssistant: Hello, how can I help?",
+    "rejected": "\n\nHuman: hello\n\nAssistant: What?",
+}
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["heedful", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    output = capsys.readouterr()
+    return int(stop.value.code or 0), output.out, output.err
+
+
+@pytest.fixture
+def hh(tmp_path: Path) -> Path:
+    file = tmp_path / "hh-harmless" / "train.jsonl.gz"
+    file.parent.mkdir()
+    other = {k: v.replace("hello", "good day") for k, v in PAIR.items()}
+    empty = PAIR | {"rejected": "\n\nHuman: hello\n\nAssistant:"}
+    with gzip.open(file, "wt") as stream:
+        for row in (PAIR, other, empty):
+            stream.write(json.dumps(row) + "\n")
+    return file
+
+
+def test_help_answers_without_importing_torch() -> None:
+    code = "import sys; from heedful.cli import app; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_is_quick() -> None:
+    best = 9.0
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "heedful", "--help"], check=True, capture_output=True
+        )
+        best = min(best, time.perf_counter() - start)
+    # 0.3 s on two idle cores; the bound leaves room for a busy machine
+    assert best < 1.0
+
+
+def test_import_counts_drops_and_adds_nothing_the_second_time(
+    hh: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ("import", "hh", str(hh), "--store", str(tmp_path / "s.db"), "--json")
+    code, out, _ = run(monkeypatch, capsys, *arguments)
+    assert code == 0
+    first = json.loads(out.splitlines()[-1])
+    assert first == {"dataset": "hh-harmless-train", "rows": 3, "new": 2, "known": 0,
+                     "dropped": {"empty_side": 1}}  # fmt: skip
+    _, out, _ = run(monkeypatch, capsys, *arguments)
+    assert json.loads(out.splitlines()[-1])["new"] == 0
+
+
+def test_show_dropped_names_file_line_and_rule(
+    hh: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, out, _ = run(
+        monkeypatch, capsys, "import", "hh", str(hh), "--store", str(tmp_path / "s.db"),
+        "--show-dropped",
+    )  # fmt: skip
+    assert f"{hh}:3  empty_side" in out
+
+
+def test_whole_chain_on_imported_preferences(
+    hh: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = ("--store", str(tmp_path / "s.db"))
+    reward, policy = str(tmp_path / "reward"), str(tmp_path / "ppo")
+    assert run(monkeypatch, capsys, "import", "hh", str(hh), *store)[0] == 0
+    data = ("--data", "hh-harmless-train", "--model", "test", *store)
+    code, _, err = run(
+        monkeypatch, capsys, "fit", "reward", *data, "--out", reward, "held_out_share=0"
+    )
+    assert code == 0, err
+    code, _, err = run(
+        monkeypatch, capsys, "fit", "ppo", *data, "--reward", reward, "--out", policy,
+        "rollouts.num_rollouts=2", "rollouts.max_new_tokens=6",
+    )  # fmt: skip
+    assert code == 0, err
+    code, out, err = run(
+        monkeypatch, capsys, "evaluate", "--data", "hh-harmless-train", *store,
+        "--model", policy, "--reward", reward, "--out", str(tmp_path / "e"),
+        "max_new_tokens=6", "best_of=2", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    result = json.loads(out.splitlines()[-1])
+    assert result["num_prompts"] == 2
+    code, out, err = run(monkeypatch, capsys, "models", *store, "--json")
+    by_role = {row["role"]: row for row in json.loads(out)["models"]}
+    assert set(by_role) == {"base", "reward", "policy"}
+    code, out, err = run(monkeypatch, capsys, "trace", by_role["policy"]["id"], *store)
+    assert code == 0, err
+    assert by_role["reward"]["id"] in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fit", "reward", "--data", "nosuch", "--model", "test"), "nosuch"),
+        (("fit", "reward", "--data", "test", "--model", "nosuch-model"), "unknown model"),
+        (("fit", "reward", "--data", "test", "--model", "test", "epoch=2"), "did you mean 'epochs'"),
+        (("fit", "reward", "--data", "test", "--model", "test", "optimiser.learning_rat=1"),
+         "did you mean 'learning_rate'"),
+        (("fit", "reward", "--data", "test", "--model", "test", "epochs=0"), "epochs"),
+        (("fit", "reward", "--data", "test", "--model", "test", "epochs"), "not KEY=VALUE"),
+        (("fit", "reward", "--data", "test", "--model", "test", "params.margn=1"),
+         "did you mean 'margin'"),
+        (("fit", "preference", "--data", "test", "--model", "test", "--loss", "dpoo"),
+         "did you mean 'dpo'"),
+        (("fit", "reward", "--model", "test"), "'data' is required"),
+        (("fit", "reward", "--data", "test", "--config", "nosuch.toml"), "nosuch.toml"),
+    ],
+)  # fmt: skip
+def test_a_users_mistake_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(monkeypatch, capsys, *arguments, "--out", str(tmp_path / "run"))
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 2
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in err
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_broken_line_names_file_and_line_and_imports_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text(json.dumps(PAIR) + '\n{"chosen": \n')
+    store = ("--store", str(tmp_path / "s.db"))
+    code, _, err = run(monkeypatch, capsys, "import", "hh", str(file), *store)
+    assert code == 2
+    assert f"{file}:2" in err or (str(file) in err and "line 2" in err)
+    _, out, _ = run(monkeypatch, capsys, "models", *store, "--json")
+    assert json.loads(out) == {"models": []}
+
+
+def test_demo_human_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(monkeypatch, capsys, "demo", "--human", "--out", str(tmp_path / "d"))
+    assert code == 2
+    assert "labelling page" in err
+
+
+@pytest.mark.parametrize("gold", ["kindd", "nosuch.py:f"])
+def test_demo_with_an_unknown_gold_writes_nothing(
+    gold: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, _, _ = run(
+        monkeypatch, capsys, "demo", "--model", "test", "--gold", gold, "--out", str(tmp_path / "d")
+    )
+    assert code == 2
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_full_disk_is_one_line_and_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from heedful.jobs import rundir
+
+    monkeypatch.setattr(rundir, "FREE_BYTES_NEEDED", 2**62)
+    code, _, err = run(
+        monkeypatch, capsys, "fit", "reward", "--data", "test", "--model", "test",
+        "--store", str(tmp_path / "s.db"), "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert code == 1
+    assert "free some space" in err

@@ -1,0 +1,287 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from heedful.config import PPOConfig, PreferenceConfig, RewardConfig, SFTConfig, resolve
+from heedful.data import testing
+from heedful.errors import ConfigError, DataError, MissingError, NumericsError, ProofError
+from heedful.jobs import fit
+from heedful.jobs.fit import FitResult, fit_ppo, fit_preference, fit_reward, fit_sft
+from heedful.model.adapter_files import HEAD, WEIGHTS
+from heedful.train import checkpoint
+
+FAST = ["optimiser.learning_rate=3e-3", "checkpoint_every=2"]
+FLAGS = {"data": "test", "model": "test"}
+
+
+def reward_config(*overrides: str) -> RewardConfig:
+    return resolve(
+        RewardConfig, overrides=[*FAST, "epochs=3", "held_out_share=0.3", *overrides], flags=FLAGS
+    )
+
+
+def sft_config(*overrides: str) -> SFTConfig:
+    return resolve(SFTConfig, overrides=[*FAST, "epochs=2", *overrides], flags=FLAGS)
+
+
+def dpo_config(*overrides: str) -> PreferenceConfig:
+    return resolve(PreferenceConfig, overrides=[*FAST, "epochs=2", *overrides], flags=FLAGS)
+
+
+def ppo_config(reward: str, *overrides: str) -> PPOConfig:
+    small = [
+        "rollouts.num_rollouts=3",
+        "rollouts.prompts_per_rollout=4",
+        "rollouts.samples_per_prompt=2",
+        "rollouts.max_new_tokens=8",
+    ]
+    return resolve(PPOConfig, overrides=[*FAST, *small, *overrides], flags=FLAGS | {"reward": reward})
+
+
+def weights(result: FitResult) -> dict[str, torch.Tensor]:
+    tensors = load_file(Path(result.path) / WEIGHTS)
+    if (Path(result.path) / HEAD).exists():
+        tensors |= load_file(Path(result.path) / HEAD)
+    return tensors
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(left[name], right[name]) for name in left | right)
+
+
+@pytest.fixture(scope="module")
+def reward_run(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    return fit_reward(reward_config(), tmp_path_factory.mktemp("reward") / "run")
+
+
+def test_reward_model_learns_a_learnable_preference(reward_run: FitResult) -> None:
+    assert reward_run.metrics["accuracy"] >= 0.9
+    assert reward_run.metrics["num_held_out"] >= 5
+
+
+def test_reward_model_with_shuffled_labels_stays_at_chance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = testing.preferences()
+    swapped = [row.swap() if number % 2 else row for number, row in enumerate(rows)]
+    monkeypatch.setattr(testing, "preferences", lambda: swapped)
+    result = fit_reward(reward_config("held_out_share=0.5"), tmp_path / "run")
+    low, high = result.metrics["accuracy_ci"]
+    assert low <= 0.5 <= high
+
+
+def test_sft_lowers_held_out_nll(tmp_path: Path) -> None:
+    result = fit_sft(sft_config("held_out_share=0.3"), tmp_path / "run")
+    assert result.metrics["held_out_nll"] < result.metrics["held_out_nll_start"] - 0.1
+
+
+def test_dpo_prefers_the_chosen_side_of_held_out_pairs(tmp_path: Path) -> None:
+    result = fit_preference(dpo_config("held_out_share=0.3"), tmp_path / "run")
+    assert result.metrics["accuracy"] >= 0.9
+
+
+def test_dpo_starts_at_log_two(tmp_path: Path) -> None:
+    fit_preference(dpo_config(), tmp_path / "run")
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["preference/loss_nats"] == pytest.approx(0.693147, abs=1e-5)
+
+
+def test_ppo_starts_at_ratio_one_and_kl_zero(reward_run: FitResult, tmp_path: Path) -> None:
+    fit_ppo(ppo_config(reward_run.run), tmp_path / "run")
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert abs(first["ppo/kl_nats"]) < 1e-4
+    assert abs(first["ppo/step_kl_nats"]) < 1e-6
+    assert first["ppo/clip_share"] == 0
+
+
+def test_ppo_raises_the_reward_it_optimises(reward_run: FitResult, tmp_path: Path) -> None:
+    config = ppo_config(
+        reward_run.run,
+        "rollouts.num_rollouts=30",
+        "rollouts.prompts_per_rollout=8",
+        "rollouts.samples_per_prompt=4",
+        "optimiser.learning_rate=1e-2",
+        "kl.coef=0.001",
+    )
+    result = fit_ppo(config, tmp_path / "run")
+    gain = result.metrics["ppo/reward_last"] - result.metrics["ppo/reward_first"]
+    assert gain > 0.5
+
+
+class Interrupted(Exception):
+    pass
+
+
+def break_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process end right after the checkpoint that is written after ``steps`` steps."""
+    save = checkpoint.save
+
+    def save_and_stop(directory: Path, step: int, *rest: Any) -> None:
+        save(directory, step, *rest)
+        if step >= steps:
+            raise Interrupted
+
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
+
+
+@pytest.mark.parametrize("kind", ["sft", "reward", "preference", "ppo"])
+def test_a_resumed_run_equals_an_unbroken_one(
+    kind: str, reward_run: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: dict[str, Callable[[Path], FitResult]] = {
+        "sft": lambda out: fit_sft(sft_config(), out),
+        "reward": lambda out: fit_reward(reward_config(), out),
+        "preference": lambda out: fit_preference(dpo_config(), out),
+        "ppo": lambda out: fit_ppo(ppo_config(reward_run.run), out),
+    }
+    unbroken = runs[kind](tmp_path / "unbroken")
+    with monkeypatch.context() as patch:
+        break_after(2, patch)
+        with pytest.raises(Interrupted):
+            runs[kind](tmp_path / "broken")
+    resumed = runs[kind](tmp_path / "broken")
+    assert same(weights(unbroken), weights(resumed))
+    steps = [
+        [row["step"] for row in fit.RunDirectory.read_metrics(tmp_path / name)]
+        for name in ("unbroken", "broken")
+    ]
+    assert steps[0] == steps[1] == list(range(len(steps[0])))
+
+
+def test_kill_9_in_the_middle_resumes_to_the_same_parameters(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "heedful", "fit", "reward", "--data", "test", "--model", "test",
+               "epochs=60", "held_out_share=0.3", "checkpoint_every=5"]  # fmt: skip
+    command += ["--store", str(tmp_path / "s.db"), "--out"]
+
+    def run(name: str) -> None:
+        subprocess.run([*command, str(tmp_path / name)], check=True, capture_output=True)
+
+    run("unbroken")
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "broken")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "broken" / "checkpoints").glob("step-*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        os.sched_yield()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "broken" / "result.json").exists()
+    run("broken")
+    left, right = (load_file(tmp_path / n / "model" / WEIGHTS) for n in ("unbroken", "broken"))
+    assert same(left, right)
+
+
+def test_micro_batching_changes_nothing(tmp_path: Path) -> None:
+    one = fit_reward(reward_config("batch.tokens_per_micro_step=4096"), tmp_path / "one")
+    many = fit_reward(reward_config("batch.tokens_per_micro_step=120"), tmp_path / "many")
+    left, right = weights(one), weights(many)
+    for name, value in left.items():
+        torch.testing.assert_close(value, right[name], atol=2e-4, rtol=1e-3)
+
+
+def test_a_finished_run_is_returned_without_work(reward_run: FitResult) -> None:
+    before = (Path(reward_run.run) / "metrics.jsonl").stat().st_mtime_ns
+    again = fit_reward(reward_config(), Path(reward_run.run))
+    assert again == reward_run
+    assert (Path(reward_run.run) / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_another_config_in_the_same_directory_is_refused(reward_run: FitResult) -> None:
+    with pytest.raises(ConfigError, match="epochs = 3, this one has 4"):
+        fit_reward(reward_config("epochs=4"), Path(reward_run.run))
+
+
+def test_the_trained_policy_can_be_the_start_of_the_next_run(tmp_path: Path) -> None:
+    first = fit_sft(sft_config(), tmp_path / "sft")
+    config = dpo_config().model_copy(update={"model": first.run})
+    second = fit_preference(config, tmp_path / "dpo")
+    step = json.loads((tmp_path / "dpo" / "metrics.jsonl").read_text().splitlines()[0])
+    assert step["preference/loss_nats"] == pytest.approx(0.693147, abs=1e-5)
+    assert not same(weights(first), weights(second))
+
+
+def test_a_policy_is_refused_as_a_reward(tmp_path: Path) -> None:
+    policy = fit_sft(sft_config(), tmp_path / "sft")
+    with pytest.raises(DataError, match="a reward model is needed"):
+        fit_ppo(ppo_config(policy.run), tmp_path / "ppo")
+
+
+def test_an_unknown_reward_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="not a trained reward model"):
+        fit_ppo(ppo_config("test"), tmp_path / "ppo")
+
+
+def test_a_rule_can_be_the_reward(tmp_path: Path) -> None:
+    result = fit_ppo(ppo_config("gold:concise"), tmp_path / "ppo")
+    assert 0 <= result.metrics["ppo/reward_first"] <= 1
+
+
+def test_every_rollout_is_kept_as_rows(reward_run: FitResult, tmp_path: Path) -> None:
+    fit_ppo(ppo_config(reward_run.run), tmp_path / "run")
+    rows = fit.RunDirectory.read_rollouts(tmp_path / "run")
+    assert len(rows) == 3 * 4 * 2
+    assert {row["rollout"] for row in rows} == {0, 1, 2}
+
+
+def test_nan_loss_stops_and_names_the_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row for row in testing.preferences()[:4]]
+    broken = [type(row)(prompt=row.prompt, chosen=row.chosen, rejected=row.rejected,
+                        weight=float("nan")) for row in rows]  # fmt: skip
+    monkeypatch.setattr(testing, "preferences", lambda: broken)
+    with pytest.raises(NumericsError, match=r"loss is nan at step 0, examples prm_"):
+        fit_reward(reward_config("held_out_share=0"), tmp_path / "run")
+
+
+def test_training_a_wrong_parameter_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = fit.models.open_trunk
+
+    def with_second_head(ref: Any, *, dtype: str) -> Any:
+        trunk = original(ref, dtype=dtype)
+        trunk.add_head("stray", std=0.1, seed=0).requires_grad_(True)
+        return trunk
+
+    monkeypatch.setattr(fit.models, "open_trunk", with_second_head)
+    with pytest.raises(ProofError, match="only reward are trainable; seen 2 others trainable"):
+        fit_reward(reward_config(), tmp_path / "run")
+
+
+def test_sampler_that_disagrees_with_the_trainer_is_refused(
+    reward_run: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heedful.engine import local
+
+    draw = local.draw_tokens
+
+    def shifted(*args: Any) -> Any:
+        tokens, logprobs = draw(*args)
+        return tokens, logprobs - 0.1
+
+    monkeypatch.setattr(local, "draw_tokens", shifted)
+    with pytest.raises(ProofError, match="ratio = 1"):
+        fit_ppo(ppo_config(reward_run.run), tmp_path / "run")
+
+
+def test_examples_that_do_not_fit_are_dropped_and_counted(tmp_path: Path) -> None:
+    result = fit_sft(sft_config("batch.max_tokens=40"), tmp_path / "run")
+    assert result.metrics["drops"]["too_long"] > 0
+
+
+def test_nothing_left_to_train_on_says_which_rule_dropped_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no preferences left .* too_long: 32"):
+        fit_reward(reward_config("batch.max_tokens=5"), tmp_path / "run")
