@@ -15,7 +15,6 @@ from heedful.errors import ConfigError, MissingError
 from heedful.registry import nearest
 
 
-
 class Section(BaseModel):
     """Frozen, and strict about names."""
 
@@ -82,6 +81,7 @@ class RewardConfig(FitConfig):
     epochs: PositiveInt = 1
     held_out_share: float = Field(0.1, ge=0, lt=1)
     pooling: Literal["mean", "last"] = "mean"
+    warm_start: bool = Field(True, description="start the head at the probe on the base's states")
     loss: str = "bradley_terry"
     params: dict[str, float] = Field(default_factory=dict, description="of the loss function")
 
@@ -194,9 +194,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise MissingError(f"config file {path}: {error.strerror}; give an existing file") from None
     try:
-        values: dict[str, Any] = (
-            json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        )
+        values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ConfigError(f"config file {path} cannot be parsed: {error}") from None
     return values
@@ -244,6 +242,7 @@ def check(kind: type[C], values: Mapping[str, Any]) -> C:
 def _names_at(kind: type[Section], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         annotation = kind.model_fields[str(part)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, Section)
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, Section)
         kind = annotation
     return list(kind.model_fields)

@@ -5,7 +5,7 @@
     │   ├── DataError                   a file, row or record is malformed
     │   ├── ConfigError                 an unknown key, a value out of range
     │   └── MissingError (LookupError)  a file, model, data set or record that is not there
-    ├── ProofError (AssertionError)     exit code 1: a start-up proof failed, the run refuses to start
+    ├── ProofError (AssertionError)     exit code 1: a start-up proof failed; no run
     ├── NumericsError (ArithmeticError) exit code 1: NaN or infinity in a loss, gradient or logit
     └── ResourceError (OSError)         exit code 1: disk or memory does not suffice
 

@@ -9,15 +9,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Trees packed into one row without padding. Made by collate, used by forward and objectives.
 
     A tree is a prompt and the responses that share it; ``trees[i] = (prompt length, response
-    lengths)``. Predicted token m belongs to response ``rows[m]`` at ``columns[m]`` and stands at row
-    position ``places[m]``; its distribution is read at row position ``predictors[m]``. ``pairs[p]`` are (chosen, rejected)
-    response numbers.
+    lengths)``. Predicted token m belongs to response ``rows[m]`` at ``columns[m]`` and stands at
+    row position ``places[m]``; its distribution is read at row position ``predictors[m]``.
+    ``pairs[p]`` are (chosen, rejected) response numbers.
     """
 
     token_ids: Int[Tensor, "N"]

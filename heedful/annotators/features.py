@@ -100,7 +100,7 @@ def share_of(text: str, phrases: tuple[str, ...], *, enough: int) -> float:
 
 @functools.cache
 def _vader() -> Any:
-    from vaderSentiment.vaderSentiment import (  # type: ignore[import-untyped]
+    from vaderSentiment.vaderSentiment import (
         SentimentIntensityAnalyzer,
     )
 
@@ -109,6 +109,6 @@ def _vader() -> Any:
 
 @functools.cache
 def _hyphenation() -> Any:
-    import pyphen  # type: ignore[import-untyped]
+    import pyphen
 
     return pyphen.Pyphen(lang="en_US")

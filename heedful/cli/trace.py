@@ -30,8 +30,6 @@ def models(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
 
     with opened(store) as opened_store, opened_store.read() as tx:
         rows = model_table.list_all(tx)
-    listed = [
-        {"id": row.id, "role": row.role, "name": row.name, "path": row.path} for row in rows
-    ]
+    listed = [{"id": row.id, "role": row.role, "name": row.name, "path": row.path} for row in rows]
     lines = [f"{row['id']}  {row['role']:<7} {row['name']:<16} {row['path']}" for row in listed]
     show({"models": listed}, as_json, *(lines or ["no models yet; run heedful demo"]))

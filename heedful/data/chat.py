@@ -25,9 +25,7 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> tuple[int, ...]:
     return tokenize(tokenizer, render(tokenizer, prompt.messages, answer_next=True))
 
 
-def encode_response(
-    tokenizer: Any, prompt: Prompt, response: Sequence[Message]
-) -> tuple[int, ...]:
+def encode_response(tokenizer: Any, prompt: Prompt, response: Sequence[Message]) -> tuple[int, ...]:
     """The answer's tokens, ending with the end of its turn.
 
     Prompt and answer are tokenised apart, as in generation, so no token spans the seam. Raises

@@ -21,19 +21,19 @@ import numpy as np
 from heedful.annotators.golds import Gold, resolve_gold
 from heedful.annotators.simulated import SimulatedAnnotator, label_ceiling
 from heedful.config import (
+    KL,
+    PPO,
     Adapter,
     Batching,
     DemoConfig,
     EvaluateConfig,
-    KL,
     Optimiser,
-    PPO,
     PPOConfig,
     RewardConfig,
     Rollouts,
 )
 from heedful.data.chat import encode_prompt
-from heedful.data.examples import answer, last_user_text
+from heedful.data.examples import answer
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
 from heedful.jobs import models
@@ -47,7 +47,6 @@ from heedful.prompts import demo_prompts
 from heedful.store import annotations as annotation_table
 from heedful.store import completions as completion_table
 from heedful.store import datasets as dataset_table
-from heedful.store import models as model_table
 from heedful.store import open_store
 from heedful.store import tasks as task_table
 from heedful.store.database import Store
@@ -98,8 +97,8 @@ def reward_config(config: DemoConfig) -> RewardConfig:
         seed=config.seed,
         epochs=1,
         held_out_share=0.2,
-        adapter=Adapter(first_layer=0 if config.model == tiny.NAME else 15),
-        optimiser=Optimiser(learning_rate=5e-4, head_learning_rate=1e-3),
+        adapter=Adapter(depth=None if config.model == tiny.NAME else 15),
+        optimiser=Optimiser(learning_rate=1e-4, head_learning_rate=1e-4),
         batch=Batching(examples_per_step=4, tokens_per_micro_step=900, max_tokens=600),
     )
 
@@ -124,7 +123,7 @@ def ppo_config(config: DemoConfig, reward: str) -> PPOConfig:
             temperature=TEMPERATURE,
             num_slots=NUM_SLOTS,
         ),
-        ppo=PPO(epochs=1, minibatches=2),
+        ppo=PPO(epochs=1, minibatches=4),
         kl=KL(),
     )
 
@@ -172,19 +171,17 @@ def run_demo(config: DemoConfig, out: Path, *, say: Say, as_json: bool = False) 
     done = directory.result()
     if done is None:
         announce(config, gold, out, say)
-        done = chain(config, gold, out, directory, say)
+        done = chain(config, gold, out, say)
         directory.finish(done)
     say("")
     for line in headline(done):
         say(line)
     if as_json:
-        print(json.dumps(done))  # noqa: T201
+        print(json.dumps(done))
     return done
 
 
-def chain(
-    config: DemoConfig, gold: Gold, out: Path, directory: RunDirectory, say: Say
-) -> dict[str, JSON]:
+def chain(config: DemoConfig, gold: Gold, out: Path, say: Say) -> dict[str, JSON]:
     """All stages in order."""
     annotator = SimulatedAnnotator(gold=gold, noise=config.noise, seed=config.seed)
     timings = Timings(out / "timings.json")
@@ -277,7 +274,7 @@ def sample_chunk(
         SamplingParams(
             max_new_tokens=budget.max_new_tokens,
             temperature=TEMPERATURE,
-            seed=int(np.random.SeedSequence([config.seed, 5, first + place, draw]).generate_state(1)[0]),
+            seed=sample_seed(config.seed, first + place, draw),
         )
         for place, _, draw in wanted
     ]  # fmt: skip
@@ -298,6 +295,11 @@ def sample_chunk(
             wanted, params, engine.sample(requests), strict=True
         )
     ]
+
+
+def sample_seed(seed: int, place: int, draw: int) -> int:
+    """The seed of one answer: from the run's seed, the prompt's place and the draw."""
+    return int(np.random.SeedSequence([seed, 5, place, draw]).generate_state(1)[0])
 
 
 def compare_chunk(
@@ -380,7 +382,7 @@ def summary(
         "peak_memory_gb": round(peak_memory_gb(), 2),
         "stages": {name: round(value, 1) for name, value in timings.seconds.items()},
     }
-    write_demo_report(config, gold, out, result, reward, policy, evaluation, store)
+    write_demo_report(config, gold, out, result, reward, evaluation, store)
     return result
 
 

@@ -27,7 +27,6 @@ def write_demo_report(
     out: Path,
     result: dict[str, JSON],
     reward: FitResult,
-    policy: FitResult,
     evaluation: dict[str, Any],
     store: Store,
 ) -> None:

@@ -35,7 +35,7 @@ from heedful.store import completions as completion_table
 from heedful.store import models as model_table
 from heedful.store import runs as run_table
 from heedful.store.database import Store
-from heedful.types import JSON, Completion, Evidence, ModelVersion, Prompt, Sample, SamplingParams
+from heedful.types import JSON, Completion, Evidence, Prompt, Sample, SamplingParams
 
 Judge = Callable[[Sequence[str], Sequence[str], Sequence[str], int], list[float]]
 
@@ -53,9 +53,7 @@ class Answer:
     proxy: float | None = None
 
 
-def evaluate(
-    config: EvaluateConfig, out: Path, *, store: Store | None = None
-) -> dict[str, JSON]:
+def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -> dict[str, JSON]:
     """Evaluate whatever ``config.model`` is; returns the result that is also written to ``out``."""
     ref = models.find_model(config.model, store)
     card = ref.card()
@@ -109,7 +107,7 @@ def evaluate_policy(
     reward = None
     if config.reward is not None:
         reward, _ = fit.open_reward(config.reward, trunk, store, None)
-    judge = gold_judge(config.gold) if config.gold else reward_judge
+    judge = gold_judge(config.gold) if config.gold else None
     if not config.gold and not isinstance(reward, TrainedReward):
         raise DataError("nothing to judge with; give gold=NAME or reward=MODEL")
     arms = sample_arms(config, trunk, prompts, run)
@@ -137,13 +135,6 @@ def gold_judge(name: str) -> Judge:
         return list(compare_blind(gold, prompts, texts, opponents, seed))
 
     return judge
-
-
-def reward_judge(
-    prompts: Sequence[str], texts: Sequence[str], opponents: Sequence[str], seed: int
-) -> list[float]:
-    """Never called: without a gold, proxies are compared directly."""
-    raise AssertionError("proxies are compared in compare()")
 
 
 def sample_arms(
@@ -191,7 +182,7 @@ def sample_arm(
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
     engine = LocalEngine(trunk, num_slots=config.num_slots)
-    samples = engine.sample(requests, role=role, on_finish=lambda index, sample: advance(1))
+    samples = engine.sample(requests, role=role, on_finish=lambda *_: advance(1))
     ratios = [0.0] * len(samples)
     if role is not None:
         ratios = log_ratios(trunk, requests, samples, config)
@@ -263,7 +254,7 @@ def best_of(arms: dict[str, list[Answer]], n: int) -> list[Answer]:
 
 
 def compare(
-    config: EvaluateConfig, arms: dict[str, list[Answer]], judge: Judge
+    config: EvaluateConfig, arms: dict[str, list[Answer]], judge: Judge | None
 ) -> dict[str, JSON]:
     """Win rates against the start answers, and how each arm writes."""
     arms = dict(arms)
@@ -301,11 +292,11 @@ def judged(
     config: EvaluateConfig,
     answers: Sequence[Answer],
     start: Sequence[Answer],
-    judge: Judge,
+    judge: Judge | None,
     number: int,
 ) -> list[float]:
     """1, one half or 0 per prompt: by the gold, or by proxy when there is no gold."""
-    if config.gold:
+    if judge is not None:
         prompts = [answer.prompt for answer in start]
         texts = [answer.text for answer in answers]
         return judge(prompts, texts, [answer.text for answer in start], config.seed + number)
@@ -341,11 +332,6 @@ def describe(answers: Sequence[Answer]) -> dict[str, JSON]:
     }
 
 
-def policy_version(store: Store, trunk: Trunk, ref: models.ModelRef) -> ModelVersion:
-    """The evaluated model's version."""
-    return models.version_of(store, trunk, ref)
-
-
 def save_completions(
     store: Store,
     trunk: Trunk,
@@ -355,7 +341,7 @@ def save_completions(
     config: EvaluateConfig,
 ) -> None:
     """Every sampled answer as a Completion of the model that wrote it."""
-    own = policy_version(store, trunk, ref)
+    own = models.version_of(store, trunk, ref)
     base = models.register_base(store, trunk)
     rows = [
         Completion(
@@ -390,7 +376,7 @@ def save_evidence(
         value=float(result[name]),
         low=float(result[ci][0]),
         high=float(result[ci][1]),
-        num=int(result.get("num_prompts", result.get("num_held_out", 0))),
+        num=int(result["num_prompts" if name == "win_rate" else "num_held_out"]),
         detail={k: v for k, v in result.items() if k not in ("samples", "deltas", "arms")},
     )
     with store.write() as tx:

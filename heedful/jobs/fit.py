@@ -42,6 +42,9 @@ from heedful.jobs.snapshot import make_snapshot
 from heedful.model.adapter_files import load_role, save_role
 from heedful.model.forward import forward, logprobs_of
 from heedful.model.trunk import Trunk
+from heedful.monitor.report import write_report
+from heedful.monitor.run_report import run_report
+from heedful.reward.probe import warm_start
 from heedful.reward.rules import RuleReward
 from heedful.reward.trained import TrainedReward, pair_deltas
 from heedful.stats.calibration import ece, fit_temperature
@@ -83,6 +86,7 @@ class Plan:
     prove: Callable[[], None]
     finish: Callable[[], dict[str, JSON]]
     normaliser: Callable[[], tuple[float, float]] = lambda: (0.0, 1.0)
+    initialise: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,14 +128,14 @@ def run_fit(
     out: Path,
     store: Store | None,
     data: Rows,
-    build: Callable[[RunDirectory], Plan],
+    build: Callable[[], Plan],
 ) -> FitResult:
     """The shape of every fit: prove, resume, loop, save, measure, register."""
     run = RunDirectory(out, kind, config, snapshot=data.snapshot.id if data.snapshot else None)
     done = run.result()
     if done is not None:
         return result_of(run, done)
-    plan = build(run)
+    plan = build()
     for parameter in plan.trunk.base.model.parameters():
         parameter.requires_grad_(False)
     trainable = plan.trunk.trainable(*plan.algorithm.trains)
@@ -142,6 +146,7 @@ def run_fit(
     found = checkpoint.latest(run.checkpoints)
     if found is None:
         plan.prove()
+        plan.initialise()
     first = checkpoint.load(found, optimiser, plan.source) if found else 0
     run.rewind(first)
     checksum = proofs.base_checksum(plan.trunk)
@@ -154,6 +159,8 @@ def run_fit(
     metrics = plan.finish() | {"seconds": round(seconds, 1)}
     version = register(store, run, plan, data, weights)
     outcome = {"metrics": metrics, "model": version, "weights": weights}
+    page = run_report(kind, config.model_dump(mode="json"), run.metrics(), metrics)
+    write_report(page, out / "report.html")
     run.finish(outcome)
     record(store, run, config, data, "finish")
     return result_of(run, outcome)
@@ -213,9 +220,7 @@ def record(
             run_table.finish(tx, row.id)
 
 
-def register(
-    store: Store | None, run: RunDirectory, plan: Plan, data: Rows, weights: str
-) -> str:
+def register(store: Store | None, run: RunDirectory, plan: Plan, data: Rows, weights: str) -> str:
     """The trained model as a version with its lineage; returns its id."""
     role = plan.algorithm.role
     version = ModelVersion(
@@ -307,7 +312,7 @@ def fit_sft(config: SFTConfig, out: Path, *, store: Store | None = None) -> FitR
     """Supervised fine-tuning on demonstrations; reports held-out NLL before and after."""
     data = load_rows(store, config.data, "demonstration", out)
 
-    def build(run: RunDirectory) -> Plan:
+    def build() -> Plan:
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
         encoded = demonstration_trees(
@@ -363,7 +368,7 @@ def fit_reward(config: RewardConfig, out: Path, *, store: Store | None = None) -
     """Bradley-Terry reward model; reports held-out accuracy with its interval, and ECE."""
     data = load_rows(store, config.data, "preference", out)
 
-    def build(run: RunDirectory) -> Plan:
+    def build() -> Plan:
         algorithm = algorithms.reward(loss=config.loss, params=config.params)
         ref, trunk, _ = open_for(config, store)
         trunk.add_adapter(
@@ -396,10 +401,15 @@ def fit_reward(config: RewardConfig, out: Path, *, store: Store | None = None) -
             proofs.packing_changes_no_score(trunk, few)
             proofs.swap_flips_sign(trunk, few[0])
 
+        def initialise() -> None:
+            if config.warm_start:
+                warm_start(trunk, kept, max_tokens=limit)
+
         return Plan(
             trunk=trunk,
             algorithm=algorithm,
             source=example_source(kept, config, trunk, "pairs"),
+            initialise=initialise,
             parents=parents_of(store, trunk, ref),
             shown={"reward/loss_nats": "loss", "reward/accuracy_rate": "accuracy"},
             prove=prove,
@@ -445,13 +455,11 @@ def reward_metrics(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> dict
     }
 
 
-def fit_preference(
-    config: PreferenceConfig, out: Path, *, store: Store | None = None
-) -> FitResult:
+def fit_preference(config: PreferenceConfig, out: Path, *, store: Store | None = None) -> FitResult:
     """Direct preference optimisation; reports held-out implicit-reward accuracy."""
     data = load_rows(store, config.data, "preference", out)
 
-    def build(run: RunDirectory) -> Plan:
+    def build() -> Plan:
         algorithm = algorithms.direct(loss=config.loss, params=config.params)
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
@@ -513,7 +521,7 @@ def fit_ppo(config: PPOConfig, out: Path, *, store: Store | None = None) -> FitR
     """PPO with a critic against a trained reward model, or a rule (``gold:NAME``)."""
     data = load_rows(store, config.data, "prompt", out)
 
-    def build(run: RunDirectory) -> Plan:
+    def build() -> Plan:
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
         reward, reward_ref = open_reward(config.reward, trunk, store, reference)
@@ -527,7 +535,7 @@ def fit_ppo(config: PPOConfig, out: Path, *, store: Store | None = None) -> FitR
             prompts,
             config,
             reference_role=reference,
-            on_rollout=run.write_rollout,
+            on_rollout=RunDirectory.rollout_writer(out),
         )
         refs = (ref, reward_ref) if reward_ref else (ref,)
         return Plan(
@@ -547,7 +555,7 @@ def fit_ppo(config: PPOConfig, out: Path, *, store: Store | None = None) -> FitR
                 "policy/entropy_nats": "entropy",
             },
             prove=lambda: prove_ppo(trunk, source, prompts, config, reference),
-            finish=lambda: ppo_metrics(run) | {"drops": dict(drops)},
+            finish=lambda: ppo_metrics(out) | {"drops": dict(drops)},
         )
 
     return run_fit("ppo", config, out, store, data, build)
@@ -620,9 +628,9 @@ def prove_ppo(
     proofs.agree("sampler and trainer log-probabilities agree (ratio = 1)", difference, trunk)
 
 
-def ppo_metrics(run: RunDirectory) -> dict[str, JSON]:
+def ppo_metrics(out: Path) -> dict[str, JSON]:
     """First and last rollout side by side."""
-    rows = run.metrics()
+    rows = RunDirectory.read_metrics(out)
     if not rows:
         return {}
     first, last = rows[0], rows[-1]

@@ -57,7 +57,7 @@ class _Lines:
         rate = (now - self.started) / max(self.done - self.first, 1)
         left = rate * (self.total - self.done)
         text = f"{self.description}  {self.done}/{self.total}  {left:.0f} s left  {_shown(values)}"
-        print(text.rstrip(), file=sys.stderr, flush=True)  # noqa: T201
+        print(text.rstrip(), file=sys.stderr, flush=True)
 
 
 def _shown(values: dict[str, float | str]) -> str:

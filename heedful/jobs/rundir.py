@@ -1,18 +1,18 @@
 """A run directory owns everything about a run: config, metrics, rollouts, checkpoints, result.
 
-    OUT/config.json       resolved config, code version, snapshot; running it again repeats the run
-    OUT/metrics.jsonl     one row per optimiser step
-    OUT/rollouts/*.parquet  every sampled answer of PPO with its reward
-    OUT/checkpoints/      the two newest whole checkpoints
-    OUT/model/            the adapter and head that came out
-    OUT/result.json       written last: the run is finished
-    OUT/report.html       what to look at
+OUT/config.json       resolved config, code version, snapshot; running it again repeats the run
+OUT/metrics.jsonl     one row per optimiser step
+OUT/rollouts/*.parquet  every sampled answer of PPO with its reward
+OUT/checkpoints/      the two newest whole checkpoints
+OUT/model/            the adapter and head that came out
+OUT/result.json       written last: the run is finished
+OUT/report.html       what to look at
 """
 
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class RunDirectory:
     def __init__(self, path: Path, kind: str, config: Section, *, snapshot: str | None) -> None:
         self.path = path
         self.kind = kind
-        self.record = {
+        self.record: dict[str, Any] = {
             "kind": kind,
             "config": config.model_dump(mode="json"),
             "snapshot": snapshot,
@@ -109,20 +109,24 @@ class RunDirectory:
     def rewind(self, num_steps: int) -> None:
         """Forget metrics of steps that will be run again."""
         kept = [row for row in self.metrics() if row["step"] < num_steps]
-        write_text(
-            self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept)
-        )
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
-    def write_rollout(self, number: int, rows: Sequence[Any]) -> None:
-        """One Parquet file per rollout; dataclass records become columns."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    @staticmethod
+    def rollout_writer(path: Path) -> Callable[[int, Sequence[Any]], None]:
+        """Writes one Parquet file per rollout; dataclass records become columns."""
 
-        target = self.path / "rollouts" / f"{number:06d}.parquet"
-        target.parent.mkdir(exist_ok=True)
-        partial = target.with_name(f".{target.name}")
-        pq.write_table(pa.Table.from_pylist([dataclasses.asdict(row) for row in rows]), partial)
-        partial.replace(target)
+        def write(number: int, rows: Sequence[Any]) -> None:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            target = path / "rollouts" / f"{number:06d}.parquet"
+            target.parent.mkdir(exist_ok=True)
+            partial = target.with_name(f".{target.name}")
+            table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows])
+            pq.write_table(table, partial)
+            partial.replace(target)
+
+        return write
 
     @staticmethod
     def read_rollouts(path: Path) -> list[dict[str, Any]]:

@@ -21,7 +21,9 @@ def linear_logprobs(
     temperature: float = 1.0,
     chunk_tokens: int = 128,
 ) -> tuple[Float[Tensor, "T"], Float[Tensor, "T"]]:
-    """Log-probabilities of ``targets`` and entropies of ``softmax(hidden @ weight.T / temperature)``.
+    """Log-probabilities of ``targets`` and entropies, from hidden states.
+
+    Logits are ``hidden @ weight.T / temperature``.
 
     Both in nats and float32. The gradient flows into ``hidden`` from the log-probabilities only:
     the entropy is a measurement, and ``weight`` is frozen. Raises ``ValueError`` when ``weight``
@@ -31,7 +33,7 @@ def linear_logprobs(
         raise ValueError("weight requires grad; linear_logprobs is for a frozen output embedding")
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0")
-    result: tuple[Tensor, Tensor] = _LinearLogprobs.apply(
+    result: tuple[Tensor, Tensor] = _LinearLogprobs.apply(  # type: ignore[no-untyped-call]
         hidden, weight, targets, temperature, chunk_tokens
     )
     return result
@@ -68,6 +70,6 @@ class _LinearLogprobs(torch.autograd.Function):
         return logprobs, entropy
 
     @staticmethod
-    def backward(ctx: Any, grad_logprobs: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_logprobs: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (jacobian,) = ctx.saved_tensors
         return (grad_logprobs[:, None] * jacobian).to(jacobian.dtype), None, None, None, None

@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 NAME = "heedful"
@@ -108,7 +108,7 @@ class PackedLayout:
             key = key.repeat_interleave(group, dim=1)
             value = value.repeat_interleave(group, dim=1)
         parts = [
-            F.scaled_dot_product_attention(
+            scaled_dot_product_attention(
                 query[:, :, start:end],
                 key[:, :, start:end],
                 value[:, :, start:end],

@@ -57,7 +57,7 @@ def load_base(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     device = device or default_device()
     dtype = dtype or (torch.float32 if name == tiny.NAME else default_dtype(device))
     path, weights_hash = resolve(name)
@@ -69,7 +69,7 @@ def load_base(
         )
     if tokenizer.eos_token_id is None:
         raise DataError(f"model {name} has no eos token; without it no answer can end")
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, attn_implementation="heedful", use_safetensors=True
     )
     if name == tiny.NAME:

@@ -44,9 +44,7 @@ class AdaptedLinear(nn.Module):
         bound = 1 / math.sqrt(self.in_features)
         a = (torch.rand(rank, self.in_features, generator=generator) * 2 - 1) * bound
         self.lora_a[role] = nn.Parameter(a.to(weight.device))
-        self.lora_b[role] = nn.Parameter(
-            torch.zeros(self.out_features, rank, device=weight.device)
-        )
+        self.lora_b[role] = nn.Parameter(torch.zeros(self.out_features, rank, device=weight.device))
         self.scale[role] = alpha / rank
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -65,7 +63,8 @@ class AdaptedLinear(nn.Module):
         delta = (self.lora_b[role] @ self.lora_a[role]) * self.scale[role]
         if not isinstance(self.base, nn.Linear):
             delta = delta.T
-        return (weight.float() + delta).to(weight.dtype)
+        merged: Tensor = (weight.float() + delta).to(weight.dtype)
+        return merged
 
 
 def layer_number(path: str) -> int | None:

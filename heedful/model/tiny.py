@@ -23,10 +23,11 @@ def build_tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(mark, special=True) for mark in SPECIALS])
-    return PreTrainedTokenizerFast(
+    make: Any = PreTrainedTokenizerFast
+    return make(
         tokenizer_object=tokenizer,
-        eos_token="<|end|>",
-        pad_token="<|pad|>",
+        eos_token=SPECIALS[1],
+        pad_token=SPECIALS[0],
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )

@@ -116,9 +116,7 @@ class Trunk:
             for name, value in self.adapter_parameters(source).items():
                 own[name].copy_(value)
 
-    def add_head(
-        self, role: str, *, std: float, seed: int, pooling: str = "last"
-    ) -> nn.Linear:
+    def add_head(self, role: str, *, std: float, seed: int, pooling: str = "last") -> nn.Linear:
         """A float32 scalar head; ``std`` 0 starts it at zero.
 
         ``pooling`` says what a head that scores whole responses reads: ``last`` or ``mean``.
@@ -233,4 +231,3 @@ class Trunk:
     def logits(self, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits in float32."""
         return (states @ self.output_weight.T).float()
-

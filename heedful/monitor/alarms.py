@@ -33,7 +33,7 @@ def on_curve(curve: Sequence[Row]) -> list[Finding]:
             _warning(
                 "entropy_collapse",
                 last["entropy_nats"],
-                f"Entropy fell from {first['entropy_nats']:.2f} to {last['entropy_nats']:.2f} nats.",
+                f"Entropy was {first['entropy_nats']:.2f} nats, now {last['entropy_nats']:.2f}.",
                 "Raise kl.coef or lower the learning rate.",
             )
         )

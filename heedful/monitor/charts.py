@@ -20,8 +20,16 @@ WIDTH = 960
 def themed(chart: Any) -> Any:
     """The house style: quiet axes, transparent ground, colours from the palette."""
     soft, line = PALETTE["soft"], PALETTE["line"]
-    axis = {"labelColor": soft, "titleColor": soft, "gridColor": line, "domainColor": line,
-            "tickColor": line, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": 500}  # fmt: skip
+    axis = {
+        "labelColor": soft,
+        "titleColor": soft,
+        "gridColor": line,
+        "domainColor": line,
+        "tickColor": line,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": 500,
+    }
     return (
         chart.configure(background="transparent", font="Inter, system-ui, sans-serif")
         .configure_view(stroke=None)
@@ -32,11 +40,18 @@ def themed(chart: Any) -> Any:
     )
 
 
+def inline(rows: Sequence[Row]) -> Any:
+    """Rows as data inside the spec."""
+    import altair as alt
+
+    return alt.Data(values=list(rows))  # type: ignore[no-untyped-call]
+
+
 def curves(rows: Sequence[Row], x: str, names: Sequence[tuple[str, str]], columns: int = 3) -> Any:
     """Small multiples: one panel per (field, title), all over ``x``."""
     import altair as alt
 
-    data = alt.Data(values=list(rows))
+    data = inline(rows)
     panels = []
     for field, title in names:
         # a dot is a path and a slash is awkward in Vega field names; brackets quote both
@@ -44,7 +59,9 @@ def curves(rows: Sequence[Row], x: str, names: Sequence[tuple[str, str]], column
         base = alt.Chart(data, title=title, width=(WIDTH - 60 * columns) // columns, height=120)
         panels.append(
             base.mark_line(
-                color=PALETTE["accent"], strokeWidth=2, point={"size": 14, "fill": PALETTE["accent"]}
+                color=PALETTE["accent"],
+                strokeWidth=2,
+                point={"size": 14, "fill": PALETTE["accent"]},
             ).encode(
                 x=alt.X(f"{x}:Q", title=x, axis=alt.Axis(tickMinStep=1, grid=False)),
                 y=alt.Y(f"{quoted}:Q", title=None, scale=alt.Scale(zero=False)),
@@ -57,7 +74,7 @@ def intervals(rows: Sequence[Row], *, reference: float, title: str) -> Any:
     """Points with 95 % intervals by ``name``; a line at ``reference``."""
     import altair as alt
 
-    base = alt.Chart(alt.Data(values=list(rows)), width=WIDTH - 230, height=34 * len(rows))
+    base = alt.Chart(inline(rows), width=WIDTH - 230, height=34 * len(rows))
     y = alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320))
     bars = base.mark_rule(strokeWidth=6, opacity=0.35, color=PALETTE["accent"]).encode(
         y=y,
@@ -68,7 +85,7 @@ def intervals(rows: Sequence[Row], *, reference: float, title: str) -> Any:
         y=y, x="value:Q"
     )
     line = (
-        alt.Chart(alt.Data(values=[{"at": reference}]))
+        alt.Chart(inline([{"at": reference}]))
         .mark_rule(strokeDash=[4, 4], color=PALETTE["soft"])
         .encode(x="at:Q")
     )
@@ -80,7 +97,7 @@ def gold_and_proxy(rows: Sequence[Row]) -> Any:
     import altair as alt
 
     panels = [
-        alt.Chart(alt.Data(values=list(rows)), title=title, width=(WIDTH - 150) // 2, height=210)
+        alt.Chart(inline(rows), title=title, width=(WIDTH - 150) // 2, height=210)
         .mark_point(filled=True, size=60, opacity=0.9)
         .encode(
             x=alt.X("sqrt_kl:Q", title="square root of KL (nats)"),
@@ -97,18 +114,20 @@ def reliability(rows: Sequence[Row]) -> Any:
     """Accuracy against confidence with the diagonal of perfect calibration."""
     import altair as alt
 
-    base = alt.Chart(alt.Data(values=list(rows)), width=420, height=260)
+    base = alt.Chart(inline(rows), width=420, height=260)
     x = alt.X("confidence:Q", scale=alt.Scale(domain=[0.5, 1]), axis=alt.Axis(format="%"))
     bars = base.mark_rule(strokeWidth=5, opacity=0.35, color=PALETTE["accent"]).encode(
         x=x,
-        y=alt.Y("low:Q", title="accuracy", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
+        y=alt.Y(
+            "low:Q", title="accuracy", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
+        ),
         y2="high:Q",
     )
     points = base.mark_point(filled=True, size=70, color=PALETTE["accent"], opacity=1).encode(
         x=x, y="accuracy:Q"
     )
     diagonal = (
-        alt.Chart(alt.Data(values=[{"x": 0.5, "y": 0.5}, {"x": 1.0, "y": 1.0}]))
+        alt.Chart(inline([{"x": 0.5, "y": 0.5}, {"x": 1.0, "y": 1.0}]))
         .mark_line(strokeDash=[4, 4], color=PALETTE["soft"])
         .encode(x="x:Q", y="y:Q")
     )
@@ -120,7 +139,7 @@ def histogram(rows: Sequence[Row], x: str, title: str) -> Any:
     import altair as alt
 
     chart = (
-        alt.Chart(alt.Data(values=list(rows)), width=WIDTH - 120, height=150)
+        alt.Chart(inline(rows), width=WIDTH - 120, height=150)
         .mark_bar(opacity=0.55)
         .encode(
             x=alt.X(f"{x}:Q", bin=alt.Bin(maxbins=24), title=title),

@@ -242,9 +242,13 @@ def reward_section(data: DemoData) -> Section:
     ]
     calibration = calibration_rows(reward["deltas"])
     curve = [
-        {"step": row["step"], "loss": row["reward/loss_nats"], "accuracy": row["reward/accuracy_rate"]}
+        {
+            "step": row["step"],
+            "loss": row["reward/loss_nats"],
+            "accuracy": row["reward/accuracy_rate"],
+        }
         for row in data.reward_curve
-    ]  # fmt: skip
+    ]
     return Section(
         title="Reward model",
         text=f"Bradley-Terry on {reward['num_train']} comparisons, measured on "
@@ -340,7 +344,9 @@ def lineage_section(data: DemoData) -> Section:
                 columns=("stage", "seconds"),
                 rows=[(name, float(value)) for name, value in data.timings.items()],
             ),
-            Table(title="Environment", columns=("what", "value"), rows=list(data.environment.items())),
+            Table(
+                title="Environment", columns=("what", "value"), rows=list(data.environment.items())
+            ),
             Table(title="Settings", columns=("key", "value"), rows=list(data.settings.items())),
             Code(text="\n".join(data.next_commands)),
         ),

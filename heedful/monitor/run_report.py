@@ -39,6 +39,11 @@ def run_report(
                 rows=calibration,
             )
         )
+    values = [
+        (k, v if isinstance(v, int | float) else str(v))
+        for k, v in metrics.items()
+        if k != "deltas"
+    ]
     numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
     return Report(
         title=f"fit {kind}",
@@ -52,8 +57,7 @@ def run_report(
                     Table(
                         title="",
                         columns=("metric", "value"),
-                        rows=[(k, v if isinstance(v, int | float) else str(v))
-                              for k, v in metrics.items() if k != "deltas"],  # fmt: skip
+                        rows=values,
                     ),
                 ),
             ),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq  # type: ignore[import-untyped]
-from scipy.special import expit, xlog1py, xlogy  # type: ignore[import-untyped]
+from scipy.optimize import brentq
+from scipy.special import expit, xlog1py, xlogy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri  # type: ignore[import-untyped]
+from scipy.special import ndtri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

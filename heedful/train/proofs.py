@@ -104,7 +104,9 @@ def swap_flips_sign(trunk: Trunk, tree: Tree) -> None:
     agree("a response's score does not depend on its place", worst, trunk)
 
 
-def rewards_sit_on_the_last_token(batch: Batch, samples: Sequence[Sample], stops: frozenset[int]) -> None:  # noqa: E501
+def rewards_sit_on_the_last_token(
+    batch: Batch, samples: Sequence[Sample], stops: frozenset[int]
+) -> None:
     """The last response token, where the score is paid, is the end of turn of a finished answer."""
     for place, sample in zip(batch.last.tolist(), samples, strict=True):
         token = int(batch.token_ids[place])

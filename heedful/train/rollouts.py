@@ -81,7 +81,7 @@ class RolloutSource:
         config: PPOConfig,
         *,
         reference_role: str | None,
-        on_rollout: OnRollout = lambda number, rows: None,
+        on_rollout: OnRollout = lambda *_: None,
     ) -> None:
         self.trunk = trunk
         self.engine = engine
@@ -263,9 +263,7 @@ class RolloutSource:
         cut = torch.tensor([s.finish_reason == "length" for s in samples], device=mask.device)
         penalised = scores - ppo.missing_eos_penalty * cut
         rewards = token_rewards(penalised, logprobs, reference, mask, kl_coef=self.kl_coef)
-        advantages, returns = gae(
-            rewards, values, mask, gamma=ppo.gamma, gae_lambda=ppo.gae_lambda
-        )
+        advantages, returns = gae(rewards, values, mask, gamma=ppo.gamma, gae_lambda=ppo.gae_lambda)
         white = masked_whiten(advantages, mask)
         credited = []
         start = 0

@@ -46,9 +46,7 @@ def test_help_is_quick() -> None:
     best = 9.0
     for _ in range(3):
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "heedful", "--help"], check=True, capture_output=True
-        )
+        subprocess.run([sys.executable, "-m", "heedful", "--help"], check=True, capture_output=True)
         best = min(best, time.perf_counter() - start)
     # 0.3 s on two idle cores; the bound leaves room for a busy machine
     assert best < 1.0
@@ -123,7 +121,8 @@ def test_whole_chain_on_imported_preferences(
     [
         (("fit", "reward", "--data", "nosuch", "--model", "test"), "nosuch"),
         (("fit", "reward", "--data", "test", "--model", "nosuch-model"), "unknown model"),
-        (("fit", "reward", "--data", "test", "--model", "test", "epoch=2"), "did you mean 'epochs'"),
+        (("fit", "reward", "--data", "test", "--model", "test", "epoch=2"),
+         "did you mean 'epochs'"),
         (("fit", "reward", "--data", "test", "--model", "test", "optimiser.learning_rat=1"),
          "did you mean 'learning_rate'"),
         (("fit", "reward", "--data", "test", "--model", "test", "epochs=0"), "epochs"),
@@ -145,7 +144,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(monkeypatch, capsys, *arguments, "--out", str(tmp_path / "run"))
+    code, _, err = run(monkeypatch, capsys, *arguments, "--out", str(tmp_path / "run"))
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert code == 2
     assert len(errors) == 1

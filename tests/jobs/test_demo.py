@@ -76,7 +76,7 @@ def test_finished_demo_shows_its_result_again_without_work(
 ) -> None:
     out, result, _ = finished
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
-    again = run_demo(DemoConfig(model="test", budget="small"), out, say=lambda line: None)
+    again = run_demo(DemoConfig(model="test", budget="small"), out, say=lambda _: None)
     assert again == result
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
 
@@ -88,7 +88,7 @@ def test_demo_with_another_seed_in_the_same_directory_is_refused(
         run_demo(DemoConfig(model="test", budget="small", seed=1), finished[0], say=print)
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -107,14 +107,14 @@ def test_demo_interrupted_at_any_stage_ends_like_an_unbroken_one(
         nonlocal calls
         calls += 1
         if calls == (2 if stage == "compare_chunk" else 1):
-            raise Interrupted
+            raise StoppedError
         return original(*args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(demo, stage, interrupted)
-        with pytest.raises(Interrupted):
-            run_demo(config, tmp_path / "out", say=lambda line: None)
-    result = run_demo(config, tmp_path / "out", say=lambda line: None)
+        with pytest.raises(StoppedError):
+            run_demo(config, tmp_path / "out", say=lambda _: None)
+    result = run_demo(config, tmp_path / "out", say=lambda _: None)
     varying = ("seconds", "stages", "report", "peak_memory_gb")
     assert {k: v for k, v in result.items() if k not in varying} == {
         k: v for k, v in finished[1].items() if k not in varying

@@ -45,7 +45,9 @@ def ppo_config(reward: str, *overrides: str) -> PPOConfig:
         "rollouts.samples_per_prompt=2",
         "rollouts.max_new_tokens=8",
     ]
-    return resolve(PPOConfig, overrides=[*FAST, *small, *overrides], flags=FLAGS | {"reward": reward})
+    return resolve(
+        PPOConfig, overrides=[*FAST, *small, *overrides], flags=FLAGS | {"reward": reward}
+    )
 
 
 def weights(result: FitResult) -> dict[str, torch.Tensor]:
@@ -118,7 +120,7 @@ def test_ppo_raises_the_reward_it_optimises(reward_run: FitResult, tmp_path: Pat
     assert gain > 0.5
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -129,7 +131,7 @@ def break_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def save_and_stop(directory: Path, step: int, *rest: Any) -> None:
         save(directory, step, *rest)
         if step >= steps:
-            raise Interrupted
+            raise StoppedError
 
     monkeypatch.setattr(checkpoint, "save", save_and_stop)
 
@@ -147,7 +149,7 @@ def test_a_resumed_run_equals_an_unbroken_one(
     unbroken = runs[kind](tmp_path / "unbroken")
     with monkeypatch.context() as patch:
         break_after(2, patch)
-        with pytest.raises(Interrupted):
+        with pytest.raises(StoppedError):
             runs[kind](tmp_path / "broken")
     resumed = runs[kind](tmp_path / "broken")
     assert same(weights(unbroken), weights(resumed))
@@ -159,8 +161,8 @@ def test_a_resumed_run_equals_an_unbroken_one(
 
 
 def test_kill_9_in_the_middle_resumes_to_the_same_parameters(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "heedful", "fit", "reward", "--data", "test", "--model", "test",
-               "epochs=60", "held_out_share=0.3", "checkpoint_every=5"]  # fmt: skip
+    command = [sys.executable, "-m", "heedful", "fit", "reward", "--data", "test", "--model",
+               "test", "epochs=60", "held_out_share=0.3", "checkpoint_every=5"]  # fmt: skip
     command += ["--store", str(tmp_path / "s.db"), "--out"]
 
     def run(name: str) -> None:
@@ -238,7 +240,7 @@ def test_every_rollout_is_kept_as_rows(reward_run: FitResult, tmp_path: Path) ->
 def test_nan_loss_stops_and_names_the_examples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [row for row in testing.preferences()[:4]]
+    rows = testing.preferences()[:4]
     broken = [type(row)(prompt=row.prompt, chosen=row.chosen, rejected=row.rejected,
                         weight=float("nan")) for row in rows]  # fmt: skip
     monkeypatch.setattr(testing, "preferences", lambda: broken)

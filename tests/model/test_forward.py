@@ -11,7 +11,8 @@ from heedful.model.forward import forward, logprobs_of
 from heedful.model.trunk import Trunk
 
 TREES = [
-    Tree(id="a", prompt=(5, 6, 7), responses=((8, 9, 10, 1), (11, 1), (12, 13, 14)), pairs=((0, 1),)),
+    Tree(id="a", prompt=(5, 6, 7), responses=((8, 9, 10, 1), (11, 1), (12, 13, 14)),
+         pairs=((0, 1),)),
     Tree(id="b", prompt=(20, 21), responses=((22, 1),)),
 ]  # fmt: skip
 
