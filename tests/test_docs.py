@@ -1,0 +1,90 @@
+"""Documents are true: their commands parse, their code runs, their links lead somewhere."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from heedful.cli.app import app
+from heedful.config import RewardConfig, check
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        found += [
+            (page.name, body) for body in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+        ]
+    return found
+
+
+def commands() -> list[tuple[str, str]]:
+    lines = [(name, line) for name, body in blocks("console") for line in body.splitlines()]
+    return [(name, line[2:]) for name, line in lines if line.startswith("$ heedful ")]
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_every_command_in_the_docs_parses(page: str, command: str) -> None:
+    arguments = shlex.split(command.partition("#")[0])[1:]
+    group: Any = typer.main.get_command(app)
+    while hasattr(group, "commands"):
+        name = arguments.pop(0)
+        found = group.commands.get(name)
+        assert found is not None, f"{page}: heedful has no command {name!r}"
+        group = found
+    group.make_context("heedful", arguments, resilient_parsing=False)
+
+
+@pytest.mark.parametrize(("page", "code"), blocks("python"))
+def test_every_python_block_runs(page: str, code: str, tmp_path: Path, cache: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"HEEDFUL_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{page}: {done.stderr[-800:]}"
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("toml"))
+def test_every_config_in_the_docs_is_accepted(page: str, text: str) -> None:
+    check(RewardConfig, {"data": "test"} | tomllib.loads(text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_local_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_command_is_documented_with_an_example() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+
+    def leaves(command: Any, path: str) -> list[tuple[str, Any]]:
+        if not hasattr(command, "commands"):
+            return [(path, command)]
+        return [x for n, c in command.commands.items() for x in leaves(c, f"{path} {n}")]
+
+    for path, command in leaves(typer.main.get_command(app), "heedful"):
+        assert f"`{path}`" in page, path
+        assert f"Example: {path}" in (command.help or ""), path
+
+
+def test_the_tree_in_the_readme_names_every_package() -> None:
+    text = (ROOT / "README.md").read_text()
+    for package in sorted((ROOT / "heedful").iterdir()):
+        if package.is_dir() and not package.name.startswith("__"):
+            assert f"  {package.name}/" in text, package.name
