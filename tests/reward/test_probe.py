@@ -28,7 +28,7 @@ def test_probe_equals_logistic_regression_without_intercept() -> None:
 
 
 def test_probe_orders_new_pairs_through_label_noise_and_odd_scales() -> None:
-    differences, groups, truth = simulated(2000, 0.1, 1)
+    differences, groups, _ = simulated(2000, 0.1, 1)
     probe = fit_probe(differences, groups)
     fresh, _, _ = simulated(2000, 0.0, 2)
     assert np.mean(fresh @ probe.weight > 0) > 0.95
