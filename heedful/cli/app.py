@@ -9,6 +9,7 @@ import typer
 from heedful.cli import data, demo, evaluate, fit, trace
 from heedful.errors import HeedfulError, ResourceError
 
+INTERRUPTED = 130
 app = typer.Typer(
     name="heedful",
     no_args_is_help=True,
@@ -30,11 +31,13 @@ def main() -> None:
     """Run the command line; exit 0, 1 (ours or the machine's fault) or 2 (the user's to mend)."""
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this
+            raise KeyboardInterrupt
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        fail("interrupted; nothing is lost: the same command continues where it was", 130)
+        fail("interrupted; nothing is lost: the same command continues where it was", INTERRUPTED)
     except HeedfulError as error:
         fail(str(error), error.exit_code)
     except OSError as error:

@@ -72,7 +72,7 @@ BUDGETS = {
     "full": Budget(
         label_prompts=160,
         answers_per_prompt=4,
-        num_rollouts=20,
+        num_rollouts=12,
         held_out_prompts=120,
         max_new_tokens=40,
     ),
@@ -85,7 +85,7 @@ BUDGETS = {
         best_of=2,
     ),
 }
-TEMPERATURE = 0.8
+TEMPERATURE = 0.7
 NUM_SLOTS = 64
 
 
@@ -124,7 +124,7 @@ def ppo_config(config: DemoConfig, reward: str) -> PPOConfig:
             num_slots=NUM_SLOTS,
         ),
         ppo=PPO(epochs=1, minibatches=4),
-        kl=KL(),
+        kl=KL(coef=0.1, target=6.0, horizon=200.0),
     )
 
 
@@ -146,12 +146,14 @@ def evaluate_config(config: DemoConfig, policy: str, reward: str) -> EvaluateCon
     )
 
 
-class Timings:
-    """Seconds per stage, kept over interruptions."""
+class Costs:
+    """Seconds per stage and peak memory, kept over interruptions."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        self.seconds: dict[str, float] = kept.get("seconds", {})
+        self.peak_memory_gb: float = kept.get("peak_memory_gb", 0.0)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -161,7 +163,9 @@ class Timings:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
-            write_text(self.path, json.dumps(self.seconds))
+            self.peak_memory_gb = max(self.peak_memory_gb, peak_memory_gb())
+            kept = {"seconds": self.seconds, "peak_memory_gb": self.peak_memory_gb}
+            write_text(self.path, json.dumps(kept))
 
 
 def run_demo(config: DemoConfig, out: Path, *, say: Say, as_json: bool = False) -> dict[str, JSON]:
@@ -184,27 +188,27 @@ def run_demo(config: DemoConfig, out: Path, *, say: Say, as_json: bool = False) 
 def chain(config: DemoConfig, gold: Gold, out: Path, say: Say) -> dict[str, JSON]:
     """All stages in order."""
     annotator = SimulatedAnnotator(gold=gold, noise=config.noise, seed=config.seed)
-    timings = Timings(out / "timings.json")
+    costs = Costs(out / "costs.json")
     with open_store(out / "heedful.db") as store:
         prepare(store)
-        with timings.stage("sample and annotate"):
+        with costs.stage("sample and annotate"):
             say(f"[1/5] sampling answers and asking {annotator.name} (simulated)")
             labels = collect_preferences(config, annotator, store)
-        with timings.stage("reward model"):
+        with costs.stage("reward model"):
             say(f"[2/5] reward model on {labels['strict']} comparisons")
             reward = fit_reward(reward_config(config), out / "reward", store=store)
             say(describe_reward(reward, config.noise))
-        with timings.stage("ppo"):
+        with costs.stage("ppo"):
             say("[3/5] PPO against the reward model")
             policy = fit_ppo(ppo_config(config, reward.run), out / "policy", store=store)
-        with timings.stage("evaluate"):
+        with costs.stage("evaluate"):
             say("[4/5] blind evaluation on held-out prompts")
             settings = evaluate_config(config, policy.run, reward.run)
             evaluation = evaluate(settings, out / "evaluation", store=store)
         say("[5/5] report")
         started = time.monotonic()
-        result = summary(config, gold, out, labels, reward, policy, evaluation, timings, store)
-        result["seconds"] = round(sum(timings.seconds.values()) + time.monotonic() - started, 1)
+        result = summary(config, gold, out, labels, reward, policy, evaluation, costs, store)
+        result["seconds"] = round(sum(costs.seconds.values()) + time.monotonic() - started, 1)
         return result
 
 
@@ -350,7 +354,7 @@ def summary(
     reward: FitResult,
     policy: FitResult,
     evaluation: dict[str, Any],
-    timings: Timings,
+    costs: Costs,
     store: Store,
 ) -> dict[str, JSON]:
     """The result, and the report that shows it."""
@@ -379,8 +383,8 @@ def summary(
         "policy": policy.model,
         "reward_model": reward.model,
         "report": str(report),
-        "peak_memory_gb": round(peak_memory_gb(), 2),
-        "stages": {name: round(value, 1) for name, value in timings.seconds.items()},
+        "peak_memory_gb": round(costs.peak_memory_gb, 2),
+        "stages": {name: round(value, 1) for name, value in costs.seconds.items()},
     }
     write_demo_report(config, gold, out, result, reward, evaluation, store)
     return result

@@ -1,5 +1,6 @@
 import gzip
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -164,6 +165,22 @@ def test_a_broken_line_names_file_and_line_and_imports_nothing(
     assert f"{file}:2" in err or (str(file) in err and "line 2" in err)
     _, out, _ = run(monkeypatch, capsys, "models", *store, "--json")
     assert json.loads(out) == {"models": []}
+
+
+def test_ctrl_c_is_one_line_and_the_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "heedful", "demo", "--model", "test", "--budget", "small"]
+    command += ["--out", str(tmp_path / "d")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not list((tmp_path / "d").glob("reward/config.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in err
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    assert (tmp_path / "d" / "report.html").exists()
 
 
 def test_demo_human_says_what_is_missing(

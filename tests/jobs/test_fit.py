@@ -220,6 +220,16 @@ def test_a_policy_is_refused_as_a_reward(tmp_path: Path) -> None:
         fit_ppo(ppo_config(policy.run), tmp_path / "ppo")
 
 
+def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    from heedful.model.tiny import write_model
+
+    write_model(tmp_path / "bare")
+    (tmp_path / "bare" / "chat_template.jinja").unlink()
+    config = reward_config().model_copy(update={"model": str(tmp_path / "bare")})
+    with pytest.raises(DataError, match="has no chat template"):
+        fit_reward(config, tmp_path / "run")
+
+
 def test_an_unknown_reward_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="not a trained reward model"):
         fit_ppo(ppo_config("test"), tmp_path / "ppo")
