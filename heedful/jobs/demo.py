@@ -72,8 +72,8 @@ BUDGETS = {
     "full": Budget(
         label_prompts=160,
         answers_per_prompt=4,
-        num_rollouts=12,
-        held_out_prompts=120,
+        num_rollouts=14,
+        held_out_prompts=110,
         max_new_tokens=40,
     ),
     "small": Budget(
@@ -85,7 +85,7 @@ BUDGETS = {
         best_of=2,
     ),
 }
-TEMPERATURE = 0.7
+TEMPERATURE = 0.8
 NUM_SLOTS = 64
 
 
@@ -124,7 +124,7 @@ def ppo_config(config: DemoConfig, reward: str) -> PPOConfig:
             num_slots=NUM_SLOTS,
         ),
         ppo=PPO(epochs=1, minibatches=4),
-        kl=KL(coef=0.1, target=6.0, horizon=200.0),
+        kl=KL(coef=0.05, target=8.0, horizon=200.0),
     )
 
 

@@ -1,156 +1,334 @@
-"""The charts of reports as Altair specs in one theme. Altair is imported when a chart is made."""
+"""The charts of reports as bare Altair specs. Altair is imported when a chart is made.
 
-from collections.abc import Sequence
+Sizes are chosen for legibility at both ends: a panel of ``PANEL`` is a third of a desktop page or
+a whole phone, one of ``HALF`` half a desktop page. Names of rows stand above their marks, so that
+long ones do not squeeze the scale.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heedful.monitor.report import Row
+from heedful.monitor.records import Row
+from heedful.monitor.svg import PALETTE
 
-# Colours that the page replaces by its variables of the same name; each occurs nowhere else.
-PALETTE = {
-    "accent": "#0d6e6f",
-    "soft": "#59636b",
-    "line": "#e3e0d9",
-    "a": "#3559b9",
-    "b": "#a4531c",
-    "ink": "#1f2429",
-}
-WIDTH = 960
-
-
-def themed(chart: Any) -> Any:
-    """The house style: quiet axes, transparent ground, colours from the palette."""
-    soft, line = PALETTE["soft"], PALETTE["line"]
-    axis = {
-        "labelColor": soft,
-        "titleColor": soft,
-        "gridColor": line,
-        "domainColor": line,
-        "tickColor": line,
-        "labelFontSize": 11,
-        "titleFontSize": 11,
-        "titleFontWeight": 500,
-    }
-    return (
-        chart.configure(background="transparent", font="Inter, system-ui, sans-serif")
-        .configure_view(stroke=None)
-        .configure_axis(**axis)
-        .configure_title(color=PALETTE["ink"], fontSize=12, fontWeight=600, anchor="start")
-        .configure_legend(labelColor=soft, titleColor=soft, orient="top", title=None)
-        .configure_header(labelColor=PALETTE["ink"], title=None)
-    )
+PANEL = 320
+HALF = 400
+ROW_HEIGHT = 44
+SMOOTHING = 5
+MIN_SMOOTHED = 12
 
 
 def inline(rows: Sequence[Row]) -> Any:
-    """Rows as data inside the spec."""
+    """Rows as data inside the spec; what is not a finite number is missing."""
     import altair as alt
 
-    return alt.Data(values=list(rows))  # type: ignore[no-untyped-call]
+    values = [{key: _finite(value) for key, value in row.items()} for row in rows]
+    return alt.Data(values=values)  # type: ignore[no-untyped-call]
 
 
-def curves(rows: Sequence[Row], x: str, names: Sequence[tuple[str, str]], columns: int = 3) -> Any:
-    """Small multiples: one panel per (field, title), all over ``x``."""
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def fitted(chart: Any, width: int, height: int) -> Any:
+    """The chart with axes and all inside ``width``."""
     import altair as alt
 
-    data = inline(rows)
-    panels = []
-    for field, title in names:
-        # a dot is a path and a slash is awkward in Vega field names; brackets quote both
-        quoted = f"['{field}']"
-        base = alt.Chart(data, title=title, width=(WIDTH - 60 * columns) // columns, height=120)
-        panels.append(
-            base.mark_line(
-                color=PALETTE["accent"],
-                strokeWidth=2,
-                point={"size": 14, "fill": PALETTE["accent"]},
-            ).encode(
-                x=alt.X(f"{x}:Q", title=x, axis=alt.Axis(tickMinStep=1, grid=False)),
-                y=alt.Y(f"{quoted}:Q", title=None, scale=alt.Scale(zero=False)),
-            )
-        )
-    return themed(alt.concat(*panels, columns=columns))
+    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+    return chart.properties(width=width, height=height, autosize=fit)
 
 
-def intervals(rows: Sequence[Row], *, reference: float, title: str) -> Any:
-    """Points with 95 % intervals by ``name``; a line at ``reference``."""
+def moving_average(values: Sequence[float], window: int = SMOOTHING) -> list[float]:
+    """Centred mean over ``window`` values, over fewer at the ends."""
+    reach = window // 2
+    parts = [values[max(0, i - reach) : i + reach + 1] for i in range(len(values))]
+    return [sum(part) / len(part) for part in parts]
+
+
+def number(value: float) -> str:
+    """Three significant digits, a true minus, no exponent for ordinary sizes."""
+    if value and not 1e-3 <= abs(value) < 1e6:
+        text = f"{value:.1e}" if abs(value) >= 1e-6 else "0"
+    else:
+        text = f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}" if value else "0"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def curve(
+    rows: Sequence[Row],
+    x: str,
+    field: str,
+    title: str,
+    *,
+    marks: Mapping[str, float] | None = None,
+    colour: str = "accent",
+) -> Any:
+    """A quantity over ``x``: bold moving average over the faint raw line when points are many.
+
+    ``marks`` are named horizontal lines; one that would squash the curve is left out.
+    """
     import altair as alt
 
-    base = alt.Chart(inline(rows), width=WIDTH - 230, height=34 * len(rows))
-    y = alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320))
-    bars = base.mark_rule(strokeWidth=6, opacity=0.35, color=PALETTE["accent"]).encode(
-        y=y,
-        x=alt.X("low:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
-        x2="high:Q",
-    )
-    points = base.mark_point(filled=True, size=90, color=PALETTE["accent"], opacity=1).encode(
-        y=y, x="value:Q"
-    )
-    line = (
-        alt.Chart(inline([{"at": reference}]))
-        .mark_rule(strokeDash=[4, 4], color=PALETTE["soft"])
-        .encode(x="at:Q")
-    )
-    return themed(line + bars + points)
-
-
-def gold_and_proxy(rows: Sequence[Row]) -> Any:
-    """Gold (true) and proxy (learned) reward against the square root of KL, by method."""
-    import altair as alt
-
-    panels = [
-        alt.Chart(inline(rows), title=title, width=(WIDTH - 150) // 2, height=210)
-        .mark_point(filled=True, size=60, opacity=0.9)
-        .encode(
-            x=alt.X("sqrt_kl:Q", title="square root of KL (nats)"),
-            y=alt.Y(f"{field}:Q", title=None, scale=alt.Scale(zero=False)),
-            color=alt.Color("method:N", scale=_scale()),
-            shape=alt.Shape("method:N"),
-        )
-        for field, title in (("gold", "gold reward"), ("proxy", "proxy reward"))
+    known = [row for row in rows if _finite(row.get(field)) is not None]
+    values = [float(row[field]) for row in known]
+    smoothed = len(values) >= MIN_SMOOTHED
+    means = moving_average(values) if smoothed else values
+    data = [
+        {"x": row[x], "value": value, "mean": mean}
+        for row, value, mean in zip(known, values, means, strict=True)
     ]
-    return themed(alt.hconcat(*panels))
+    across = alt.X("x:Q", title=x, axis=alt.Axis(grid=False, tickCount=5, tickMinStep=1))
+    axis = alt.Axis(tickCount=4, domain=False, ticks=False)
+    base = alt.Chart(inline(data)).encode(x=across)
+    up = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=axis)
+    ink = PALETTE[colour]
+    layers = [
+        *_horizontals(values, marks or {}),
+        base.mark_line(color=ink, strokeWidth=1.2, opacity=0.4 if smoothed else 1).encode(y=up),
+        base.mark_point(color=ink, size=12, filled=True, opacity=0.5).encode(y=up),
+    ]
+    if smoothed:
+        layers.append(base.mark_line(color=ink, strokeWidth=2.4).encode(y="mean:Q"))
+    heading = alt.TitleParams(title, subtitle=_from_to(means))
+    return fitted(alt.layer(*layers, title=heading), PANEL, 150)
+
+
+def _from_to(values: Sequence[float]) -> str:
+    if not values:
+        return "no values"
+    return f"{number(values[0])} \N{RIGHTWARDS ARROW} {number(values[-1])}"
+
+
+def _horizontals(values: Sequence[float], marks: Mapping[str, float]) -> list[Any]:
+    """Dashed lines with names, where they stand near the values."""
+    import altair as alt
+
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    room = 0.8 * (high - low)
+    near = [
+        {"name": name, "value": value}
+        for name, value in marks.items()
+        if low - room <= value <= high + room
+    ]
+    if not near:
+        return []
+    base = alt.Chart(inline(near)).encode(y="value:Q")
+    soft = PALETTE["soft"]
+    return [
+        base.mark_rule(strokeDash=[4, 4], color=soft),
+        base.mark_text(align="left", dx=2, dy=-6, color=soft, fontSize=10.5).encode(
+            x=alt.value(0), text="name:N"
+        ),
+    ]
+
+
+def _named_rows(rows: Sequence[Row], text: Sequence[str], width: int) -> tuple[Any, list[Any]]:
+    """The band scale of a chart of named rows, and the layers that write name and value."""
+    import altair as alt
+
+    band = alt.Y("name:N", title=None, sort=None, axis=None)
+    data = inline(
+        [{"name": row["name"], "text": words} for row, words in zip(rows, text, strict=True)]
+    )
+    base = alt.Chart(data).encode(y=band)
+    return band, [
+        base.mark_text(align="left", dy=-12, fontSize=11.5, color=PALETTE["ink"]).encode(
+            x=alt.value(0), text="name:N"
+        ),
+        base.mark_text(align="right", dy=-12, fontSize=11.5, color=PALETTE["soft"]).encode(
+            x=alt.value("width"), text="text:N"
+        ),
+    ]
+
+
+def _verticals(marks: Mapping[str, float]) -> list[Any]:
+    """Dashed lines with names at the top."""
+    import altair as alt
+
+    if not marks:
+        return []
+    base = alt.Chart(inline([{"name": k, "at": v} for k, v in marks.items()])).encode(x="at:Q")
+    soft = PALETTE["soft"]
+    return [
+        base.mark_rule(strokeDash=[4, 4], color=soft),
+        base.mark_text(color=soft, fontSize=10.5, baseline="bottom").encode(
+            y=alt.value(-4), text="name:N"
+        ),
+    ]
+
+
+def percent(value: float) -> str:
+    """One decimal and the sign."""
+    return f"{100 * value:.1f} %"
+
+
+def intervals(rows: Sequence[Row], *, title: str, marks: Mapping[str, float]) -> Any:
+    """Shares from 0 to 1 with their 95 % intervals by ``name``; dashed lines at ``marks``."""
+    import altair as alt
+
+    text = [
+        f"{percent(row['value'])}  ({100 * row['low']:.0f}\N{EN DASH}{100 * row['high']:.0f})"
+        if row["high"] > row["low"]
+        else percent(row["value"])
+        for row in rows
+    ]
+    band, labels = _named_rows(rows, text, HALF)
+    axis = alt.Axis(format="%", tickCount=5, grid=True)
+    scale = alt.Scale(domain=[0, 1])
+    base = alt.Chart(inline(rows)).encode(y=band)
+    accent = PALETTE["accent"]
+    bars = base.mark_rule(strokeWidth=7, opacity=0.3, color=accent, strokeCap="round").encode(
+        x=alt.X("low:Q", title=title, scale=scale, axis=axis), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=95, color=accent, opacity=1).encode(x="value:Q")
+    chart = alt.layer(*_verticals(marks), bars, points, *labels)
+    return fitted(chart, HALF, ROW_HEIGHT * len(rows))
+
+
+def changes(rows: Sequence[Row], *, title: str) -> Any:
+    """Before (hollow) and after (full) by ``name``, joined by a line."""
+    import altair as alt
+
+    arrow = "\N{RIGHTWARDS ARROW}"
+    text = [f"{number(row['before'])} {arrow} {number(row['after'])}" for row in rows]
+    band, labels = _named_rows(rows, text, HALF)
+    base = alt.Chart(inline(rows)).encode(y=band)
+    across = alt.X("before:Q", title=title, axis=alt.Axis(tickCount=5))
+    accent = PALETTE["accent"]
+    layers = [
+        base.mark_rule(strokeWidth=3, opacity=0.35, color=accent).encode(x=across, x2="after:Q"),
+        base.mark_point(
+            filled=True, size=70, opacity=1, fill=PALETTE["paper"], stroke=PALETTE["soft"]
+        ).encode(x="before:Q"),
+        base.mark_point(filled=True, size=95, opacity=1, color=accent).encode(x="after:Q"),
+    ]
+    return fitted(alt.layer(*layers, *labels), HALF, ROW_HEIGHT * len(rows))
+
+
+def bars(rows: Sequence[Row], *, title: str, unit: str) -> Any:
+    """Amounts by ``name`` from 0."""
+    import altair as alt
+
+    total = sum(row["value"] for row in rows) or 1.0
+    text = [f"{row['value']:,.1f} {unit}, {row['value'] / total:.0%}" for row in rows]
+    band, labels = _named_rows(rows, text, HALF)
+    marks = (
+        alt.Chart(inline(rows))
+        .mark_bar(height=8, color=PALETTE["accent"], cornerRadiusEnd=3)
+        .encode(y=band, x=alt.X("value:Q", title=title, axis=alt.Axis(tickCount=5)))
+    )
+    return fitted(alt.layer(marks, *labels), HALF, ROW_HEIGHT * len(rows))
+
+
+METHODS = ("PPO", "best of n", "start")
+
+
+def against_distance(rows: Sequence[Row], field: str, title: str) -> Any:
+    """A reward against the square root of KL: the path of PPO, best of n, and the start."""
+    import altair as alt
+
+    scale = alt.Scale(domain=METHODS, range=[PALETTE[name] for name in ("accent", "b", "ink")])
+    shapes = alt.Scale(domain=METHODS, range=["circle", "diamond", "square"])
+    across = alt.X(
+        "sqrt_kl:Q", title="square root of KL, nats", scale=alt.Scale(zero=True), axis=_few()
+    )
+    up = alt.Y(f"{field}:Q", title=None, scale=alt.Scale(zero=False), axis=_few())
+    colour = alt.Color("method:N", scale=scale)
+    path = alt.Chart(inline(_path(rows, field))).mark_line(strokeWidth=2.4, clip=True)
+    layers = [
+        path.encode(x=across, y=up, color=colour, order="order:Q"),
+        alt.Chart(inline(rows))
+        .mark_point(filled=True, size=42)
+        .encode(
+            x=across,
+            y=up,
+            color=colour,
+            shape=alt.Shape("method:N", scale=shapes),
+            opacity=alt.condition("datum.method == 'PPO'", alt.value(0.5), alt.value(1)),
+        ),
+        alt.Chart(inline([row for row in rows if row.get("n")]))
+        .mark_text(dx=7, align="left", fontSize=10.5, color=PALETTE["b"])
+        .transform_calculate(label="'n = ' + datum.n")
+        .encode(x=across, y=up, text="label:N"),
+    ]
+    return fitted(alt.layer(*layers, title=title), HALF, 230)
+
+
+def _few() -> Any:
+    import altair as alt
+
+    return alt.Axis(tickCount=5)
+
+
+def _path(rows: Sequence[Row], field: str) -> list[Row]:
+    """Points to be joined: each method's own, the noisy ones of PPO as moving averages."""
+    joined: list[Row] = []
+    for method in METHODS:
+        own = [row for row in rows if row["method"] == method]
+        ups, acrosses = ([float(row[name]) for row in own] for name in (field, "sqrt_kl"))
+        if len(own) >= MIN_SMOOTHED:
+            ups, acrosses = moving_average(ups), moving_average(acrosses)
+        joined += [
+            {"method": method, "order": i, field: up, "sqrt_kl": across}
+            for i, (up, across) in enumerate(zip(ups, acrosses, strict=True))
+        ]
+    return joined
 
 
 def reliability(rows: Sequence[Row]) -> Any:
     """Accuracy against confidence with the diagonal of perfect calibration."""
     import altair as alt
 
-    base = alt.Chart(inline(rows), width=420, height=260)
-    x = alt.X("confidence:Q", scale=alt.Scale(domain=[0.5, 1]), axis=alt.Axis(format="%"))
-    bars = base.mark_rule(strokeWidth=5, opacity=0.35, color=PALETTE["accent"]).encode(
-        x=x,
-        y=alt.Y(
-            "low:Q", title="accuracy", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
-        ),
-        y2="high:Q",
+    share = alt.Axis(format="%", tickCount=5)
+    x = alt.X(
+        "confidence:Q",
+        title="confidence of the reward model",
+        scale=alt.Scale(domain=[0.5, 1]),
+        axis=share,
     )
-    points = base.mark_point(filled=True, size=70, color=PALETTE["accent"], opacity=1).encode(
-        x=x, y="accuracy:Q"
-    )
+    y = alt.Y("low:Q", title="right", scale=alt.Scale(domain=[0, 1]), axis=share)
+    base = alt.Chart(inline(rows)).encode(x=x)
+    accent = PALETTE["accent"]
     diagonal = (
         alt.Chart(inline([{"x": 0.5, "y": 0.5}, {"x": 1.0, "y": 1.0}]))
-        .mark_line(strokeDash=[4, 4], color=PALETTE["soft"])
+        .mark_line(strokeDash=[4, 4], color=PALETTE["soft"], strokeWidth=1.2)
         .encode(x="x:Q", y="y:Q")
     )
-    return themed(diagonal + bars + points)
-
-
-def histogram(rows: Sequence[Row], x: str, title: str) -> Any:
-    """Distributions of ``x`` by ``arm``, side by side."""
-    import altair as alt
-
-    chart = (
-        alt.Chart(inline(rows), width=WIDTH - 120, height=150)
-        .mark_bar(opacity=0.55)
-        .encode(
-            x=alt.X(f"{x}:Q", bin=alt.Bin(maxbins=24), title=title),
-            y=alt.Y("count():Q", stack=None, title="answers"),
-            color=alt.Color("arm:N", scale=_scale()),
-        )
+    bars = base.mark_rule(strokeWidth=7, opacity=0.3, color=accent, strokeCap="round").encode(
+        y=y, y2="high:Q"
     )
-    return themed(chart)
+    points = base.mark_point(filled=True, size=95, color=accent, opacity=1).encode(y="accuracy:Q")
+    return fitted(alt.layer(diagonal, bars, points), HALF, 230)
 
 
-def _scale() -> Any:
+def histogram(
+    values: Mapping[str, Sequence[float]], *, title: str, count: str, num_bins: int = 20
+) -> Any:
+    """Distributions on one scale: the first as a soft outline, the last filled."""
     import altair as alt
+    import numpy as np
 
-    return alt.Scale(range=[PALETTE["accent"], PALETTE["b"], PALETTE["a"]])
+    everything = [value for group in values.values() for value in group]
+    edges = np.histogram_bin_edges(everything, bins=num_bins)
+    rows: list[Row] = []
+    for name, group in values.items():
+        counts = [*np.histogram(group, bins=edges)[0].tolist(), 0]
+        rows += [
+            {"arm": name, "from": edge, "count": num}
+            for edge, num in zip(edges.tolist(), counts, strict=True)
+        ]
+    names = list(values)
+    scale = alt.Scale(domain=names, range=[PALETTE["soft"], PALETTE["accent"]])
+    base = alt.Chart(inline(rows)).encode(
+        x=alt.X("from:Q", title=title, scale=alt.Scale(zero=False), axis=_few()),
+        y=alt.Y("count:Q", title=count, stack=None, axis=_few()),
+        color=alt.Color("arm:N", scale=scale),
+    )
+    layers = [
+        base.mark_area(interpolate="step-after", opacity=0.22).transform_filter(
+            {"field": "arm", "equal": names[-1]}
+        ),
+        base.mark_line(interpolate="step-after", strokeWidth=2),
+    ]
+    return fitted(alt.layer(*layers), HALF, 230)

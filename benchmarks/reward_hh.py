@@ -1,0 +1,66 @@
+"""Reward model on hh-harmless: train 1600, dev 300, one epoch, default settings, by seed.
+
+    python benchmarks/reward_hh.py --data DIR --seeds 0 1 2 --out benchmarks/results
+
+``DIR`` holds ``train.jsonl.gz`` and ``dev.jsonl.gz``. The dev set is read once per reported number.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import tempfile
+from datetime import date
+from pathlib import Path
+
+from heedful.config import EvaluateConfig, RewardConfig, resolve
+from heedful.jobs.evaluate import evaluate
+from heedful.jobs.fit import fit_reward
+from heedful.jobs.importing import import_preferences
+from heedful.store import open_store
+
+
+def run(data: Path, seed: int, overrides: list[str], scratch: Path) -> dict[str, object]:
+    """Import, fit on train, measure once on dev."""
+    with open_store(scratch / "hh.db") as store:
+        for split in ("train", "dev"):
+            file = data / f"{split}.jsonl.gz"
+            import_preferences(store, "hh", [file], dataset=f"hh-{split}")
+        flags = {"data": "hh-train", "model": "smollm2", "seed": seed}
+        config = resolve(RewardConfig, overrides=["held_out_share=0", *overrides], flags=flags)
+        fitted = fit_reward(config, scratch / f"reward-{seed}", store=store)
+        settings = EvaluateConfig(data="hh-dev", model=fitted.run, tokens_per_micro_step=1024)
+        measured = evaluate(settings, scratch / f"dev-{seed}", store=store)
+    measured.pop("deltas")
+    return {
+        "seed": seed,
+        "overrides": overrides,
+        **measured,
+        "num_train": fitted.metrics["num_train"],
+        "fit_seconds": fitted.metrics["seconds"],
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "date": date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+    }
+
+
+def main() -> None:
+    """Parse and append one row per seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for seed in arguments.seeds:
+        with tempfile.TemporaryDirectory() as scratch:
+            row = run(arguments.data, seed, arguments.overrides, Path(scratch))
+        with (arguments.out / "reward_hh.jsonl").open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
