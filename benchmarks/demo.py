@@ -1,6 +1,6 @@
 """Run the demo for several golds and seeds, one process each, and write one row per run.
 
-    python benchmarks/demo.py --golds kind concise plain concrete --seeds 0 1 2 --out benchmarks/results
+    python benchmarks/demo.py --golds kind concise plain concrete --seeds 0 1 2
 
 Each finished run is appended to ``demo.jsonl`` at once; runs that are there already are skipped.
 Nothing else should run on the machine when the seconds are to be believed.

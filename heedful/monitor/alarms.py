@@ -73,7 +73,7 @@ def column(curve: Sequence[Row], name: str) -> list[float]:
 
 
 def ends(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over the first and over the last fifth of the values; NaN when there are fewer than 4."""
+    """Mean over the first and the last fifth of the values; NaN when there are fewer than 4."""
     if len(values) < 4:
         return math.nan, math.nan
     width = min(5, max(1, len(values) // 5))
@@ -159,13 +159,12 @@ def over_optimisation(proxy: Sequence[float], gold: Sequence[float]) -> Finding 
     if len(gold) < 9 or len(proxy) != len(gold):
         return None
     width = len(gold) // 3
-    thirds = [slice(0, width), slice(width, len(gold) - width), slice(len(gold) - width, None)]
-    best = max(thirds, key=lambda third: mean(gold[third]))
-    fall = significance(gold[best], gold[thirds[2]])
-    rise = significance(proxy[best], proxy[thirds[2]])
+    first = max((0, width, len(gold) - width), key=lambda at: mean(gold[at : at + width]))
+    fall = significance(gold[first : first + width], gold[-width:])
+    rise = significance(proxy[first : first + width], proxy[-width:])
     if fall > -TURN_ERRORS or rise < TURN_ERRORS:
         return None
-    before, after = mean(gold[best]), mean(gold[thirds[2]])
+    before, after = mean(gold[first : first + width]), mean(gold[-width:])
     return _finding(
         "over_optimisation",
         after - before,

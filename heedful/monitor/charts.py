@@ -5,6 +5,7 @@ a whole phone, one of ``HALF`` half a desktop page. Names of rows stand above th
 long ones do not squeeze the scale.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +14,11 @@ from heedful.monitor.records import Row
 from heedful.monitor.svg import PALETTE
 
 PANEL = 320
-HALF = 400
+HALF = 360
 ROW_HEIGHT = 44
-SMOOTHING = 5
 MIN_SMOOTHED = 12
+MAX_DOTTED = 60
+PERCENT_LABEL = "format(100 * datum.value, 'd') + ' %'"
 
 
 def inline(rows: Sequence[Row]) -> Any:
@@ -31,17 +33,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def fitted(chart: Any, width: int, height: int) -> Any:
-    """The chart with axes and all inside ``width``."""
-    import altair as alt
-
-    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
-    return chart.properties(width=width, height=height, autosize=fit)
-
-
-def moving_average(values: Sequence[float], window: int = SMOOTHING) -> list[float]:
-    """Centred mean over ``window`` values, over fewer at the ends."""
-    reach = window // 2
+def moving_average(values: Sequence[float]) -> list[float]:
+    """Centred mean over a tenth of the values and at least five, over fewer at the ends."""
+    reach = max(5, len(values) // 10) // 2
     parts = [values[max(0, i - reach) : i + reach + 1] for i in range(len(values))]
     return [sum(part) / len(part) for part in parts]
 
@@ -79,19 +73,20 @@ def curve(
         for row, value, mean in zip(known, values, means, strict=True)
     ]
     across = alt.X("x:Q", title=x, axis=alt.Axis(grid=False, tickCount=5, tickMinStep=1))
-    axis = alt.Axis(tickCount=4, domain=False, ticks=False)
+    axis = alt.Axis(tickCount=4, domain=False, ticks=False, minExtent=34)
     base = alt.Chart(inline(data)).encode(x=across)
     up = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, nice=True), axis=axis)
     ink = PALETTE[colour]
     layers = [
         *_horizontals(values, marks or {}),
-        base.mark_line(color=ink, strokeWidth=1.2, opacity=0.4 if smoothed else 1).encode(y=up),
-        base.mark_point(color=ink, size=12, filled=True, opacity=0.5).encode(y=up),
+        base.mark_line(color=ink, strokeWidth=1.2, opacity=0.35 if smoothed else 1).encode(y=up),
     ]
+    if len(values) <= MAX_DOTTED:
+        layers.append(base.mark_point(color=ink, size=12, filled=True, opacity=0.5).encode(y=up))
     if smoothed:
         layers.append(base.mark_line(color=ink, strokeWidth=2.4).encode(y="mean:Q"))
     heading = alt.TitleParams(title, subtitle=_from_to(means))
-    return fitted(alt.layer(*layers, title=heading), PANEL, 150)
+    return alt.layer(*layers, title=heading).properties(width=PANEL, height=150)
 
 
 def _from_to(values: Sequence[float]) -> str:
@@ -114,16 +109,21 @@ def _horizontals(values: Sequence[float], marks: Mapping[str, float]) -> list[An
     if not near:
         return []
     base = alt.Chart(inline(near)).encode(y="value:Q")
+    names = base.encode(x=alt.value("width"), text="name:N")
     soft = PALETTE["soft"]
     return [
         base.mark_rule(strokeDash=[4, 4], color=soft),
-        base.mark_text(align="left", dx=2, dy=-6, color=soft, fontSize=10.5).encode(
-            x=alt.value(0), text="name:N"
-        ),
+        *_written(names, align="right", dx=-2, dy=-7, color=soft, fontSize=10.5),
     ]
 
 
-def _named_rows(rows: Sequence[Row], text: Sequence[str], width: int) -> tuple[Any, list[Any]]:
+def _written(base: Any, **style: Any) -> list[Any]:
+    """Text that stays legible where it crosses a line: on a halo of paper."""
+    halo = {**style, "color": PALETTE["paper"], "stroke": PALETTE["paper"], "strokeWidth": 4}
+    return [base.mark_text(**halo), base.mark_text(**style)]
+
+
+def _named_rows(rows: Sequence[Row], text: Sequence[str]) -> tuple[Any, list[Any]]:
     """The band scale of a chart of named rows, and the layers that write name and value."""
     import altair as alt
 
@@ -132,13 +132,11 @@ def _named_rows(rows: Sequence[Row], text: Sequence[str], width: int) -> tuple[A
         [{"name": row["name"], "text": words} for row, words in zip(rows, text, strict=True)]
     )
     base = alt.Chart(data).encode(y=band)
+    names = base.encode(x=alt.value(0), text="name:N")
+    texts = base.encode(x=alt.value("width"), text="text:N")
     return band, [
-        base.mark_text(align="left", dy=-12, fontSize=11.5, color=PALETTE["ink"]).encode(
-            x=alt.value(0), text="name:N"
-        ),
-        base.mark_text(align="right", dy=-12, fontSize=11.5, color=PALETTE["soft"]).encode(
-            x=alt.value("width"), text="text:N"
-        ),
+        *_written(names, align="left", dy=-14, fontSize=11.5, color=PALETTE["ink"]),
+        *_written(texts, align="right", dy=-14, fontSize=11.5, color=PALETTE["soft"]),
     ]
 
 
@@ -173,8 +171,8 @@ def intervals(rows: Sequence[Row], *, title: str, marks: Mapping[str, float]) ->
         else percent(row["value"])
         for row in rows
     ]
-    band, labels = _named_rows(rows, text, HALF)
-    axis = alt.Axis(format="%", tickCount=5, grid=True)
+    band, labels = _named_rows(rows, text)
+    axis = alt.Axis(labelExpr=PERCENT_LABEL, tickCount=5, grid=False)
     scale = alt.Scale(domain=[0, 1])
     base = alt.Chart(inline(rows)).encode(y=band)
     accent = PALETTE["accent"]
@@ -183,7 +181,7 @@ def intervals(rows: Sequence[Row], *, title: str, marks: Mapping[str, float]) ->
     )
     points = base.mark_point(filled=True, size=95, color=accent, opacity=1).encode(x="value:Q")
     chart = alt.layer(*_verticals(marks), bars, points, *labels)
-    return fitted(chart, HALF, ROW_HEIGHT * len(rows))
+    return chart.properties(width=HALF, height=ROW_HEIGHT * len(rows))
 
 
 def changes(rows: Sequence[Row], *, title: str) -> Any:
@@ -192,9 +190,9 @@ def changes(rows: Sequence[Row], *, title: str) -> Any:
 
     arrow = "\N{RIGHTWARDS ARROW}"
     text = [f"{number(row['before'])} {arrow} {number(row['after'])}" for row in rows]
-    band, labels = _named_rows(rows, text, HALF)
+    band, labels = _named_rows(rows, text)
     base = alt.Chart(inline(rows)).encode(y=band)
-    across = alt.X("before:Q", title=title, axis=alt.Axis(tickCount=5))
+    across = alt.X("before:Q", title=title, axis=alt.Axis(tickCount=5, grid=False))
     accent = PALETTE["accent"]
     layers = [
         base.mark_rule(strokeWidth=3, opacity=0.35, color=accent).encode(x=across, x2="after:Q"),
@@ -203,7 +201,7 @@ def changes(rows: Sequence[Row], *, title: str) -> Any:
         ).encode(x="before:Q"),
         base.mark_point(filled=True, size=95, opacity=1, color=accent).encode(x="after:Q"),
     ]
-    return fitted(alt.layer(*layers, *labels), HALF, ROW_HEIGHT * len(rows))
+    return alt.layer(*layers, *labels).properties(width=HALF, height=ROW_HEIGHT * len(rows))
 
 
 def bars(rows: Sequence[Row], *, title: str, unit: str) -> Any:
@@ -212,13 +210,13 @@ def bars(rows: Sequence[Row], *, title: str, unit: str) -> Any:
 
     total = sum(row["value"] for row in rows) or 1.0
     text = [f"{row['value']:,.1f} {unit}, {row['value'] / total:.0%}" for row in rows]
-    band, labels = _named_rows(rows, text, HALF)
+    band, labels = _named_rows(rows, text)
     marks = (
         alt.Chart(inline(rows))
         .mark_bar(height=8, color=PALETTE["accent"], cornerRadiusEnd=3)
-        .encode(y=band, x=alt.X("value:Q", title=title, axis=alt.Axis(tickCount=5)))
+        .encode(y=band, x=alt.X("value:Q", title=title, axis=alt.Axis(tickCount=5, grid=False)))
     )
-    return fitted(alt.layer(marks, *labels), HALF, ROW_HEIGHT * len(rows))
+    return alt.layer(marks, *labels).properties(width=HALF, height=ROW_HEIGHT * len(rows))
 
 
 METHODS = ("PPO", "best of n", "start")
@@ -233,26 +231,48 @@ def against_distance(rows: Sequence[Row], field: str, title: str) -> Any:
     across = alt.X(
         "sqrt_kl:Q", title="square root of KL, nats", scale=alt.Scale(zero=True), axis=_few()
     )
-    up = alt.Y(f"{field}:Q", title=None, scale=alt.Scale(zero=False), axis=_few())
-    colour = alt.Color("method:N", scale=scale)
-    path = alt.Chart(inline(_path(rows, field))).mark_line(strokeWidth=2.4, clip=True)
-    layers = [
-        path.encode(x=across, y=up, color=colour, order="order:Q"),
+    place: dict[str, Any] = {
+        "x": across,
+        "y": alt.Y(f"{field}:Q", title=None, scale=alt.Scale(zero=False), axis=_few()),
+        "color": alt.Color("method:N", scale=scale, legend=None),
+    }
+    joined = _path(rows, field)
+    path = alt.Chart(inline(joined)).mark_line(strokeWidth=2.4).encode(**place, order="order:Q")
+    points = (
         alt.Chart(inline(rows))
-        .mark_point(filled=True, size=42)
+        .mark_point(filled=True, size=44)
         .encode(
-            x=across,
-            y=up,
-            color=colour,
-            shape=alt.Shape("method:N", scale=shapes),
+            **place,
+            shape=alt.Shape("method:N", scale=shapes, legend=None),
             opacity=alt.condition("datum.method == 'PPO'", alt.value(0.5), alt.value(1)),
-        ),
-        alt.Chart(inline([row for row in rows if row.get("n")]))
-        .mark_text(dx=7, align="left", fontSize=10.5, color=PALETTE["b"])
-        .transform_calculate(label="'n = ' + datum.n")
-        .encode(x=across, y=up, text="label:N"),
+        )
+    )
+    written = [
+        text
+        for labels, style in _labels(rows, joined)
+        for text in _written(
+            alt.Chart(inline(labels)).encode(**place, text="label:N"), fontSize=11, **style
+        )
     ]
-    return fitted(alt.layer(*layers, title=title), HALF, 230)
+    return alt.layer(path, points, *written, title=title).properties(width=HALF, height=230)
+
+
+def _labels(
+    rows: Sequence[Row], joined: Sequence[Row]
+) -> list[tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """Names with their places: below the start and the end of PPO, above best of n."""
+    path = [{**row, "label": "PPO"} for row in joined if row["method"] == "PPO"]
+    best = [
+        {**row, "label": f"best of {row.get('n', 'n')}"}
+        for row in rows
+        if row["method"] == "best of n" and row.get("n") != 1
+    ]
+    start = [{**row, "label": "start"} for row in rows if row["method"] == "start"]
+    return [
+        (path[-1:], {"align": "right", "dy": -13}),
+        (best, {"align": "right", "dx": -6, "dy": -7}),
+        (start, {"align": "left", "dx": 7, "dy": 9}),
+    ]
 
 
 def _few() -> Any:
@@ -280,14 +300,14 @@ def reliability(rows: Sequence[Row]) -> Any:
     """Accuracy against confidence with the diagonal of perfect calibration."""
     import altair as alt
 
-    share = alt.Axis(format="%", tickCount=5)
+    share = alt.Axis(labelExpr=PERCENT_LABEL, tickCount=5)
     x = alt.X(
         "confidence:Q",
         title="confidence of the reward model",
         scale=alt.Scale(domain=[0.5, 1]),
         axis=share,
     )
-    y = alt.Y("low:Q", title="right", scale=alt.Scale(domain=[0, 1]), axis=share)
+    y = alt.Y("low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=share)
     base = alt.Chart(inline(rows)).encode(x=x)
     accent = PALETTE["accent"]
     diagonal = (
@@ -299,36 +319,41 @@ def reliability(rows: Sequence[Row]) -> Any:
         y=y, y2="high:Q"
     )
     points = base.mark_point(filled=True, size=95, color=accent, opacity=1).encode(y="accuracy:Q")
-    return fitted(alt.layer(diagonal, bars, points), HALF, 230)
+    return alt.layer(diagonal, bars, points).properties(width=HALF, height=230)
 
 
-def histogram(
-    values: Mapping[str, Sequence[float]], *, title: str, count: str, num_bins: int = 20
-) -> Any:
-    """Distributions on one scale: the first as a soft outline, the last filled."""
+MAX_BINS = 24
+
+
+def histogram(counts: Mapping[str, Sequence[int]], *, title: str, unit: str) -> Any:
+    """Distributions of whole numbers on one scale: the first as an outline, the last filled."""
     import altair as alt
-    import numpy as np
 
-    everything = [value for group in values.values() for value in group]
-    edges = np.histogram_bin_edges(everything, bins=num_bins)
-    rows: list[Row] = []
-    for name, group in values.items():
-        counts = [*np.histogram(group, bins=edges)[0].tolist(), 0]
-        rows += [
-            {"arm": name, "from": edge, "count": num}
-            for edge, num in zip(edges.tolist(), counts, strict=True)
-        ]
-    names = list(values)
+    names = list(counts)
+    rows = binned(counts)
     scale = alt.Scale(domain=names, range=[PALETTE["soft"], PALETTE["accent"]])
+    legend = alt.Legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3)
     base = alt.Chart(inline(rows)).encode(
-        x=alt.X("from:Q", title=title, scale=alt.Scale(zero=False), axis=_few()),
-        y=alt.Y("count:Q", title=count, stack=None, axis=_few()),
-        color=alt.Color("arm:N", scale=scale),
+        x=alt.X("from:Q", title=title, scale=alt.Scale(zero=False, nice=False), axis=_few()),
+        y=alt.Y("count:Q", title=unit, stack=None, axis=_few()),
+        color=alt.Color("arm:N", scale=scale, legend=legend),
     )
+    filled = base.transform_filter(f"datum.arm === {json.dumps(names[-1])}")
     layers = [
-        base.mark_area(interpolate="step-after", opacity=0.22).transform_filter(
-            {"field": "arm", "equal": names[-1]}
-        ),
+        filled.mark_area(interpolate="step-after", opacity=0.22),
         base.mark_line(interpolate="step-after", strokeWidth=2),
     ]
-    return fitted(alt.layer(*layers), HALF, 230)
+    return alt.layer(*layers).properties(width=HALF, height=230)
+
+
+def binned(counts: Mapping[str, Sequence[int]]) -> list[Row]:
+    """How many numbers fall into bins of whole width, with an empty bin at either end."""
+    everything = [value for group in counts.values() for value in group]
+    low, high = min(everything), max(everything)
+    width = math.ceil((high - low + 1) / MAX_BINS)
+    edges = range(low - width, high + 2 * width, width)
+    return [
+        {"arm": name, "from": at, "count": sum(at <= value < at + width for value in group)}
+        for name, group in counts.items()
+        for at in edges
+    ]

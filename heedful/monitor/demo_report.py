@@ -4,30 +4,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from heedful.monitor import charts
-from heedful.monitor.alarms import findings
-from heedful.monitor.report import (
+from heedful.monitor import alarms
+from heedful.monitor import demo_figures as figures
+from heedful.monitor.charts import percent
+from heedful.monitor.records import (
+    Block,
     Chain,
     Code,
     Comparison,
-    Figure,
+    KeyValues,
+    Link,
     Note,
+    Pair,
     Report,
     Section,
+    Span,
     Stat,
     Table,
+    Tone,
 )
-from heedful.stats.calibration import reliability_bins
-from heedful.stats.intervals import wilson
+from heedful.types import Finding
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoData:
-    """Everything the report shows. Made by the demo, used by ``demo_report`` alone."""
+    """Everything the report shows. Made by the demo, used by ``demo_report`` alone.
+
+    ``reward``            accuracy, accuracy_ci, ceiling, ece, temperature, num_train,
+                          num_held_out, deltas (chosen minus rejected score per held-out pair)
+    ``reward_curve``      per step: step, reward/loss_nats, reward/accuracy_rate
+    ``ppo_curve``         per rollout: rollout, reward, gold, kl_nats, kl_coef, response_tokens,
+                          entropy_nats, clip_share, explained_variance, policy_loss, value_loss
+    ``evaluation``        num_prompts, win_rate, win_rate_ci, kl, kl_ci, length_ratio, and per arm
+                          (start, policy, best_of_n, control) under ``arms`` what
+                          ``jobs.evaluate`` measures, with its mean ``gold``
+    ``gold_parts``        per arm (start, policy) the mean of every part of the gold
+    ``samples``           prompt, before, after, gold_before, gold_after
+    ``lengths``           words of every answer, per arm (start, policy)
+    ``settings``          resolved settings, dotted, the stage first
+    ``best_of_n``         n, kl (the bound log n - (n - 1)/n), proxy, gold for n = 1, 2, 4, ...;
+                          empty: the evaluation's best-of-n arm alone
+    """
 
     gold: str
     gold_statement: str
@@ -49,26 +68,27 @@ class DemoData:
     seconds: float
     peak_memory_gb: float
     next_commands: Sequence[str]
+    best_of_n: Sequence[Json] = ()
+    sample_rule: str = "in the order in which the evaluation took them"
 
 
 def demo_report(data: DemoData) -> Report:
     """The page as records."""
+    text, tone = verdict(data.evaluation)
     return Report(
         title=f"Preferences in, a better policy out: {data.gold}",
         subtitle=f"{data.model}, seed {data.seed}. Gold preference: {data.gold_statement}",
+        verdict=text,
+        tone=tone,
         notice=(
-            "The annotators of this run are simulated. They follow the gold preference above and "
-            f"flip {100 * data.noise:.0f} % of their answers; every record names them as simulated."
+            "The annotators of this run are simulated; no person was asked. They follow the gold "
+            f"preference above and flip {100 * data.noise:.0f} % of their answers at random; every "
+            "record names them as simulated."
         ),
         headline=headline(data),
         sections=(
             outcome(data),
-            Section(
-                title="Before and after",
-                text="The first held-out prompts in the order of their content hash; none is "
-                "picked. Answers are cut at the length limit of the run.",
-                blocks=(Comparison(rows=data.samples),),
-            ),
+            before_and_after(data),
             optimisation(data),
             reward_section(data),
             writing(data),
@@ -77,256 +97,254 @@ def demo_report(data: DemoData) -> Report:
     )
 
 
-def percent(value: float) -> str:
-    """One decimal and the sign."""
-    return f"{100 * value:.1f} %"
-
-
 def between(interval: Sequence[float]) -> str:
-    """A 95 % interval in words."""
+    """A 95 % interval of a share in words."""
     return f"95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
 
 
+def verdict(evaluation: Json) -> tuple[str, Tone]:
+    """The answer in one sentence: better, worse or not shown."""
+    low, high = evaluation["win_rate_ci"]
+    blind = f"{evaluation['num_prompts']} blind comparisons on held-out prompts"
+    won = f"{percent(evaluation['win_rate'])} of {blind} ({between((low, high))})"
+    if low > 0.5:
+        return (
+            f"The policy became better: it wins {won} against its start.",
+            "good",
+        )
+    if high < 0.5:
+        return f"The policy became worse: it wins only {won} against its start.", "bad"
+    return f"No difference was shown: the policy wins {won}, and the interval covers half.", "warn"
+
+
 def headline(data: DemoData) -> tuple[Stat, ...]:
-    """The numbers that answer whether it worked."""
-    result, reward = data.evaluation, data.reward
-    won = result["win_rate_ci"][0] > 0.5
+    """The numbers that answer whether it worked, at what price."""
+    return (win_stat(data), reward_stat(data), kl_stat(data), *other_stats(data))
+
+
+def win_stat(data: DemoData) -> Stat:
+    """The claim itself."""
+    result = data.evaluation
+    low, high = result["win_rate_ci"]
+    return Stat(
+        label="gold win rate",
+        value=percent(result["win_rate"]),
+        detail=f"against the start policy; {between((low, high))}; {result['num_prompts']} prompts",
+        tone=verdict(result)[1],
+        span=Span(low=low, value=result["win_rate"], high=high, marks=((0.5, "chance"),)),
+    )
+
+
+def reward_stat(data: DemoData) -> Stat:
+    """Whether the reward model learned the preference."""
+    reward = data.reward
+    low, high = reward["accuracy_ci"]
+    ceiling = reward["ceiling"]
+    return Stat(
+        label="reward model accuracy",
+        value=percent(reward["accuracy"]),
+        detail=f"{between((low, high))}; {reward['num_held_out']} held-out pairs; "
+        f"ECE {reward['ece']:.3f}; label noise sets the ceiling at {percent(ceiling)}",
+        span=Span(
+            low=low,
+            value=reward["accuracy"],
+            high=high,
+            marks=((0.5, "chance"), (ceiling, "ceiling")),
+        ),
+    )
+
+
+def kl_stat(data: DemoData) -> Stat:
+    """How far the policy went."""
+    result = data.evaluation
+    value, (low, high) = result["kl"], result["kl_ci"]
+    target = data.settings.get("policy.kl.target")
+    marks = ((float(target), "target"),) if target else ()
+    end = 1.15 * max(high, *(at for at, _ in marks), 1.0)
+    return Stat(
+        label="KL to the start",
+        value=f"{value:.2f} nats",
+        detail=f"per answer; 95 % interval {low:.2f} to {high:.2f}"
+        + (f"; the brake pulls towards {target:g}" if target else ""),
+        span=Span(low=low, value=value, high=high, end=end, marks=marks),
+    )
+
+
+def other_stats(data: DemoData) -> tuple[Stat, ...]:
+    """Length, diversity and cost."""
+    start, policy = data.evaluation["arms"]["start"], data.evaluation["arms"]["policy"]
     return (
         Stat(
-            label="gold win rate",
-            value=percent(result["win_rate"]),
-            detail=f"against the start policy; {between(result['win_rate_ci'])}",
-            tone="good" if won else "plain",
+            label="length",
+            value=f"{data.evaluation['length_ratio']:.2f}\N{MULTIPLICATION SIGN}",
+            detail=f"mean answer {start['tokens']:.0f} tokens before, {policy['tokens']:.0f} after",
         ),
         Stat(
-            label="reward accuracy",
-            value=percent(reward["accuracy"]),
-            detail=f"{between(reward['accuracy_ci'])}; ceiling {percent(reward['ceiling'])}; "
-            f"ECE {reward['ece']:.3f}",
-        ),
-        Stat(
-            label="KL to the start",
-            value=f"{result['kl']:.2f} nats",
-            detail=f"per answer; 95 % interval {result['kl_ci'][0]:.2f} to "
-            f"{result['kl_ci'][1]:.2f}",
-        ),
-        Stat(
-            label="length ratio",
-            value=f"{result['length_ratio']:.2f}",
-            detail=f"{result['arms']['start']['tokens']:.0f} to "
-            f"{result['arms']['policy']['tokens']:.0f} tokens",
+            label="diversity, distinct-2",
+            value=f"{policy['distinct_2']:.2f}",
+            detail=f"{start['distinct_2']:.2f} before; share of word pairs that differ",
         ),
         Stat(
             label="cost",
             value=f"{data.seconds / 60:.1f} min",
-            detail=f"{data.peak_memory_gb:.1f} GB at the peak",
+            detail=f"all stages; {data.peak_memory_gb:.1f} GB of memory at the peak",
         ),
     )
-
-
-ARMS = {
-    "policy": "PPO policy",
-    "best_of_n": "best of n by the reward model",
-    "control": "control: start policy again",
-}
 
 
 def outcome(data: DemoData) -> Section:
-    """Win rates of every arm, and the alarms."""
-    arms = data.evaluation["arms"]
-    rows = [
-        {
-            "name": title,
-            "value": arms[name]["win_rate"],
-            "low": arms[name]["win_rate_ci"][0],
-            "high": arms[name]["win_rate_ci"][1],
-            "wins": arms[name]["wins"],
-            "ties": arms[name]["ties"],
-            "losses": arms[name]["losses"],
-        }
-        for name, title in ARMS.items()
+    """What was done, the alarms, win rates of every arm, and what the gold liked."""
+    limit = float(data.settings.get("policy.kl.limit") or alarms.KL_LIMIT)
+    notes = [
+        Note(finding=finding)
+        for finding in alarms.findings(data.ppo_curve, data.evaluation, kl_limit=limit)
     ]
-    notes = [Note(finding=f) for f in findings(data.ppo_curve, data.evaluation)]
     return Section(
         title="Did it work?",
-        text=f"{data.evaluation['num_prompts']} held-out prompts; the gold judges two answers "
-        "blind, in random order. The control pits the start policy against itself and must cover "
-        "one half.",
+        short="Outcome",
+        text=f"The gold judges two answers to each of {data.evaluation['num_prompts']} held-out "
+        "prompts blind, in random order. As a control the start policy plays against itself: its "
+        "interval must cover one half.",
         blocks=(
-            *notes,
-            Figure(
-                title="Gold win rate against the start policy",
-                caption="Points with 95 % intervals; the dashed line is chance.",
-                chart=charts.intervals(rows, reference=0.5, title="win rate"),
-                rows=rows,
-            ),
+            steps(data),
+            *(notes or [Note(finding=NO_ALARM)]),
+            figures.win_rates(data.evaluation),
+            figures.parts(data.gold_parts),
         ),
     )
 
 
-CURVES = (
-    ("reward", "proxy reward"),
-    ("gold", "gold reward"),
-    ("kl_nats", "KL to the start, nats per answer"),
-    ("kl_coef", "KL coefficient"),
-    ("response_tokens", "answer length, tokens"),
-    ("entropy_nats", "entropy, nats per token"),
-    ("explained_variance", "critic: explained variance"),
-    ("clip_share", "share of tokens clipped"),
-    ("value_loss", "value loss"),
+NO_ALARM = Finding(
+    rule="none",
+    level="info",
+    value=0.0,
+    cause="No alarm: KL, entropy, clipping, length, diversity, gold against proxy and the control "
+    "are within their bounds.",
+    remedy="",
 )
+
+
+def steps(data: DemoData) -> Chain:
+    """The stages of the demo with their sizes."""
+    labels, reward, result = data.label_counts, data.reward, data.evaluation
+    strict = labels.get("strict", sum(labels.values()))
+    rollouts = len(data.ppo_curve)
+    return Chain(
+        title="What was done, in order",
+        links=(
+            Link(label="Sample", detail=f"answers of {data.model}"),
+            Link(label="Compare", detail=f"{strict:,} simulated preferences"),
+            Link(label="Reward", detail=f"Bradley-Terry on {reward['num_train']:,} pairs"),
+            Link(label="Optimise", detail=f"PPO, {rollouts} rollouts"),
+            Link(label="Evaluate", detail=f"{result['num_prompts']} held-out prompts, blind"),
+        ),
+    )
+
+
+def before_and_after(data: DemoData) -> Section:
+    """Answers to read."""
+    pairs = [
+        Pair(
+            prompt=row["prompt"],
+            before=row["before"],
+            after=row["after"],
+            score_before=row["gold_before"],
+            score_after=row["gold_after"],
+        )
+        for row in data.samples
+    ]
+    return Section(
+        title="Before and after",
+        short="Samples",
+        text="Read them: numbers can be right for the wrong reason. These are the first held-out "
+        f"prompts {data.sample_rule}; none was picked. Answers end at the length limit of the run.",
+        blocks=(
+            Comparison(
+                title=f"{len(pairs)} prompts, before and after", pairs=pairs, score_name="gold"
+            ),
+        ),
+    )
 
 
 def optimisation(data: DemoData) -> Section:
     """PPO's curves, and gold against proxy."""
-    points = [
-        {
-            "method": "PPO",
-            "sqrt_kl": float(max(row["kl_nats"], 0.0) ** 0.5),
-            "gold": row["gold"],
-            "proxy": row["reward"],
-        }
-        for row in data.ppo_curve
-    ]
-    arms = data.evaluation["arms"]
-    for name, method in (("best_of_n", "best of n"), ("start", "start")):
-        kl = arms[name]["kl"] if name != "start" else 0.0
-        points.append(
-            {
-                "method": method,
-                "sqrt_kl": float(kl**0.5),
-                "gold": arms[name]["gold"],
-                "proxy": arms[name]["proxy"],
-            }
-        )
-    curve = [{key: row[key] for key, _ in CURVES} | {"rollout": row["rollout"]}
-             for row in data.ppo_curve]  # fmt: skip
     return Section(
         title="Optimisation",
-        text="One point per rollout. The proxy is the learned reward, normalised to mean 0 and "
-        "deviation 1 on answers of the start policy; the gold is what the simulated people prefer.",
+        short="PPO",
+        text="The proxy is the learned reward, scaled to mean 0 and deviation 1 on answers of the "
+        "start policy; PPO sees nothing else. The gold is what the simulated people prefer; PPO "
+        "never sees it.",
         blocks=(
-            Figure(
-                title="PPO",
-                caption="Proxy and gold reward, distance moved, length, entropy and critic.",
-                chart=charts.curves(curve, "rollout", CURVES),
-                rows=curve,
-            ),
-            Figure(
-                title="Gold and proxy against the distance moved",
-                caption="A proxy that rises where the gold falls is over-optimisation. Best of n "
-                "stands at its bound on KL, log n - (n - 1)/n.",
-                chart=charts.gold_and_proxy(points),
-                rows=points,
-            ),
+            figures.distance(data.ppo_curve, data.evaluation["arms"], data.best_of_n),
+            figures.ppo(data.ppo_curve, data.settings),
         ),
     )
+
+
+LABELS = {
+    "comparisons": "comparisons by simulated annotators",
+    "strict": "with a preference",
+    "ties": "ties",
+    "flipped": "flipped by the stated noise",
+}
 
 
 def reward_section(data: DemoData) -> Section:
     """Training curve, calibration, and the ceiling."""
     reward = data.reward
-    ceiling = [
-        {
-            "name": "reward model, held-out pairs",
-            "value": reward["accuracy"],
-            "low": reward["accuracy_ci"][0],
-            "high": reward["accuracy_ci"][1],
-        },
-        {
-            "name": "ceiling set by label noise",
-            "value": reward["ceiling"],
-            "low": reward["ceiling"],
-            "high": reward["ceiling"],
-        },
-    ]
-    calibration = calibration_rows(reward["deltas"])
-    curve = [
-        {
-            "step": row["step"],
-            "loss": row["reward/loss_nats"],
-            "accuracy": row["reward/accuracy_rate"],
-        }
-        for row in data.reward_curve
-    ]
+    blocks: list[Block] = [figures.ceiling(reward)]
+    if reward["deltas"]:
+        blocks.append(figures.calibration(reward, data.seed, width="tall"))
+    blocks.append(
+        KeyValues(
+            title="Labels",
+            items={LABELS.get(name, name): count for name, count in data.label_counts.items()},
+            width="half",
+        )
+    )
+    if data.reward_curve:
+        blocks.append(figures.reward_training(data.reward_curve))
     return Section(
         title="Reward model",
-        text=f"Bradley-Terry on {reward['num_train']} comparisons, measured on "
-        f"{reward['num_held_out']} of other prompts. Labels: "
-        + ", ".join(f"{count} {name}" for name, count in data.label_counts.items())
-        + ".",
-        blocks=(
-            Figure(
-                title="Accuracy against its ceiling",
-                caption="Labels are flipped at the stated rate, so no model can do better.",
-                chart=charts.intervals(ceiling, reference=0.5, title="accuracy"),
-                rows=ceiling,
-            ),
-            Figure(
-                title="Training of the reward model",
-                caption="Loss in nats per pair and accuracy, per optimiser step.",
-                chart=charts.curves(
-                    curve, "step", (("loss", "loss"), ("accuracy", "accuracy")), columns=2
-                ),
-                rows=curve,
-            ),
-            Figure(
-                title="Calibration",
-                caption="Accuracy by confidence with 95 % intervals; the diagonal is perfect.",
-                chart=charts.reliability(calibration),
-                rows=calibration,
-            ),
-        ),
+        short="Reward",
+        text=f"A Bradley-Terry model on {reward['num_train']:,} preferences, measured on "
+        f"{reward['num_held_out']:,} about other prompts.",
+        blocks=blocks,
     )
 
 
-def calibration_rows(deltas: Sequence[float]) -> list[Json]:
-    """Reliability bins of score differences, chosen minus rejected."""
-    probabilities = 1 / (1 + np.exp(-np.asarray(deltas, dtype=float)))
-    bins = reliability_bins(probabilities, np.ones(len(probabilities)), num_bins=8)
-    rows = []
-    for confidence, accuracy, num in zip(bins.confidence, bins.accuracy, bins.num, strict=True):
-        interval = wilson(float(accuracy * num), int(num))
-        rows.append(
-            {
-                "confidence": float(confidence),
-                "accuracy": float(accuracy),
-                "low": float(interval.low),
-                "high": float(interval.high),
-                "pairs": int(num),
-            }
-        )
-    return rows
+MEASURES = {
+    "gold": "gold, mean",
+    "proxy": "proxy reward, mean",
+    "tokens": "tokens, mean",
+    "finished_rate": "share that ended by itself",
+    "distinct_1": "distinct-1",
+    "distinct_2": "distinct-2",
+    "unique_rate": "share of answers unlike all others",
+}
 
 
 def writing(data: DemoData) -> Section:
-    """How the answers changed: parts of the gold, length, diversity."""
-    lengths = [{"arm": arm, "words": n} for arm, ns in data.lengths.items() for n in ns]
+    """How the answers changed: length and diversity."""
     arms = data.evaluation["arms"]
-    names = ("start", "policy", "best_of_n")
-    fields = ("gold", "proxy", "tokens", "finished_rate", "distinct_1", "distinct_2", "unique_rate")
-    parts = data.gold_parts
+    names = [name for name in ("start", "policy", "best_of_n", "control") if name in arms]
     return Section(
         title="How the answers changed",
+        short="Writing",
+        text="A policy may win by writing longer, shorter or always the same. Here is whether it "
+        "did.",
         blocks=(
-            Table(
-                title="Parts of the gold, mean over held-out prompts",
-                columns=("part", "start", "policy"),
-                rows=[
-                    (name, float(parts["start"][name]), float(parts["policy"][name]))
-                    for name in parts["start"]
-                ],
-            ),
+            figures.lengths(data.lengths),
             Table(
                 title="Length and diversity",
-                columns=("measure", *names),
-                rows=[(field, *(arms[name].get(field) for name in names)) for field in fields],
-            ),
-            Figure(
-                title="Answer length in words",
-                caption="Distribution over held-out prompts, start and policy.",
-                chart=charts.histogram(lengths, "words", "words"),
-                rows=lengths,
+                caption="Over the held-out prompts. Distinct-n is the share of n-word sequences "
+                "that differ.",
+                columns=("measure", *(name.replace("_", " ") for name in names)),
+                rows=[
+                    (title, *(arms[name].get(field) for name in names))
+                    for field, title in MEASURES.items()
+                ],
+                width="half",
             ),
         ),
     )
@@ -335,19 +353,34 @@ def writing(data: DemoData) -> Section:
 def lineage_section(data: DemoData) -> Section:
     """Where everything came from, with what settings, at what cost, and what to do next."""
     return Section(
-        title="Lineage and settings",
-        text="heedful trace ID follows any of these records down to the single answers.",
+        title="Lineage, settings and next steps",
+        short="Lineage",
+        text="Every artefact is registered under its id; heedful trace ID follows it down to the "
+        "single answers.",
         blocks=(
-            Chain(items=data.lineage),
-            Table(
-                title="Seconds per stage",
-                columns=("stage", "seconds"),
-                rows=[(name, float(value)) for name, value in data.timings.items()],
+            Chain(
+                title="Artefacts, each made from those before it",
+                links=[Link(label=label, id=name) for label, name in data.lineage],
             ),
-            Table(
-                title="Environment", columns=("what", "value"), rows=list(data.environment.items())
+            Code(title="Next", text="\n".join(data.next_commands)),
+            figures.stages(data.timings),
+            KeyValues(
+                title="Environment",
+                items=dict(data.environment) | {"seed": data.seed},
+                width="half",
             ),
-            Table(title="Settings", columns=("key", "value"), rows=list(data.settings.items())),
-            Code(text="\n".join(data.next_commands)),
+            *settings_by_stage(data.settings),
         ),
     )
+
+
+def settings_by_stage(settings: Json) -> list[KeyValues]:
+    """One folded list for each first part of the dotted keys."""
+    stages: dict[str, Json] = {}
+    for key, value in settings.items():
+        stage, _, rest = key.partition(".")
+        stages.setdefault(stage, {})[rest or key] = value
+    return [
+        KeyValues(title=f"Settings: {stage}", items=items, is_folded=True)
+        for stage, items in stages.items()
+    ]

@@ -1,4 +1,4 @@
-"""Records to HTML: every text escaped, every figure with its data, nothing fetched from elsewhere."""
+"""Records to HTML: every text escaped, every figure with its data, nothing loaded."""
 
 import base64
 import csv
@@ -12,6 +12,7 @@ from importlib.resources import files
 from itertools import count
 from typing import Any
 
+from heedful.monitor.charts import number
 from heedful.monitor.records import (
     Chain,
     Code,
@@ -177,7 +178,7 @@ def in_words(rows: Sequence[Row]) -> str:
     """Every quantity from its first to its last value, with its extremes."""
     said = []
     for name in columns_of(rows):
-        values = [row.get(name) for row in rows]
+        values: list[Any] = [row.get(name) for row in rows]
         known = [v for v in values if _is_number(v) and not _is_odd(v)]
         if known:
             said.append(
@@ -233,7 +234,7 @@ def _is_number(value: Any) -> bool:
 
 
 def cell(value: Any) -> str:
-    """A value for reading: four significant digits, thousands apart, a dash for nothing."""
+    """A value for reading: three significant digits, thousands apart, a dash for nothing."""
     if value is None or _is_odd(value):
         return "\N{EN DASH}"
     if isinstance(value, bool):
@@ -241,7 +242,7 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}".replace("-", "\N{MINUS SIGN}")
     if isinstance(value, float):
-        return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+        return cell(int(value)) if value.is_integer() else number(value)
     return str(value)
 
 
@@ -272,7 +273,9 @@ def _key_values(block: KeyValues, name: str) -> str:
 
 def _exact(value: Any) -> str:
     """A setting as it is, nothing rounded."""
-    return "none" if value is None else str(value).lower() if value in (True, False) else str(value)
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _comparison(block: Comparison, name: str) -> str:
@@ -312,7 +315,7 @@ def _side(label: str, text: str, score: float, score_name: str, is_better: bool)
     mark = ' <span class="won">preferred</span>' if is_better else ""
     shown = escape(text) if text.strip() else '<i class="soft">(no text)</i>'
     return (
-        f'<div class="answer{chosen}"><h4 class="who">{label} <span class="num">'
+        f'<div class="answer{chosen}"><h4 class="who">{label} \N{MIDDLE DOT} <span class="num">'
         f'{escape(score_name)} {score:.2f}</span>{mark}</h4><p class="text">{shown}</p></div>'
     )
 

@@ -10,8 +10,9 @@ from heedful.monitor.svg import PALETTE, themed
 
 COLUMNS = 3
 PANEL = (290, 150)
-GAP = 34
-WIDTH = COLUMNS * PANEL[0] + (COLUMNS - 1) * GAP
+# between plots, not between their labels: room for axes on the left, below, and for titles
+GAP = {"column": 62, "row": 104}
+WIDTH = COLUMNS * PANEL[0] + (COLUMNS - 1) * GAP["column"]
 TONES = {"good": "#2f7d4f", "bad": "#b3372f", "warn": "#8a5300", "plain": PALETTE["ink"]}
 
 
@@ -21,7 +22,7 @@ def draw(report: Report, suffix: str) -> bytes:
 
     if suffix not in (".png", ".svg"):
         raise ConfigError(f"a picture ends in {suffix or 'nothing'}; use .png or .svg")
-    spec = composite(report).to_json()
+    spec = themed(composite(report), background=PALETTE["paper"], padding=28)
     if suffix == ".svg":
         return str(vl_convert.vegalite_to_svg(spec)).encode()
     return bytes(vl_convert.vegalite_to_png(spec, scale=2))
@@ -32,22 +33,27 @@ def composite(report: Report) -> Any:
     import altair as alt
 
     panels = [
-        _sized(chart, figure.title if len(figure.panels) == 1 else None)
+        _sized(figure.panels[place], figure.title if len(figure.panels) == 1 else None)
         for figure in report.figures()
-        if figure.pictured
-        for chart in figure.panels
+        for place in figure.pictured
     ]
-    parts = [_headline(report), alt.concat(*panels, columns=COLUMNS, spacing=GAP)]
-    return themed(alt.vconcat(*parts, spacing=24)).configure(
-        background=PALETTE["paper"], padding=28
-    )
+    parts = [_headline(report), alt.concat(*panels, columns=COLUMNS, bounds="flush", spacing=GAP)]
+    return alt.vconcat(*parts, spacing=40)
 
 
 def _sized(chart: Any, title: str | None) -> Any:
+    """The chart under a title that stands at one height, whatever labels the chart has above it."""
     import altair as alt
 
-    sized = chart.properties(width=PANEL[0], height=PANEL[1], autosize=alt.Undefined)
-    return sized.properties(title=title) if title else sized
+    own = chart.title if isinstance(chart.title, str) else getattr(chart.title, "text", "")
+    sized = chart.properties(width=PANEL[0], height=PANEL[1])
+    sized.title = alt.Undefined
+    heading = (
+        alt.Chart(inline([{"text": title or own}]))
+        .mark_text(align="left", fontSize=12.5, fontWeight="bold", color=PALETTE["ink"])
+        .encode(x=alt.value(0), y=alt.value(-34), text="text:N")
+    )
+    return sized + heading
 
 
 def _headline(report: Report) -> Any:

@@ -12,7 +12,8 @@ from heedful.types import Finding
 
 Row = Mapping[str, Any]
 Tone = Literal["plain", "good", "warn", "bad"]
-Width = Literal["half", "full"]
+# half: one of two columns; tall: the same, beside two rows of halves
+Width = Literal["half", "tall", "full"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,8 @@ class Figure:
 
     ``panels`` are Altair charts, each of which becomes one inline SVG. ``caption`` says how to
     read the figure, ``words`` says what it shows, for those who cannot see it (empty: written
-    from ``rows``). The titles of a report's figures differ. ``pictured`` figures are part of
-    ``picture``.
+    from ``rows``). The titles of a report's figures differ. ``pictured`` lists the panels that
+    ``picture`` takes.
     """
 
     title: str
@@ -58,7 +59,7 @@ class Figure:
     rows: Sequence[Row]
     words: str = ""
     width: Width = "full"
-    pictured: bool = False
+    pictured: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """Steps or ancestors in order, from left to right. ``title`` is read to those who cannot see."""
+    """Steps or ancestors, from left to right. ``title`` is for those who cannot see."""
 
     title: str
     links: Sequence[Link]

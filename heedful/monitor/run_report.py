@@ -1,72 +1,144 @@
-"""The report of one ``fit``: curves, results, settings."""
+"""The report of one ``fit``: curves, results, settings, profile and alarms."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heedful.monitor import charts
-from heedful.monitor.demo_report import calibration_rows
-from heedful.monitor.report import Block, Figure, Report, Section, Stat, Table
+from heedful.monitor import alarms, charts
+from heedful.monitor.demo_figures import calibration
+from heedful.monitor.records import Block, Figure, KeyValues, Note, Report, Section, Stat, Table
+from heedful.types import Finding
+
+Row = Mapping[str, Any]
+NUM_HEADLINE = 6
 
 
 def run_report(
     kind: str,
     config: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     metrics: Mapping[str, Any],
+    *,
+    findings: Sequence[Finding] = (),
+    sections: Sequence[Section] = (),
 ) -> Report:
-    """A run's metrics as small multiples, its results and its config as tables."""
-    names = sorted({key for row in rows for key in row if "/" in key})
-    flat = [{"step": row["step"]} | {key.replace("/", " "): row.get(key) for key in names}
-            for row in rows]  # fmt: skip
-    curves: list[Block] = []
-    if flat:
-        titles = [(key.replace("/", " "), key) for key in names]
-        curves.append(
-            Figure(
-                title="Metrics",
-                caption="One point per optimiser step.",
-                chart=charts.curves(flat, "step", titles),
-                rows=flat,
-            )
-        )
-    if metrics.get("deltas"):
-        calibration = calibration_rows(metrics["deltas"])
-        curves.append(
-            Figure(
-                title="Calibration",
-                caption="Held-out accuracy by confidence with 95 % intervals.",
-                chart=charts.reliability(calibration),
-                rows=calibration,
-            )
-        )
-    values = [
-        (k, v if isinstance(v, int | float) else str(v))
-        for k, v in metrics.items()
-        if k != "deltas"
-    ]
-    numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+    """A run's metrics as small multiples, its results, profile and config.
+
+    ``rows`` are those of metrics.jsonl (``step`` and ``area/quantity`` names), ``metrics`` what
+    the run returned. ``findings`` come on top of the alarms on the curve; ``sections`` stand
+    between results and settings.
+    """
+    limit = float(config.get("kl", {}).get("limit") or alarms.KL_LIMIT)
+    noticed = [*findings, *alarms.on_curve(short_names(rows), kl_limit=limit)]
     return Report(
         title=f"fit {kind}",
         subtitle=f"{config.get('model')} on {config.get('data')}, seed {config.get('seed')}",
-        headline=[Stat(label=k, value=f"{v:.4g}") for k, v in list(numbers.items())[:6]],
+        headline=headline(metrics),
         sections=(
-            Section(title="Curves", blocks=curves),
             Section(
-                title="Results",
-                blocks=(
-                    Table(
-                        title="",
-                        columns=("metric", "value"),
-                        rows=values,
-                    ),
-                ),
+                title="Curves",
+                text=f"{len(rows):,} optimiser steps.",
+                blocks=(*(Note(finding=f) for f in noticed), *curves(rows)),
             ),
-            Section(
-                title="Settings",
-                blocks=(Table(title="", columns=("key", "value"), rows=list(flatten(config))),),
-            ),
+            Section(title="Results", blocks=results(metrics, config)),
+            *sections,
+            Section(title="Settings and profile", short="Settings", blocks=setup(config, rows)),
         ),
     )
+
+
+def short_names(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """``ppo/kl_nats`` as ``kl_nats``: the names that alarms know."""
+    return [{key.rpartition("/")[2]: value for key, value in row.items()} for row in rows]
+
+
+def headline(metrics: Mapping[str, Any]) -> list[Stat]:
+    """The first numbers of the result, with their interval, or from first to last."""
+    stats = []
+    for key, value in metrics.items():
+        last = metrics.get(f"{key.removesuffix('_first')}_last")
+        if not is_number(value) or key.endswith("_last"):
+            continue
+        if key.endswith("_first") and last is not None:
+            span = f"{charts.number(value)} \N{RIGHTWARDS ARROW} {charts.number(last)}"
+            stats.append(Stat(label=readable(key.removesuffix("_first")), value=span))
+            continue
+        interval = metrics.get(f"{key}_ci")
+        detail = f"95 % interval {shown(interval)}" if interval else ""
+        stats.append(Stat(label=readable(key), value=shown(value), detail=detail))
+    return stats[:NUM_HEADLINE]
+
+
+def is_number(value: Any) -> bool:
+    """A number, and not a truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def shown(value: Any) -> str:
+    """A result for reading: three digits, an interval as ``low to high``, counts in words."""
+    if isinstance(value, float):
+        return charts.number(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " to ".join(map(shown, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) or "none"
+    return f"{value:,}" if is_number(value) else str(value)
+
+
+def readable(name: str) -> str:
+    """``ppo/kl_nats`` as ``ppo: kl nats``."""
+    area, _, quantity = name.rpartition("/")
+    return (f"{area}: " if area else "") + quantity.replace("_", " ")
+
+
+COUNTERS = ("ppo/rollout",)
+
+
+def curves(rows: Sequence[Row]) -> list[Block]:
+    """One panel per quantity that was measured."""
+    names = list(dict.fromkeys(key for row in rows for key in row if "/" in key))
+    drawn = [name for name in names if name not in COUNTERS]
+    if not drawn:
+        return []
+    return [
+        Figure(
+            title="Metrics",
+            caption="One point per optimiser step. Bold: centred moving average; above each panel, "
+            "where it starts and ends.",
+            panels=[charts.curve(rows, "step", name, readable(name)) for name in drawn],
+            rows=[{"step": row["step"]} | {name: row.get(name) for name in names} for row in rows],
+            pictured=range(len(drawn)),
+        )
+    ]
+
+
+def results(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[Block]:
+    """Calibration where there are score differences, and everything else as facts."""
+    blocks: list[Block] = []
+    if metrics.get("deltas"):
+        blocks.append(calibration(metrics, int(config.get("seed") or 0), width="half"))
+    facts = {readable(key): shown(value) for key, value in metrics.items() if key != "deltas"}
+    return [*blocks, KeyValues(title="Result", items=facts, width="half" if blocks else "full")]
+
+
+def setup(config: Mapping[str, Any], rows: Sequence[Row]) -> list[Block]:
+    """The config, and where the time of the steps went."""
+    return [*profile(rows), KeyValues(title="Config", items=dict(flatten(config)))]
+
+
+def profile(rows: Sequence[Row]) -> list[Block]:
+    """Quantities in seconds: total, median and the slowest twentieth."""
+    names = dict.fromkeys(key for row in rows for key in row if key.endswith("seconds"))
+    table = []
+    for name in names:
+        values = sorted(alarms.column(rows, name))
+        if values:
+            slow = values[min(len(values) - 1, int(0.95 * len(values)))]
+            middle = values[len(values) // 2]
+            table.append((readable(name), len(values), sum(values), middle, slow, values[-1]))
+    if not table:
+        return []
+    columns = ("what", "times", "seconds in all", "median", "95th percentile", "slowest")
+    return [Table(title="Profile", columns=columns, rows=table)]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

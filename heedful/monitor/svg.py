@@ -22,43 +22,50 @@ PALETTE: Mapping[str, str] = {
 FONT = "sans-serif"
 
 
-def themed(chart: Any) -> Any:
-    """The house style: quiet axes, transparent ground, colours from the palette."""
-    soft, line, ink = PALETTE["soft"], PALETTE["line"], PALETTE["ink"]
-    return (
-        chart.configure(background="transparent", font=FONT, padding=2)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=soft,
-            titleColor=soft,
-            gridColor=line,
-            domainColor=line,
-            tickColor=line,
-            labelFontSize=11,
-            titleFontSize=11,
-            titleFontWeight="normal",
-            tickSize=4,
-        )
-        .configure_title(
-            color=ink,
-            fontSize=12.5,
-            fontWeight=600,
-            anchor="start",
-            subtitleColor=soft,
-            subtitleFontSize=11,
-            offset=8,
-        )
-        .configure_legend(
-            labelColor=soft, labelFontSize=11, orient="top", title=None, symbolStrokeWidth=2
-        )
-    )
+_SOFT, _LINE = PALETTE["soft"], PALETTE["line"]
+THEME: Mapping[str, Any] = {
+    "background": "transparent",
+    "padding": 2,
+    "font": FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": _SOFT,
+        "titleColor": _SOFT,
+        "gridColor": _LINE,
+        "domainColor": _LINE,
+        "tickColor": _LINE,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "tickSize": 4,
+    },
+    "title": {
+        "color": PALETTE["ink"],
+        "fontSize": 12.5,
+        "fontWeight": 600,
+        "anchor": "start",
+        "subtitleColor": _SOFT,
+        "subtitleFontSize": 11,
+        "offset": 8,
+    },
+    "legend": {"labelColor": _SOFT, "labelFontSize": 11, "orient": "top", "title": None},
+}
+
+
+def themed(chart: Any, **config: Any) -> dict[str, Any]:
+    """The chart's specification in the house style; ``config`` replaces parts of the theme."""
+    spec: dict[str, Any] = chart.to_dict()
+    spec["config"] = {**THEME, **config}
+    return spec
 
 
 def to_svg(chart: Any, prefix: str) -> str:
     """The chart as an inline SVG; ``prefix`` keeps its ids apart from those of other charts."""
     import vl_convert
 
-    svg: str = vl_convert.vegalite_to_svg(themed(chart).to_json())
+    # axes and all stay within the width, which is what the page scales
+    fit = {"autosize": {"type": "fit-x", "contains": "padding"}}
+    svg: str = vl_convert.vegalite_to_svg(themed(chart) | fit)
     return for_page(svg, prefix)
 
 
@@ -84,5 +91,5 @@ def _scaled(svg: str) -> str:
     """The size becomes the view box's: the page may shrink a chart, and enlarge it a little."""
     width = float(re.findall(r'<svg[^>]*? width="([\d.]+)"', svg)[0])
     svg = re.sub(r'(<svg[^>]*?) width="[\d.]+" height="[\d.]+"', r"\1", svg, count=1)
-    style = f'style="max-width:{1.15 * width:.0f}px"'
+    style = f'style="max-width:{1.2 * width:.0f}px"'
     return svg.replace("<svg", f'<svg aria-hidden="true" focusable="false" {style}', 1)

