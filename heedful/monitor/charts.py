@@ -209,7 +209,7 @@ def bars(rows: Sequence[Row], *, title: str, unit: str) -> Any:
     import altair as alt
 
     total = sum(row["value"] for row in rows) or 1.0
-    text = [f"{row['value']:,.1f} {unit}, {row['value'] / total:.0%}" for row in rows]
+    text = [f"{row['value']:,.1f} {unit}, {100 * row['value'] / total:.0f} %" for row in rows]
     band, labels = _named_rows(rows, text)
     marks = (
         alt.Chart(inline(rows))

@@ -1,6 +1,7 @@
 """The figures of the demo's report: rows, charts, and what they show in words."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ ARMS = {
 }
 CURVES = (
     ("reward", "proxy reward"),
-    ("gold", "gold reward by distance moved"),
+    ("gold", "gold reward"),
     ("kl_nats", "KL to the start, nats per answer"),
     ("kl_coef", "KL coefficient"),
     ("response_tokens", "answer length, tokens"),
@@ -52,7 +53,7 @@ def win_rates(evaluation: Json) -> Figure:
     return Figure(
         title="Gold win rate against the start policy",
         caption="Points with 95 % intervals; a tie counts one half. The dashed line is chance.",
-        panels=[charts.intervals(rows, title="win rate", marks={"chance": 0.5})],
+        panels=[partial(charts.intervals, rows, title="win rate", marks={"chance": 0.5})],
         rows=rows,
         words=shares_in_words(rows),
         width="half",
@@ -90,7 +91,7 @@ def parts(gold_parts: Mapping[str, Mapping[str, float]]) -> Figure:
         title="What the gold saw",
         caption="Parts of the gold preference, mean over held-out prompts: hollow before, "
         "full after.",
-        panels=[charts.changes(rows, title="mean score of the part")],
+        panels=[partial(charts.changes, rows, title="mean score of the part")],
         rows=rows,
         words=f"{words}.",
         width="half",
@@ -109,7 +110,9 @@ def ppo(curve: Sequence[Json], settings: Json) -> Figure:
         if value
     }
     panels = [
-        charts.curve(rows, "rollout", name, title, marks=marks if name == "kl_nats" else None)
+        partial(
+            charts.curve, rows, "rollout", name, title, marks=marks if name == "kl_nats" else None
+        )
         for name, title in known
     ]
     caption = (
@@ -145,8 +148,8 @@ def distance(curve: Sequence[Json], arms: Mapping[str, Json], best_of_n: Sequenc
         "bound on KL, log n \N{MINUS SIGN} (n \N{MINUS SIGN} 1)/n. PPO is measured on the prompts "
         "it trains on, the others on held-out ones.",
         panels=[
-            charts.against_distance(rows, "gold", "gold reward by distance moved"),
-            charts.against_distance(rows, "proxy", "proxy reward by distance moved"),
+            partial(charts.against_distance, rows, "gold", "gold reward by distance moved"),
+            partial(charts.against_distance, rows, "proxy", "proxy reward by distance moved"),
         ],
         rows=rows,
         pictured=(0, 1),
@@ -169,8 +172,11 @@ def ceiling(reward: Json) -> Figure:
         caption="Share of held-out labels that the reward model agrees with. Labels are flipped "
         "at the stated rate, so no model can be expected above the ceiling.",
         panels=[
-            charts.intervals(
-                [row], title="accuracy", marks={"chance": 0.5, "ceiling": row["ceiling"]}
+            partial(
+                charts.intervals,
+                [row],
+                title="accuracy",
+                marks={"chance": 0.5, "ceiling": row["ceiling"]},
             )
         ],
         rows=[row],
@@ -194,8 +200,10 @@ def reward_training(curve: Sequence[Json]) -> Figure:
         caption="Loss in nats per pair and accuracy on the pairs of each step, before the step "
         "learned from them. Bold: centred moving average.",
         panels=[
-            charts.curve(rows, "step", "loss", "loss, nats per pair", marks={"chance": 0.6931}),
-            charts.curve(rows, "step", "accuracy", "accuracy", marks={"chance": 0.5}),
+            partial(
+                charts.curve, rows, "step", "loss", "loss, nats per pair", marks={"chance": 0.6931}
+            ),
+            partial(charts.curve, rows, "step", "accuracy", "accuracy", marks={"chance": 0.5}),
         ],
         rows=rows,
     )
@@ -212,7 +220,7 @@ def calibration(metrics: Mapping[str, Any], seed: int, *, width: Width = "full")
         title="Calibration",
         caption=f"How often the reward model is right, by how sure it is, with 95 % intervals; "
         f"the diagonal is perfect. {found}a perfect model would show {floor:.3f} on so few pairs.",
-        panels=[charts.reliability(rows)],
+        panels=[partial(charts.reliability, rows)],
         rows=rows,
         width=width,
         pictured=(0,),
@@ -248,7 +256,7 @@ def lengths(words: Mapping[str, Sequence[int]]) -> Figure:
     return Figure(
         title="Answer length in words",
         caption="Answers to held-out prompts, the start policy as an outline, the new one filled.",
-        panels=[charts.histogram(words, title="words", unit="answers")],
+        panels=[partial(charts.histogram, words, title="words", unit="answers")],
         rows=rows,
         words=f"{middle}.",
         width="half",
@@ -261,7 +269,7 @@ def stages(timings: Mapping[str, float]) -> Figure:
     return Figure(
         title="Where the time went",
         caption="Seconds of wall time per stage, over all interruptions.",
-        panels=[charts.bars(rows, title="seconds", unit="s")],
+        panels=[partial(charts.bars, rows, title="seconds", unit="s")],
         rows=rows,
         words="; ".join(f"{row['name']}: {row['value']:.1f} seconds" for row in rows) + ".",
         width="half",

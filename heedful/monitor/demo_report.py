@@ -271,9 +271,9 @@ def optimisation(data: DemoData) -> Section:
     return Section(
         title="Optimisation",
         short="PPO",
-        text="The proxy is the learned reward, scaled to mean 0 and deviation 1 on answers of the "
-        "start policy; PPO sees nothing else. The gold is what the simulated people prefer; PPO "
-        "never sees it.",
+        text="The proxy is the learned reward, scaled to mean 0 and deviation 1 on the answers it "
+        "was trained on: that and the KL penalty is what PPO sees. The gold is what the simulated "
+        "people prefer: PPO never sees it.",
         blocks=(
             figures.distance(data.ppo_curve, data.evaluation["arms"], data.best_of_n),
             figures.ppo(data.ppo_curve, data.settings),

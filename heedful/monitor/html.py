@@ -150,7 +150,7 @@ def _section(number: int, section: Section) -> str:
 def _figure(figure: Figure, name: str) -> str:
     words = figure.words or in_words(figure.rows)
     columns = columns_of(figure.rows)
-    plots = "".join(to_svg(panel, f"{name}-{i}") for i, panel in enumerate(figure.panels))
+    plots = "".join(to_svg(panel(), f"{name}-{i}") for i, panel in enumerate(figure.panels))
     many = " many" if len(figure.panels) > 2 else ""
     cells = [[row.get(column) for column in columns] for row in figure.rows]
     return (

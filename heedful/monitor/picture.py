@@ -33,7 +33,7 @@ def composite(report: Report) -> Any:
     import altair as alt
 
     panels = [
-        _sized(figure.panels[place], figure.title if len(figure.panels) == 1 else None)
+        _sized(figure.panels[place](), figure.title if len(figure.panels) == 1 else None)
         for figure in report.figures()
         for place in figure.pictured
     ]

@@ -1,10 +1,10 @@
 """What a report is made of: frozen records, no HTML. Imports nothing heavy.
 
 A ``Report`` has a headline of ``Stat`` and sections of blocks; ``report.render`` makes the page.
-Altair charts are carried as values, bare of theme, so that page and picture may dress them.
+Charts are carried as functions that make them, so that a report without readers costs nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,15 +47,15 @@ class Stat:
 class Figure:
     """One or several charts with all the data that they show.
 
-    ``panels`` are Altair charts, each of which becomes one inline SVG. ``caption`` says how to
-    read the figure, ``words`` says what it shows, for those who cannot see it (empty: written
-    from ``rows``). The titles of a report's figures differ. ``pictured`` lists the panels that
-    ``picture`` takes.
+    Each of ``panels`` is called for an Altair chart, which becomes one inline SVG. ``caption``
+    says how to read the figure, ``words`` says what it shows, for those who cannot see it (empty:
+    written from ``rows``). The titles of a report's figures differ. ``pictured`` lists the panels
+    that ``picture`` takes.
     """
 
     title: str
     caption: str
-    panels: Sequence[Any]
+    panels: Sequence[Callable[[], Any]]
     rows: Sequence[Row]
     words: str = ""
     width: Width = "full"

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from heedful.errors import DataError
+from heedful.errors import DataError, MissingError
 from heedful.monitor import html
 from heedful.monitor.records import (
     Block,
@@ -71,7 +71,12 @@ def picture(report: Report, path: Path) -> None:
 
 
 def read_report_data(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every figure of a written report, by title."""
+    """The rows of every figure of a written report, by title.
+
+    Raises ``MissingError`` when there is no file and ``DataError`` when it is no report.
+    """
+    if not path.is_file():
+        raise MissingError(f"there is no report at {path}; give a report.html that Heedful wrote")
     found = re.search(
         rf'<script type="application/json" id="{html.DATA_ID}">(.*?)</script>',
         path.read_text(encoding="utf-8"),
@@ -84,6 +89,10 @@ def read_report_data(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _replace(path: Path, content: bytes) -> None:
+    """Write under another name, then rename: a reader sees the old file or the new one, whole."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """The report of one ``fit``: curves, results, settings, profile and alarms."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from heedful.monitor import alarms, charts
@@ -104,7 +105,7 @@ def curves(rows: Sequence[Row]) -> list[Block]:
             title="Metrics",
             caption="One point per optimiser step. Bold: centred moving average; above each panel, "
             "where it starts and ends.",
-            panels=[charts.curve(rows, "step", name, readable(name)) for name in drawn],
+            panels=[partial(charts.curve, rows, "step", name, readable(name)) for name in drawn],
             rows=[{"step": row["step"]} | {name: row.get(name) for name in names} for row in rows],
             pictured=range(len(drawn)),
         )

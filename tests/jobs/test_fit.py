@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -75,7 +76,8 @@ def test_reward_model_with_shuffled_labels_stays_at_chance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = testing.preferences()
-    swapped = [row.swap() if number % 2 else row for number, row in enumerate(rows)]
+    flips = np.random.default_rng(0).permutation(len(rows)) % 2
+    swapped = [row.swap() if flip else row for row, flip in zip(rows, flips, strict=True)]
     monkeypatch.setattr(testing, "preferences", lambda: swapped)
     result = fit_reward(reward_config("held_out_share=0.5"), tmp_path / "run")
     low, high = result.metrics["accuracy_ci"]
@@ -115,9 +117,9 @@ def test_ppo_raises_the_reward_it_optimises(reward_run: FitResult, tmp_path: Pat
         "optimiser.learning_rate=1e-2",
         "kl.coef=0.001",
     )
-    result = fit_ppo(config, tmp_path / "run")
-    gain = result.metrics["ppo/reward_last"] - result.metrics["ppo/reward_first"]
-    assert gain > 0.5
+    fit_ppo(config, tmp_path / "run")
+    curve = [row["ppo/reward"] for row in fit.RunDirectory.read_metrics(tmp_path / "run")]
+    assert np.mean(curve[-10:]) - np.mean(curve[:10]) > 0.2
 
 
 class StoppedError(Exception):

@@ -1,0 +1,57 @@
+import math
+
+import pytest
+
+from heedful.monitor import charts
+
+
+def test_moving_average_is_the_mean_of_its_window() -> None:
+    assert charts.moving_average([1, 2, 3, 4, 5, 6]) == [2, 2.5, 3, 4, 4.5, 5]
+
+
+def test_moving_average_of_many_values_is_over_a_tenth_of_them() -> None:
+    spike = [0.0] * 100
+    spike[50] = 1.0
+    assert sum(value > 0 for value in charts.moving_average(spike)) == 11
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (12.345, "12.3"),
+        (-1.5, "\N{MINUS SIGN}1.50"),
+        (1234.5, "1234"),
+        (0.00123, "0.00123"),
+    ],
+)
+def test_number_has_three_digits(value: float, text: str) -> None:
+    assert charts.number(value) == text
+
+
+def test_bins_hold_every_number_once() -> None:
+    rows = charts.binned({"start": [3, 3, 4, 90], "policy": [5]})
+    counts = {
+        arm: sum(row["count"] for row in rows if row["arm"] == arm) for arm in ("start", "policy")
+    }
+    assert counts == {"start": 4, "policy": 1}
+    edges = [row["from"] for row in rows if row["arm"] == "start"]
+    assert rows[0]["count"] == 0
+    assert edges[-1] > 90
+    assert len(edges) <= charts.MAX_BINS + 3
+
+
+def test_data_of_charts_hold_no_odd_numbers() -> None:
+    values = charts.inline([{"x": math.nan, "y": 1.0}, {"x": math.inf, "y": 2.0}]).to_dict()
+    assert values == {"values": [{"x": None, "y": 1.0}, {"x": None, "y": 2.0}]}
+
+
+def drawn_marks(marks: dict[str, float]) -> str:
+    rows = [{"step": i, "kl": 0.1 * i} for i in range(20)]
+    return str(charts.curve(rows, "step", "kl", "KL", marks=marks).to_dict())
+
+
+def test_a_mark_near_the_curve_is_drawn_and_one_that_would_squash_it_is_not() -> None:
+    chart = drawn_marks({"target": 2.5, "limit": 40.0})
+    assert "target" in chart
+    assert "limit" not in chart

@@ -1,0 +1,85 @@
+from pathlib import Path
+from typing import Any
+
+from synthetic_results import deltas
+
+from heedful.monitor.records import KeyValues, Note, Section, Table
+from heedful.monitor.report import Report, read_report_data, render, write_report
+from heedful.monitor.run_report import run_report
+from heedful.types import Finding
+
+CONFIG = {"data": "test", "model": "test", "seed": 3, "adapter": {"rank": 4, "depth": None}}
+
+
+def rows(**last: float) -> list[dict[str, Any]]:
+    return [
+        {"step": i, "train/loss": 1 / (i + 1), "ppo/kl_nats": 0.1 * i, "train/step_seconds": 0.5}
+        for i in range(15)
+    ] + [{"step": 15, "train/loss": 0.05, "ppo/kl_nats": 1.5, "train/step_seconds": 2.5} | last]
+
+
+def notes(report: Report) -> list[str]:
+    blocks = [block for section in report.sections for block in section.blocks]
+    return [block.finding.rule for block in blocks if isinstance(block, Note)]
+
+
+def test_every_metric_is_drawn_with_its_data(tmp_path: Path) -> None:
+    report = run_report("ppo", CONFIG, rows(), {"seconds": 2.0})
+    write_report(report, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    for title in ("train: loss", "ppo: kl nats", "train: step seconds"):
+        assert f">{title}</text>" in page
+    assert read_report_data(tmp_path / "report.html")["Metrics"] == rows()
+
+
+def test_the_config_is_shown_dotted() -> None:
+    (config,) = [
+        block
+        for block in run_report("sft", CONFIG, rows(), {}).sections[-1].blocks
+        if isinstance(block, KeyValues)
+    ]
+    assert config.items == {
+        "data": "test", "model": "test", "seed": "3", "adapter.rank": "4", "adapter.depth": "None",
+    }  # fmt: skip
+
+
+def test_the_profile_sums_seconds() -> None:
+    (table,) = [
+        block
+        for block in run_report("sft", CONFIG, rows(), {}).sections[-1].blocks
+        if isinstance(block, Table)
+    ]
+    assert table.rows == [("train: step seconds", 16, 10.0, 0.5, 2.5, 2.5)]
+
+
+def test_alarms_on_the_curve_follow_what_is_given() -> None:
+    given = Finding(rule="given", level="info", value=0.0, cause="c", remedy="r")
+    config = CONFIG | {"kl": {"limit": 1.0}}
+    report = run_report("ppo", config, rows(), {}, findings=[given])
+    assert notes(report) == ["given", "kl_above_limit"]
+
+
+def test_sections_of_others_stand_before_the_settings() -> None:
+    report = run_report("sft", CONFIG, rows(), {}, sections=[Section(title="Mine")])
+    assert [section.title for section in report.sections[-2:]] == ["Mine", "Settings and profile"]
+
+
+def test_results_become_a_headline_with_intervals_and_changes() -> None:
+    metrics = {"accuracy": 0.7, "accuracy_ci": [0.6, 0.8], "drops": {}, "ppo/reward_first": -1.0,
+               "ppo/reward_last": 2.0, "num_train": 1200}  # fmt: skip
+    stats = run_report("reward", CONFIG, [], metrics).headline
+    assert [(stat.label, stat.value) for stat in stats] == [
+        ("accuracy", "0.700"),
+        ("ppo: reward", "\N{MINUS SIGN}1.00 \N{RIGHTWARDS ARROW} 2.00"),
+        ("num train", "1,200"),
+    ]  # fmt: skip
+    assert stats[0].detail == "95 % interval 0.600 to 0.800"
+
+
+def test_score_differences_become_a_calibration_figure() -> None:
+    report = run_report("reward", CONFIG, [], {"deltas": deltas(), "ece": 0.05})
+    assert [figure.title for figure in report.figures()] == ["Calibration"]
+
+
+def test_a_run_without_steps_or_results_still_renders() -> None:
+    assert render(run_report("sft", {}, [], {})).endswith("</html>\n")
