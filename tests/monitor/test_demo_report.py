@@ -112,10 +112,10 @@ def test_lineage_is_a_chain_of_ids(report: Report) -> None:
     assert [link.id[:4] for link in chain.links] == ["mdl_", "snp_", "mdl_", "snp_", "mdl_", "evd_"]
 
 
-def test_a_run_of_one_rollout_without_held_out_pairs_still_renders() -> None:
+def test_a_run_of_one_rollout_with_few_quantities_still_renders() -> None:
     data = demo_data()
     few = demo_data(
-        ppo_curve=curve(1),
+        ppo_curve=[{"rollout": 0, "reward": 0.1, "gold": 0.4, "kl_nats": 0.0}],
         reward_curve=[],
         reward={**data.reward, "deltas": []},
         lengths={"start": [7], "policy": [7]},
