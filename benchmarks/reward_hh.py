@@ -21,19 +21,22 @@ from heedful.jobs.importing import import_preferences
 from heedful.store import open_store
 
 
-def run(data: Path, seed: int, overrides: list[str], scratch: Path) -> dict[str, object]:
+def run(
+    data: Path, model: str, seed: int, overrides: list[str], scratch: Path
+) -> dict[str, object]:
     """Import, fit on train, measure once on dev."""
     with open_store(scratch / "hh.db") as store:
         for split in ("train", "dev"):
             file = data / f"{split}.jsonl.gz"
             import_preferences(store, "hh", [file], dataset=f"hh-{split}")
-        flags = {"data": "hh-train", "model": "smollm2", "seed": seed}
+        flags = {"data": "hh-train", "model": model, "seed": seed}
         config = resolve(RewardConfig, overrides=["held_out_share=0", *overrides], flags=flags)
         fitted = fit_reward(config, scratch / f"reward-{seed}", store=store)
         settings = EvaluateConfig(data="hh-dev", model=fitted.run, tokens_per_micro_step=1024)
         measured = evaluate(settings, scratch / f"dev-{seed}", store=store)
     measured.pop("deltas")
     return {
+        "model": model,
         "seed": seed,
         "overrides": overrides,
         **measured,
@@ -49,6 +52,7 @@ def main() -> None:
     """Parse and append one row per seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="smollm2", help="'test' tries the runner in a minute")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("overrides", nargs="*")
@@ -56,7 +60,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as scratch:
-            row = run(arguments.data, seed, arguments.overrides, Path(scratch))
+            row = run(arguments.data, arguments.model, seed, arguments.overrides, Path(scratch))
         with (arguments.out / "reward_hh.jsonl").open("a") as stream:
             stream.write(json.dumps(row) + "\n")
         print(row, flush=True)

@@ -88,7 +88,9 @@ def evaluate_reward(
     load_role(trunk, ref.adapter, "reward")
     limit = config.tokens_per_micro_step
     encoded = preference_trees(trunk.tokenizer, rows, max_tokens=limit).require("preferences")
-    metrics = fit.reward_metrics(trunk, encoded.trees, limit)
+    # the two sides of a pair may together be longer than one conversation may be
+    widest = max(tree.num_tokens for tree in encoded.trees)
+    metrics = fit.reward_metrics(trunk, encoded.trees, max(limit, widest))
     return metrics | {"drops": dict(encoded.drops)}
 
 

@@ -30,7 +30,7 @@ def findings(
     """
     found: dict[str, Finding] = {}
     for finding in [
-        *(on_evaluation(evaluation) if evaluation else []),
+        *(on_evaluation(evaluation, kl_limit=kl_limit) if evaluation else []),
         *on_curve(curve, kl_limit=kl_limit),
     ]:
         found.setdefault(finding.rule, finding)
@@ -50,15 +50,16 @@ def on_curve(curve: Sequence[Row], *, kl_limit: float = KL_LIMIT) -> list[Findin
     return [finding for finding in found if finding]
 
 
-def on_evaluation(evaluation: Mapping[str, Any]) -> list[Finding]:
-    """Length drift, collapsed diversity, and a control that does not cover one half.
+def on_evaluation(evaluation: Mapping[str, Any], *, kl_limit: float = KL_LIMIT) -> list[Finding]:
+    """KL, length drift, collapsed diversity, and a control that does not cover one half.
 
-    Needs ``arms`` with ``start``, ``policy`` (``tokens``, ``distinct_2``) and ``control``
-    (``win_rate``, ``win_rate_ci``).
+    Needs ``kl``, and ``arms`` with ``start``, ``policy`` (``tokens``, ``distinct_2``) and
+    ``control`` (``win_rate``, ``win_rate_ci``).
     """
     arms = evaluation["arms"]
     start, policy, control = arms["start"], arms["policy"], arms["control"]
     found = [
+        kl_above_limit([evaluation["kl"]], kl_limit),
         length_drift(start["tokens"], policy["tokens"]),
         collapsed_diversity(start["distinct_2"], policy["distinct_2"]),
         control_off_half(control["win_rate"], *control["win_rate_ci"]),

@@ -301,17 +301,18 @@ def reliability(rows: Sequence[Row]) -> Any:
     import altair as alt
 
     share = alt.Axis(labelExpr=PERCENT_LABEL, tickCount=5)
+    end = _tenth_above(max((row["confidence"] for row in rows), default=1.0))
     x = alt.X(
         "confidence:Q",
         title="confidence of the reward model",
-        scale=alt.Scale(domain=[0.5, 1]),
+        scale=alt.Scale(domain=[0.5, end]),
         axis=share,
     )
     y = alt.Y("low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=share)
     base = alt.Chart(inline(rows)).encode(x=x)
     accent = PALETTE["accent"]
     diagonal = (
-        alt.Chart(inline([{"x": 0.5, "y": 0.5}, {"x": 1.0, "y": 1.0}]))
+        alt.Chart(inline([{"x": 0.5, "y": 0.5}, {"x": end, "y": end}]))
         .mark_line(strokeDash=[4, 4], color=PALETTE["soft"], strokeWidth=1.2)
         .encode(x="x:Q", y="y:Q")
     )
@@ -320,6 +321,10 @@ def reliability(rows: Sequence[Row]) -> Any:
     )
     points = base.mark_point(filled=True, size=95, color=accent, opacity=1).encode(y="accuracy:Q")
     return alt.layer(diagonal, bars, points).properties(width=HALF, height=230)
+
+
+def _tenth_above(value: float) -> float:
+    return min(1.0, math.floor(10 * value + 1) / 10)
 
 
 MAX_BINS = 24

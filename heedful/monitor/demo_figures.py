@@ -15,7 +15,7 @@ from heedful.stats.intervals import wilson
 Json = dict[str, Any]
 ARMS = {
     "policy": "PPO policy",
-    "best_of_n": "best of n by the reward model",
+    "best_of_n": "best of n by reward",
     "control": "control: start policy again",
 }
 CURVES = (
@@ -165,7 +165,7 @@ def _point(method: str, kl: float, gold: float, proxy: float, **more: int) -> Js
 def ceiling(reward: Json) -> Figure:
     """Accuracy beside the ceiling that label noise sets."""
     low, high = reward["accuracy_ci"]
-    row = {"name": "reward model on held-out pairs", "value": reward["accuracy"], "low": low,
+    row = {"name": "reward model", "value": reward["accuracy"], "low": low,
            "high": high, "ceiling": float(reward["ceiling"])}  # fmt: skip
     return Figure(
         title="Accuracy against its ceiling",
@@ -216,10 +216,13 @@ def calibration(metrics: Mapping[str, Any], seed: int, *, width: Width = "full")
     probabilities = 1 / (1 + np.exp(-np.asarray(deltas, dtype=float)))
     floor = ece_floor(probabilities, rng=np.random.default_rng(seed))
     found = f"ECE {metrics['ece']:.3f}; " if metrics.get("ece") is not None else ""
+    best = metrics.get("temperature")
+    scaled = f" Scores divided by {best:.2f} would be calibrated best." if best else ""
     return Figure(
         title="Calibration",
         caption=f"How often the reward model is right, by how sure it is, with 95 % intervals; "
-        f"the diagonal is perfect. {found}a perfect model would show {floor:.3f} on so few pairs.",
+        f"the diagonal is perfect. {found}a perfect model would show {floor:.3f} on so few pairs."
+        f"{scaled}",
         panels=[partial(charts.reliability, rows)],
         rows=rows,
         width=width,
@@ -228,9 +231,9 @@ def calibration(metrics: Mapping[str, Any], seed: int, *, width: Width = "full")
 
 
 def calibration_rows(deltas: Sequence[float]) -> list[Json]:
-    """Reliability bins of score differences, chosen minus rejected."""
+    """Reliability bins of score differences, chosen minus rejected: those of the ECE."""
     probabilities = 1 / (1 + np.exp(-np.asarray(deltas, dtype=float)))
-    bins = reliability_bins(probabilities, np.ones(len(probabilities)), num_bins=8)
+    bins = reliability_bins(probabilities, np.ones(len(probabilities)))
     rows = []
     for confidence, accuracy, num in zip(bins.confidence, bins.accuracy, bins.num, strict=True):
         interval = wilson(float(accuracy * num), int(num))

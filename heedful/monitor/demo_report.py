@@ -186,7 +186,7 @@ def other_stats(data: DemoData) -> tuple[Stat, ...]:
         ),
         Stat(
             label="cost",
-            value=f"{data.seconds / 60:.1f} min",
+            value=f"{data.seconds / 60:.1f} min" if data.seconds >= 60 else f"{data.seconds:.0f} s",
             detail=f"all stages; {data.peak_memory_gb:.1f} GB of memory at the peak",
         ),
     )

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from html import escape as escape_markup
 from importlib.resources import files
 from itertools import count
 from typing import Any
@@ -35,6 +35,16 @@ MAX_TABLE_ROWS = 40
 DATA_ID = "report-data"
 # Proof on the page itself: a browser refuses whatever is not in the file.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+
+
+# HTML allows no control characters, and models write some: shown as pictures of them (U+2400 on).
+PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {0x7F: 0x2421}
+UNKNOWN = re.compile("[\x80-\x9f\ud800-\udfff]")
+
+
+def escape(text: str) -> str:
+    """Any string as text of the page: nothing is markup, and everything can be encoded."""
+    return escape_markup(UNKNOWN.sub("\N{REPLACEMENT CHARACTER}", text).translate(PICTURES))
 
 
 def page(report: Report) -> str:
@@ -193,7 +203,7 @@ def _download(title: str, columns: Sequence[str], rows: Sequence[Row]) -> str:
     writer = csv.writer(stream)
     writer.writerow(columns)
     writer.writerows([plain(row).get(column) for column in columns] for row in rows)
-    encoded = base64.b64encode(stream.getvalue().encode()).decode()
+    encoded = base64.b64encode(stream.getvalue().encode(errors="replace")).decode()
     name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     return (
         f'<a download="{name}.csv" href="data:text/csv;charset=utf-8;base64,{encoded}">'
@@ -282,6 +292,8 @@ def _comparison(block: Comparison, name: str) -> str:
     pairs = "".join(_pair(pair, block.score_name) for pair in block.pairs)
     better = sum(pair.score_after > pair.score_before for pair in block.pairs)
     worse = sum(pair.score_after < pair.score_before for pair in block.pairs)
+    same = len(block.pairs) - better - worse
+    equal = f", {same} scored the same" if same else ""
     rows: list[Mapping[str, Any]] = [
         {
             "prompt": pair.prompt,
@@ -295,7 +307,7 @@ def _comparison(block: Comparison, name: str) -> str:
     del name
     return (
         f'<div class="full"><h3>{escape(block.title)}</h3><p class="soft">By the '
-        f"{escape(block.score_name)}, {better} of {len(rows)} became better, {worse} worse. "
+        f"{escape(block.score_name)}, {better} of {len(rows)} became better, {worse} worse{equal}. "
         f"{_download(block.title, columns_of(rows), rows)}</p>{pairs}</div>"
     )
 
@@ -306,7 +318,7 @@ def _pair(pair: Pair, score_name: str) -> str:
     after = _side("After", pair.after, pair.score_after, score_name, change > 0)
     return (
         '<article class="card pair"><div class="prompt"><h4 class="who">Prompt</h4>'
-        f'<p class="text">{escape(pair.prompt)}</p></div>{before}{after}</article>'
+        f'<p class="text" dir="auto">{escape(pair.prompt)}</p></div>{before}{after}</article>'
     )
 
 
@@ -316,7 +328,8 @@ def _side(label: str, text: str, score: float, score_name: str, is_better: bool)
     shown = escape(text) if text.strip() else '<i class="soft">(no text)</i>'
     return (
         f'<div class="answer{chosen}"><h4 class="who">{label} \N{MIDDLE DOT} <span class="num">'
-        f'{escape(score_name)} {score:.2f}</span>{mark}</h4><p class="text">{shown}</p></div>'
+        f"{escape(score_name)} {score:.3f}</span>{mark}</h4>"
+        f'<p class="text" dir="auto">{shown}</p></div>'
     )
 
 

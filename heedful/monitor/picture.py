@@ -63,9 +63,11 @@ def _headline(report: Report) -> Any:
     lines = [
         _text([{"x": 0, "text": report.title}], 10, 22, ink, bold=True),
         _text([{"x": 0, "text": report.verdict}], 36, 13, soft),
+        # its first sentence: who judged
+        _text([{"x": 0, "text": report.notice.partition(". ")[0].rstrip(".")}], 56, 11, soft),
         *_stats(report.headline[:COLUMNS + 1]),
     ]  # fmt: skip
-    return alt.layer(*lines).properties(width=WIDTH, height=110)
+    return alt.layer(*lines).properties(width=WIDTH, height=130)
 
 
 def _stats(stats: Sequence[Stat]) -> list[Any]:
@@ -73,8 +75,8 @@ def _stats(stats: Sequence[Stat]) -> list[Any]:
     for place, stat in enumerate(stats):
         x = place * WIDTH / len(stats)
         layers += [
-            _text([{"x": x, "text": stat.label}], 68, 11, PALETTE["soft"]),
-            _text([{"x": x, "text": stat.value}], 92, 24, TONES[stat.tone], bold=True),
+            _text([{"x": x, "text": stat.label}], 88, 11, PALETTE["soft"]),
+            _text([{"x": x, "text": stat.value}], 112, 24, TONES[stat.tone], bold=True),
         ]
     return layers
 

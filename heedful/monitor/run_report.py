@@ -6,11 +6,34 @@ from typing import Any
 
 from heedful.monitor import alarms, charts
 from heedful.monitor.demo_figures import calibration
-from heedful.monitor.records import Block, Figure, KeyValues, Note, Report, Section, Stat, Table
+from heedful.monitor.records import (
+    Block,
+    Figure,
+    KeyValues,
+    Note,
+    Report,
+    Section,
+    Span,
+    Stat,
+    Table,
+)
 from heedful.types import Finding
 
 Row = Mapping[str, Any]
 NUM_HEADLINE = 6
+# shares of choices between two, one half by chance
+CHOICES = ("accuracy", "win_rate")
+NAMES = {"num_held_out": "held-out rows", "num_train": "training rows"}
+WORDS = {
+    "ci": "interval",
+    "coef": "coefficient",
+    "ece": "ECE",
+    "grad": "gradient",
+    "kl": "KL",
+    "nats": "in nats",
+    "num": "number",
+    "std": "deviation",
+}
 
 
 def run_report(
@@ -53,9 +76,12 @@ def short_names(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def headline(metrics: Mapping[str, Any]) -> list[Stat]:
-    """The first numbers of the result, with their interval, or from first to last."""
+    """The first numbers of the result, with their interval, or from first to last.
+
+    Measurements with an interval stand first, the time that the run took last.
+    """
     stats = []
-    for key, value in metrics.items():
+    for key, value in sorted(metrics.items(), key=lambda item: prominence(item[0], metrics)):
         last = metrics.get(f"{key.removesuffix('_first')}_last")
         if not is_number(value) or key.endswith("_last"):
             continue
@@ -63,10 +89,29 @@ def headline(metrics: Mapping[str, Any]) -> list[Stat]:
             span = f"{charts.number(value)} \N{RIGHTWARDS ARROW} {charts.number(last)}"
             stats.append(Stat(label=readable(key.removesuffix("_first")), value=span))
             continue
-        interval = metrics.get(f"{key}_ci")
-        detail = f"95 % interval {shown(interval)}" if interval else ""
-        stats.append(Stat(label=readable(key), value=shown(value), detail=detail))
+        stats.append(measured(key, value, metrics.get(f"{key}_ci")))
     return stats[:NUM_HEADLINE]
+
+
+def prominence(key: str, metrics: Mapping[str, Any]) -> int:
+    """0 for what has an interval, 2 for the cost, 1 for the rest."""
+    return 0 if f"{key}_ci" in metrics else 2 if key == "seconds" else 1
+
+
+def measured(key: str, value: float, interval: Sequence[float] | None) -> Stat:
+    """A number with its interval when it has one; a share of choices also as a bar."""
+    if interval is None:
+        return Stat(label=readable(key), value=shown(value))
+    low, high = interval
+    if key not in CHOICES:
+        detail = f"95 % interval {shown(interval)}"
+        return Stat(label=readable(key), value=shown(value), detail=detail)
+    return Stat(
+        label=readable(key),
+        value=charts.percent(value),
+        detail=f"95 % interval {100 * low:.1f} to {100 * high:.1f}",
+        span=Span(low=low, value=value, high=high, marks=((0.5, "chance"),)),
+    )
 
 
 def is_number(value: Any) -> bool:
@@ -86,30 +131,52 @@ def shown(value: Any) -> str:
 
 
 def readable(name: str) -> str:
-    """``ppo/kl_nats`` as ``ppo: kl nats``."""
+    """``ppo/kl_nats`` as ``ppo: KL in nats``."""
     area, _, quantity = name.rpartition("/")
-    return (f"{area}: " if area else "") + quantity.replace("_", " ")
+    words = " ".join(WORDS.get(word, word) for word in quantity.split("_"))
+    return (f"{area}: " if area else "") + NAMES.get(quantity, words)
 
 
-COUNTERS = ("ppo/rollout",)
+ROLLOUT = "ppo/rollout"
 
 
 def curves(rows: Sequence[Row]) -> list[Block]:
     """One panel per quantity that was measured."""
     names = list(dict.fromkeys(key for row in rows for key in row if "/" in key))
-    drawn = [name for name in names if name not in COUNTERS]
+    drawn = [name for name in names if name != ROLLOUT and not is_repeated(name, names, rows)]
     if not drawn:
         return []
     return [
         Figure(
             title="Metrics",
-            caption="One point per optimiser step. Bold: centred moving average; above each panel, "
-            "where it starts and ends.",
-            panels=[partial(charts.curve, rows, "step", name, readable(name)) for name in drawn],
+            caption="One point per optimiser step, or per rollout for what changes only with it. "
+            "Bold: centred moving average; above each panel, where it starts and ends.",
+            panels=[
+                partial(charts.curve, points(name, rows), "step", name, readable(name))
+                for name in drawn
+            ],
             rows=[{"step": row["step"]} | {name: row.get(name) for name in names} for row in rows],
             pictured=range(len(drawn)),
         )
     ]
+
+
+def is_repeated(name: str, names: Sequence[str], rows: Sequence[Row]) -> bool:
+    """Whether the loss of the step is also there under its own name."""
+    return name == "train/loss" and any(
+        other.endswith("/loss_nats") and all(row.get(other) == row.get(name) for row in rows)
+        for other in names
+    )
+
+
+def points(name: str, rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows to draw: the first of each rollout where all rows of a rollout say the same."""
+    firsts: dict[Any, Row] = {}
+    for row in rows:
+        first = firsts.setdefault(row.get(ROLLOUT), row)
+        if row.get(ROLLOUT) is None or row.get(name) != first.get(name):
+            return rows
+    return list(firsts.values())
 
 
 def results(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[Block]:

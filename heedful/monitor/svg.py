@@ -38,7 +38,9 @@ THEME: Mapping[str, Any] = {
         "titleFontSize": 11,
         "titleFontWeight": "normal",
         "tickSize": 4,
+        "labelFlush": False,
     },
+    "axisY": {"labelPadding": 5},
     "title": {
         "color": PALETTE["ink"],
         "fontSize": 12.5,
@@ -54,7 +56,8 @@ THEME: Mapping[str, Any] = {
 
 def themed(chart: Any, **config: Any) -> dict[str, Any]:
     """The chart's specification in the house style; ``config`` replaces parts of the theme."""
-    spec: dict[str, Any] = chart.to_dict()
+    # the tests check charts against the schema, which takes a quarter of the time of drawing them
+    spec: dict[str, Any] = chart.to_dict(validate=False)
     spec["config"] = {**THEME, **config}
     return spec
 

@@ -13,10 +13,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from heedful.config import PPOConfig, PreferenceConfig, RewardConfig, SFTConfig, resolve
+from heedful.config import (
+    EvaluateConfig,
+    PPOConfig,
+    PreferenceConfig,
+    RewardConfig,
+    SFTConfig,
+    resolve,
+)
 from heedful.data import testing
 from heedful.errors import ConfigError, DataError, MissingError, NumericsError, ProofError
 from heedful.jobs import fit
+from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_ppo, fit_preference, fit_reward, fit_sft
 from heedful.model.adapter_files import HEAD, WEIGHTS
 from heedful.train import checkpoint
@@ -299,3 +307,11 @@ def test_examples_that_do_not_fit_are_dropped_and_counted(tmp_path: Path) -> Non
 def test_nothing_left_to_train_on_says_which_rule_dropped_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no preferences left .* too_long: 32"):
         fit_reward(reward_config("batch.max_tokens=5"), tmp_path / "run")
+
+
+def test_evaluate_measures_a_reward_model_on_pairs(reward_run: FitResult, tmp_path: Path) -> None:
+    # 60 tokens hold any one conversation of the set, but not both sides of a pair
+    config = EvaluateConfig(data="test", model=reward_run.run, tokens_per_micro_step=60)
+    result = evaluate(config, tmp_path / "evaluation")
+    assert result["num_held_out"] + sum(result["drops"].values()) == 32
+    assert result["accuracy"] > 0.9

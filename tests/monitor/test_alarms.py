@@ -97,6 +97,12 @@ def test_faults_of_the_evaluation_are_found() -> None:
     assert rules(curve(NUM), result) == expected
 
 
+def test_held_out_prompts_count_for_the_kl_limit() -> None:
+    (found,) = findings(curve(NUM), evaluation(kl=41.0))
+    assert (found.rule, found.value) == ("kl_above_limit", 41.0)
+    assert findings(curve(NUM), evaluation(kl=41.0), kl_limit=42.0) == []
+
+
 def test_the_evaluation_speaks_before_the_curve() -> None:
     result = evaluation()
     result["arms"]["policy"]["tokens"] = 384.0

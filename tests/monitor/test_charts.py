@@ -1,4 +1,7 @@
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -44,6 +47,36 @@ def test_bins_hold_every_number_once() -> None:
 def test_data_of_charts_hold_no_odd_numbers() -> None:
     values = charts.inline([{"x": math.nan, "y": 1.0}, {"x": math.inf, "y": 2.0}]).to_dict()
     assert values == {"values": [{"x": None, "y": 1.0}, {"x": None, "y": 2.0}]}
+
+
+SHARES = [{"name": "a", "value": 0.6, "low": 0.5, "high": 0.7}]
+POINTS = [
+    {"method": method, "sqrt_kl": 1.0, "gold": 0.5, "n": 4} for method in charts.METHODS
+]  # fmt: skip
+BINS = [{"confidence": 0.57, "accuracy": 0.6, "low": 0.5, "high": 0.7}]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        partial(charts.curve, [{"x": i, "y": i} for i in range(20)], "x", "y", "y", marks={"m": 9}),
+        partial(charts.curve, [], "x", "y", "nothing"),
+        partial(charts.intervals, SHARES, title="share", marks={"chance": 0.5}),
+        partial(charts.changes, [{"name": "a", "before": 0.1, "after": 0.2}], title="part"),
+        partial(charts.bars, SHARES, title="seconds", unit="s"),
+        partial(charts.against_distance, POINTS, "gold", "gold"),
+        partial(charts.reliability, BINS),
+        partial(charts.histogram, {"start": [1, 2], "policy": [3]}, title="words", unit="answers"),
+    ],
+)
+def test_every_chart_is_valid_vega_lite(draw: Callable[[], Any]) -> None:
+    assert draw().to_dict()["$schema"]  # raises when the schema is not met
+
+
+@pytest.mark.parametrize(("confidence", "end"), [(0.57, 0.6), (0.6, 0.7), (0.95, 1.0), (1.0, 1.0)])
+def test_the_confidence_axis_ends_above_the_surest_bin(confidence: float, end: float) -> None:
+    chart = charts.reliability([{**BINS[0], "confidence": confidence}]).to_dict()
+    assert chart["layer"][1]["encoding"]["x"]["scale"]["domain"] == [0.5, end]
 
 
 def drawn_marks(marks: dict[str, float]) -> str:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from synthetic_results import HOSTILE, PROMPTS, best_of_n, curve, demo_data, evaluation
 
+from heedful.monitor.demo_figures import calibration_rows
 from heedful.monitor.demo_report import demo_report, verdict
 from heedful.monitor.records import Chain, Comparison, Note
 from heedful.monitor.report import Report, read_report_data, render, write_report
+from heedful.stats.calibration import ece
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,15 @@ def test_best_of_n_and_the_start_stand_beside_ppo(report: Report) -> None:
     assert points[20:] == [("best of n", n) for n in (1, 2, 4, 8)] + [("start", None)]
     best = figure.rows[21]
     assert best["sqrt_kl"] == pytest.approx((np.log(2) - 0.5) ** 0.5)
+
+
+def test_the_bins_drawn_are_those_of_the_ece() -> None:
+    data = demo_data()
+    probabilities = 1 / (1 + np.exp(-np.array(data.reward["deltas"])))
+    rows = calibration_rows(data.reward["deltas"])
+    gap = sum(row["pairs"] * abs(row["accuracy"] - row["confidence"]) for row in rows)
+    expected = ece(probabilities, np.ones(len(probabilities)))
+    assert gap / len(probabilities) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_kl_estimate_below_zero_is_drawn_at_zero() -> None:

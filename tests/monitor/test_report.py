@@ -124,6 +124,28 @@ def test_hostile_text_is_shown_and_never_run(page: str, tags: Tags) -> None:
     assert page.count("&lt;script&gt;alert") > 20
 
 
+def test_text_that_html_forbids_is_shown_and_encodes(tmp_path: Path) -> None:
+    odd = "a\x00b\x1bc\x7f\x81\ud800d\te\nf"
+    pair = Pair(prompt=odd, before=odd, after=odd, score_before=0.1, score_after=0.1)
+    block = Comparison(title="odd", pairs=[pair])
+    report = Report(title=odd, subtitle="", sections=[Section(title="s", blocks=[block])])
+    write_report(report, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", page)
+    assert page.count("a\u2400b\u241bc\u2421\ufffd\ufffdd\te\nf") == 5  # head, heading, three texts
+
+
+def test_scores_are_told_apart_and_equal_ones_are_counted() -> None:
+    close = Pair(prompt="p", before="b", after="a", score_before=0.031, score_after=0.034)
+    equal = Pair(prompt="p", before="b", after="a", score_before=0.2, score_after=0.2)
+    block = Comparison(title="c", pairs=[close, equal])
+    page = render(Report(title="t", subtitle="", sections=[Section(title="s", blocks=[block])]))
+    assert "1 of 2 became better, 0 worse, 1 scored the same." in page
+    assert "score 0.031" in page
+    assert "score 0.034" in page
+    assert page.count(">preferred<") == 1
+
+
 def test_the_page_loads_nothing(page: str, tags: Tags) -> None:
     for tag, attributes in tags.seen:
         assert tag not in ("link", "img", "iframe", "object", "embed", "base", "image", "use")

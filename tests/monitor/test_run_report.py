@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ from synthetic_results import deltas
 
 from heedful.monitor.records import KeyValues, Note, Section, Table
 from heedful.monitor.report import Report, read_report_data, render, write_report
-from heedful.monitor.run_report import run_report
+from heedful.monitor.run_report import headline, points, run_report
 from heedful.types import Finding
 
 CONFIG = {"data": "test", "model": "test", "seed": 3, "adapter": {"rank": 4, "depth": None}}
@@ -27,7 +28,7 @@ def test_every_metric_is_drawn_with_its_data(tmp_path: Path) -> None:
     report = run_report("ppo", CONFIG, rows(), {"seconds": 2.0})
     write_report(report, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    for title in ("train: loss", "ppo: kl nats", "train: step seconds"):
+    for title in ("train: loss", "ppo: KL in nats", "train: step seconds"):
         assert f">{title}</text>" in page
     assert read_report_data(tmp_path / "report.html")["Metrics"] == rows()
 
@@ -69,11 +70,41 @@ def test_results_become_a_headline_with_intervals_and_changes() -> None:
                "ppo/reward_last": 2.0, "num_train": 1200}  # fmt: skip
     stats = run_report("reward", CONFIG, [], metrics).headline
     assert [(stat.label, stat.value) for stat in stats] == [
-        ("accuracy", "0.700"),
+        ("accuracy", "70.0 %"),
         ("ppo: reward", "\N{MINUS SIGN}1.00 \N{RIGHTWARDS ARROW} 2.00"),
-        ("num train", "1,200"),
+        ("training rows", "1,200"),
     ]  # fmt: skip
-    assert stats[0].detail == "95 % interval 0.600 to 0.800"
+    assert stats[0].detail == "95 % interval 60.0 to 80.0"
+    assert stats[0].span is not None
+    assert (stats[0].span.low, stats[0].span.high) == (0.6, 0.8)
+
+
+def test_the_headline_begins_with_what_was_measured_and_ends_with_the_cost() -> None:
+    metrics = {"seconds": 3.0, "num_held_out": 190, "kl": 2.5, "kl_ci": [2.0, 3.0]}
+    stats = headline(metrics)
+    assert [stat.label for stat in stats] == ["KL", "held-out rows", "seconds"]
+    assert stats[0].detail == "95 % interval 2.00 to 3.00"
+
+
+def test_what_changes_with_the_rollout_is_drawn_once_a_rollout() -> None:
+    curve = [
+        {"step": i, "ppo/rollout": i // 4, "ppo/reward": i // 4, "train/loss": 0.1 * i}
+        for i in range(12)
+    ]
+    assert [row["step"] for row in points("ppo/reward", curve)] == [0, 4, 8]
+    assert points("train/loss", curve) == curve
+    assert points("train/loss", rows()) == rows()
+
+
+def test_the_loss_is_not_drawn_twice() -> None:
+    def names(nats: float) -> set[str]:
+        curve = [{"step": i, "train/loss": 0.5, "reward/loss_nats": nats} for i in range(3)]
+        return set(
+            re.findall(r">([a-z]+: loss[^<]*)</text>", render(run_report("x", {}, curve, {})))
+        )
+
+    assert names(0.5) == {"reward: loss in nats"}
+    assert names(0.4) == {"train: loss", "reward: loss in nats"}
 
 
 def test_score_differences_become_a_calibration_figure() -> None:
