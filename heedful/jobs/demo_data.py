@@ -111,20 +111,19 @@ def metrics_of(path: Path) -> list[dict[str, Any]]:
 
 
 def ppo_curve(path: Path, gold: Gold) -> list[dict[str, Any]]:
-    """One row per rollout: the first step's metrics, and the gold of the sampled answers."""
+    """One row per rollout: means over its optimiser steps, and the gold of its answers."""
     scores: dict[int, list[float]] = {}
     for row in RunDirectory.read_rollouts(path):
         scores.setdefault(row["rollout"], []).append(gold.score(row["prompt"], row["response"]))
-    curve: list[dict[str, Any]] = []
-    seen: set[float] = set()
+    steps: dict[int, list[dict[str, float]]] = {}
     for row in metrics_of(path):
         short = {name.rpartition("/")[2]: value for name, value in row.items()}
-        if short["rollout"] in seen:
-            continue
-        seen.add(short["rollout"])
-        gold_mean = float(np.mean(scores[int(short["rollout"])]))
-        curve.append(short | {"rollout": int(short["rollout"]), "gold": gold_mean})
-    return curve
+        steps.setdefault(int(short["rollout"]), []).append(short)
+    return [
+        {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        | {"rollout": number, "gold": float(np.mean(scores[number]))}
+        for number, rows in steps.items()
+    ]
 
 
 def settings_of(out: Path) -> dict[str, Any]:

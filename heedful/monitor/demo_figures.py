@@ -217,7 +217,7 @@ def calibration(metrics: Mapping[str, Any], seed: int, *, width: Width = "full")
     floor = ece_floor(probabilities, rng=np.random.default_rng(seed))
     found = f"ECE {metrics['ece']:.3f}; " if metrics.get("ece") is not None else ""
     best = metrics.get("temperature")
-    scaled = f" Scores divided by {best:.2f} would be calibrated best." if best else ""
+    scaled = f" Scores divided by {number(best)} would be calibrated best." if best else ""
     return Figure(
         title="Calibration",
         caption=f"How often the reward model is right, by how sure it is, with 95 % intervals; "
