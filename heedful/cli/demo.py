@@ -28,7 +28,7 @@ def demo(
         "heedful-demo"
     ),
     budget: Annotated[
-        Budget, typer.Option("--budget", help="full: about 10 minutes; small: about 3.")
+        Budget, typer.Option("--budget", help="small does about a third of the work.")
     ] = Budget.full,
     human: Annotated[
         bool, typer.Option("--human", help="Label in the browser instead (not available yet).")

@@ -150,7 +150,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": f"{platform.system()} {platform.machine()}, threads: {torch.get_num_threads()}",
         "matrix kernels": torch.backends.cpu.get_cpu_capability(),
     }
 
