@@ -116,7 +116,7 @@ def ppo(curve: Sequence[Json], settings: Json) -> Figure:
         for name, title in known
     ]
     caption = (
-        "One point per rollout, means over its optimiser steps. Bold: centred moving average; above "
+        "One point per rollout, means over its steps. Bold: centred moving average; above "
         "each panel, where it starts and ends."
     )
     if marks:
