@@ -38,7 +38,7 @@ class Batch:
     old_values: Float[Tensor, "B T"] | None = None
     advantages: Float[Tensor, "B T"] | None = None
     returns: Float[Tensor, "B T"] | None = None
-    features: Float[Tensor, "M D"] | None = None
+    features: Float[Tensor, "M F"] | None = None
 
     @property
     def num_tokens(self) -> int:

@@ -57,7 +57,7 @@ from heedful.train import algorithms, checkpoint, proofs
 from heedful.train.algorithms import Algorithm
 from heedful.train.loop import Source, fit
 from heedful.train.optim import Optimiser
-from heedful.train.rollouts import PromptRow, RolloutSource
+from heedful.train.rollouts import PromptRow, RolloutSource, add_critic
 from heedful.train.sources import ExampleSource
 from heedful.types import JSON, ModelVersion, Prompt, Run, SamplingParams, Snapshot
 
@@ -525,7 +525,7 @@ def fit_ppo(config: PPOConfig, out: Path, *, store: Store | None = None) -> FitR
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
         reward, reward_ref = open_reward(config.reward, trunk, store, reference)
-        trunk.add_head("critic", std=0.0, seed=config.seed)
+        add_critic(trunk, config.seed)
         prompts, drops = prompt_rows(trunk, data.rows, config)
         ppo = config.ppo
         source = RolloutSource(

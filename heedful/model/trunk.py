@@ -116,16 +116,19 @@ class Trunk:
             for name, value in self.adapter_parameters(source).items():
                 own[name].copy_(value)
 
-    def add_head(self, role: str, *, std: float, seed: int, pooling: str = "last") -> nn.Linear:
-        """A float32 scalar head; ``std`` 0 starts it at zero.
+    def add_head(
+        self, role: str, *, std: float, seed: int, pooling: str = "last", num_extra: int = 0
+    ) -> nn.Linear:
+        """A float32 scalar head on a state and ``num_extra`` more features; ``std`` 0: all zero.
 
         ``pooling`` says what a head that scores whole responses reads: ``last`` or ``mean``.
         """
-        head = nn.Linear(self.width, 1, device=self.device, dtype=torch.float32)
+        width = self.width + num_extra
+        head = nn.Linear(width, 1, device=self.device, dtype=torch.float32)
         head.requires_grad_(False)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            head.weight.copy_(torch.randn(1, self.width, generator=generator) * std)
+            head.weight.copy_(torch.randn(1, width, generator=generator) * std)
             head.bias.zero_()
         self.heads[role] = head
         self.pooling[role] = pooling

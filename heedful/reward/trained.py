@@ -8,9 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heedful.data.collate import Tree, collate, micro_batches
-from heedful.model.forward import apply_head, forward, hidden_states, pool
+from heedful.model.forward import apply_head, forward, hidden_states, normalise, pool
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch
+
+# after so many tokens the score so far tells half of its distance from the mean
+HALF_SHRUNK = 8.0
 
 
 class TrainedReward:
@@ -34,6 +37,20 @@ class TrainedReward:
         raw = apply_head(self.trunk.heads[self.role], pooled)
         return (raw - self.mean) / self.std
 
+    def score_so_far(self, batch: Batch, states: Float[Tensor, "N D"]) -> Float[Tensor, "M"]:
+        """The score of the tokens before each response token, shrunk towards the mean score 0.
+
+        The factor ``n / (n + 8)`` after n tokens is the slope of the final score on the score so
+        far (docs/results.md); before the first token it is 0.
+        """
+        num_before = batch.columns.float()
+        if self.trunk.pooling[self.role] == "last":
+            pooled = normalise(states[batch.predictors])
+        else:
+            pooled = normalise(sums_before(states[batch.places].float(), batch))
+        raw = apply_head(self.trunk.heads[self.role], pooled)
+        return (raw - self.mean) / self.std * num_before / (num_before + HALF_SHRUNK)
+
     @torch.no_grad()
     def score_trees(self, trees: Sequence[Tree], max_tokens: int) -> list[list[float]]:
         """Scores of every tree's responses, each closed by an end of turn."""
@@ -46,6 +63,14 @@ class TrainedReward:
             scores += self.score(batch, states, ()).tolist()
         flat = iter(scores)
         return [[next(flat) for _ in tree.responses] for tree in trees]
+
+
+def sums_before(states: Float[Tensor, "M D"], batch: Batch) -> Float[Tensor, "M D"]:
+    """Sums over the earlier tokens of the same response."""
+    grid = states.new_zeros(*batch.mask.shape, states.shape[1])
+    grid = grid.index_put((batch.rows, batch.columns), states)
+    sums: Tensor = (grid.cumsum(dim=1) - grid)[batch.rows, batch.columns]
+    return sums
 
 
 @torch.no_grad()

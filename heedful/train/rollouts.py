@@ -1,9 +1,9 @@
 """The rollout source: sample, score, credit, and iterate PPO's epochs and mini-batches.
 
-The critic is a float32 head on frozen features, the last hidden states of the reward model (or of
-the reference when the reward is no model). The rollout computes them anyway, so values cost no
-pass of their own and no gradient of the value loss reaches a trunk (Ouyang 2022 starts the critic
-from the reward model; we keep its trunk fixed and train the head).
+The critic is a float32 head on frozen features: the hidden state before a token as the reward model
+(or the reference, when the reward is no model), and the reward model's score of the answer so far.
+The rollout computes both anyway, so values cost no pass of their own and no gradient of the value
+loss reaches a trunk. It starts as the reward model (Ouyang 2022): weight 1 on the score so far.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ class PromptRow:
 
 
 class RewardFunction(Protocol):
-    """Scores the responses of a batch; ``feature_role`` is whose hidden states the critic reads."""
+    """Scores responses, whole and so far; the critic reads the states of ``feature_role``."""
 
     feature_role: str | None
 
@@ -46,6 +46,10 @@ class RewardFunction(Protocol):
         self, batch: Batch, states: Float[Tensor, "N D"], rows: Sequence[tuple[PromptRow, Sample]]
     ) -> Float[Tensor, "B"]:
         """One score per response; ``states`` are hidden states as ``feature_role``."""
+        ...
+
+    def score_so_far(self, batch: Batch, states: Float[Tensor, "N D"]) -> Float[Tensor, "M"]:
+        """What the final score is expected to be before each response token; 0 if unknown."""
         ...
 
 
@@ -235,7 +239,7 @@ class RolloutSource:
 
     def read(
         self, trees: Sequence[Tree], batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
-    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "M D"]]:
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "M F"]]:
         """One pass of the reward's trunk over closed answers: scores, and the critic's features.
 
         The features of token t are the states before it, so the end that closing adds is unseen.
@@ -245,7 +249,9 @@ class RolloutSource:
         states = hidden_states(self.trunk, closed, self.reward.feature_role)
         lengths = batch.mask.sum(dim=1)
         sampled = closed.columns < lengths[closed.rows]
-        features = normalise(states[closed.predictors[sampled]])
+        before = normalise(states[closed.predictors])
+        so_far = self.reward.score_so_far(closed, states)
+        features = torch.cat([before, so_far[:, None]], dim=1)[sampled]
         return self.reward.score(closed, states, rows), features
 
     def credit(
@@ -337,6 +343,13 @@ class RolloutSource:
         self.number = int(state["number"])
         self.kl_coef = state["kl_coef"]
         self.last_kl = state["last_kl"]
+
+
+def add_critic(trunk: Trunk, seed: int) -> None:
+    """The critic's head, which starts as the reward model's score of the answer so far."""
+    head = trunk.add_head("critic", std=0.0, seed=seed, num_extra=1)
+    with torch.no_grad():
+        head.weight[0, -1] = 1.0
 
 
 def widen(rows: Tensor, width: int) -> Tensor:

@@ -1,0 +1,166 @@
+"""TRL's RewardTrainer on hh-harmless within a budget of seconds: the peer of ``reward_hh.py``.
+
+    python benchmarks/peers/trl_reward.py --data DIR --seconds 900 --seeds 0 1 2
+
+TRL's own defaults, except for the learning rate, batches of 8 pairs, and what a CPU needs: no
+gradient checkpointing (memory is ample) and nothing saved. The learning rate falls linearly over
+the budget. The clock starts at the first step, so that loading is not held against it. The rows
+are those that ``heedful import hh`` keeps, so both sides see the same pairs.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+import trl
+from datasets import Dataset
+
+from heedful.data.formats import read_files
+from heedful.jobs.models import find_model
+from heedful.stats.calibration import ece
+from heedful.stats.intervals import wilson
+from heedful.types import Message, Preference
+
+PAIRS_PER_STEP = 8
+
+
+def rows(file: Path) -> Dataset:
+    """Preferences of a file as conversational prompt, chosen and rejected."""
+
+    def plain(messages: tuple[Message, ...]) -> list[dict[str, str]]:
+        return [{"role": message.role, "content": message.text} for message in messages]
+
+    records = [one.record for one in read_files("hh", [file]) if hasattr(one, "record")]
+    return Dataset.from_list(
+        [
+            {
+                "prompt": plain(record.prompt.messages),
+                "chosen": plain(record.chosen),
+                "rejected": plain(record.rejected),
+            }
+            for record in records
+            if isinstance(record, Preference)
+        ]
+    )
+
+
+class Clock(transformers.TrainerCallback):
+    """Stops after the budget, and drives the learning rate by the share of it that is used."""
+
+    def __init__(self, seconds: float, peak: float) -> None:
+        self.seconds, self.peak = seconds, peak
+        self.started = 0.0
+        self.optimizer: Any = None
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Set the rate of the coming step."""
+        del args, state, control
+        self.started = self.started or time.monotonic()
+        used = (time.monotonic() - self.started) / self.seconds
+        for group in kwargs["optimizer"].param_groups:
+            group["lr"] = self.peak * max(1.0 - used, 0.0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """End the training when the time is up."""
+        del args, kwargs
+        left = self.seconds - (time.monotonic() - self.started)
+        print(f"step {state.global_step}, {left:.0f} s left", flush=True)
+        control.should_training_stop |= left <= 0
+
+
+def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> dict[str, Any]:
+    """Train within the budget, then measure once on dev."""
+    config = trl.RewardConfig(
+        output_dir=str(scratch),
+        per_device_train_batch_size=PAIRS_PER_STEP,
+        num_train_epochs=1,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="constant",
+        max_length=512,
+        gradient_checkpointing=False,
+        use_cpu=True,
+        bf16=False,
+        seed=seed,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_steps=5,
+    )
+    clock = Clock(options.seconds, options.learning_rate)
+    trainer = trl.RewardTrainer(
+        model=str(model),
+        args=config,
+        train_dataset=rows(options.data / "train.jsonl.gz"),
+        callbacks=[clock],
+    )
+    trainer.train()
+    seconds = time.monotonic() - clock.started
+    deltas = measure(trainer, rows(options.data / "dev.jsonl.gz"))
+    accuracy = wilson(float((deltas > 0).sum() + 0.5 * (deltas == 0).sum()), len(deltas))
+    return {
+        "peer": f"trl {trl.__version__} RewardTrainer",
+        "seed": seed,
+        "learning_rate": options.learning_rate,
+        "budget_seconds": options.seconds,
+        "pairs_seen": trainer.state.global_step * PAIRS_PER_STEP,
+        "num_held_out": len(deltas),
+        "accuracy": accuracy.value,
+        "accuracy_ci": [accuracy.low, accuracy.high],
+        "ece": float(ece(1 / (1 + np.exp(-deltas)), np.ones(len(deltas)))),
+        "fit_seconds": round(seconds, 1),
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "date": date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+    }
+
+
+@torch.no_grad()
+def measure(trainer: trl.RewardTrainer, pairs: Dataset) -> np.ndarray:
+    """Score of the chosen minus the rejected side of every pair, as TRL renders and cuts it."""
+    tokenizer: Any = trainer.processing_class
+    trainer.model.eval()
+
+    def score(messages: list[dict[str, str]]) -> float:
+        ids = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"][:512]
+        return float(trainer.model(input_ids=torch.tensor([ids])).logits[0, 0])
+
+    return np.array(
+        [
+            score(row["prompt"] + row["chosen"]) - score(row["prompt"] + row["rejected"])
+            for row in pairs
+        ]
+    )
+
+
+def main() -> None:
+    """Parse and append one row per seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, required=True, help="of training")
+    parser.add_argument("--learning-rate", type=float, default=3e-5)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    model = find_model(options.model, None)
+    for seed in options.seeds:
+        with tempfile.TemporaryDirectory() as scratch:
+            row = run(options, Path(model.base), seed, Path(scratch))
+        with (options.out / "reward_hh_trl.jsonl").open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
