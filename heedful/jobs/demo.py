@@ -113,7 +113,7 @@ def ppo_config(config: DemoConfig, reward: str) -> PPOConfig:
         seed=config.seed,
         checkpoint_every=2,
         adapter=Adapter(first_layer=0 if config.model == tiny.NAME else 15),
-        optimiser=Optimiser(learning_rate=1e-3, head_learning_rate=1e-3, warmup_share=0.05),
+        optimiser=Optimiser(learning_rate=4e-4, head_learning_rate=1e-3, warmup_share=0.05),
         batch=Batching(tokens_per_micro_step=900, max_tokens=600),
         rollouts=Rollouts(
             num_rollouts=budget.num_rollouts,
@@ -124,7 +124,7 @@ def ppo_config(config: DemoConfig, reward: str) -> PPOConfig:
             num_slots=NUM_SLOTS,
         ),
         ppo=PPO(epochs=1, minibatches=4),
-        kl=KL(coef=0.05, target=8.0, horizon=200.0),
+        kl=KL(coef=0.2, target=6.0, horizon=100.0),
     )
 
 
