@@ -26,19 +26,20 @@ import trl
 from datasets import Dataset
 
 from heedful.data.formats import read_files
-from heedful.jobs.models import find_model
+from heedful.model.base import resolve
 from heedful.stats.calibration import ece
 from heedful.stats.intervals import wilson
 from heedful.types import Message, Preference
 
 PAIRS_PER_STEP = 8
+MAX_LENGTH = 1024  # of TRL's RewardConfig
 
 
 def rows(file: Path) -> Dataset:
     """Preferences of a file as conversational prompt, chosen and rejected."""
 
     def plain(messages: tuple[Message, ...]) -> list[dict[str, str]]:
-        return [{"role": message.role, "content": message.text} for message in messages]
+        return [{"role": message.role, "content": message.content} for message in messages]
 
     records = [one.record for one in read_files("hh", [file]) if hasattr(one, "record")]
     return Dataset.from_list(
@@ -86,9 +87,10 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         num_train_epochs=1,
         learning_rate=options.learning_rate,
         lr_scheduler_type="constant",
-        max_length=512,
+        max_length=MAX_LENGTH,
         gradient_checkpointing=False,
         use_cpu=True,
+        model_init_kwargs={"dtype": "float32"},
         bf16=False,
         seed=seed,
         save_strategy="no",
@@ -131,7 +133,7 @@ def measure(trainer: trl.RewardTrainer, pairs: Dataset) -> np.ndarray:
     trainer.model.eval()
 
     def score(messages: list[dict[str, str]]) -> float:
-        ids = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"][:512]
+        ids = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"][:MAX_LENGTH]
         return float(trainer.model(input_ids=torch.tensor([ids])).logits[0, 0])
 
     return np.array(
@@ -153,10 +155,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    model = find_model(options.model, None)
+    model, _ = resolve(options.model)
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as scratch:
-            row = run(options, Path(model.base), seed, Path(scratch))
+            row = run(options, model, seed, Path(scratch))
         with (options.out / "reward_hh_trl.jsonl").open("a") as stream:
             stream.write(json.dumps(row) + "\n")
         print(row, flush=True)
