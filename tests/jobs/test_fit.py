@@ -23,9 +23,10 @@ from heedful.config import (
 )
 from heedful.data import testing
 from heedful.errors import ConfigError, DataError, MissingError, NumericsError, ProofError
-from heedful.jobs import fit
+from heedful.jobs import models
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_ppo, fit_preference, fit_reward, fit_sft
+from heedful.jobs.rundir import RunDirectory
 from heedful.model.adapter_files import HEAD, WEIGHTS
 from heedful.train import checkpoint
 
@@ -126,7 +127,7 @@ def test_ppo_raises_the_reward_it_optimises(reward_run: FitResult, tmp_path: Pat
         "kl.coef=0.001",
     )
     fit_ppo(config, tmp_path / "run")
-    curve = [row["ppo/reward"] for row in fit.RunDirectory.read_metrics(tmp_path / "run")]
+    curve = [row["ppo/reward"] for row in RunDirectory.read_metrics(tmp_path / "run")]
     assert np.mean(curve[-10:]) - np.mean(curve[:10]) > 0.2
 
 
@@ -164,7 +165,7 @@ def test_a_resumed_run_equals_an_unbroken_one(
     resumed = runs[kind](tmp_path / "broken")
     assert same(weights(unbroken), weights(resumed))
     steps = [
-        [row["step"] for row in fit.RunDirectory.read_metrics(tmp_path / name)]
+        [row["step"] for row in RunDirectory.read_metrics(tmp_path / name)]
         for name in ("unbroken", "broken")
     ]
     assert steps[0] == steps[1] == list(range(len(steps[0])))
@@ -252,7 +253,7 @@ def test_a_rule_can_be_the_reward(tmp_path: Path) -> None:
 
 def test_every_rollout_is_kept_as_rows(reward_run: FitResult, tmp_path: Path) -> None:
     fit_ppo(ppo_config(reward_run.run), tmp_path / "run")
-    rows = fit.RunDirectory.read_rollouts(tmp_path / "run")
+    rows = RunDirectory.read_rollouts(tmp_path / "run")
     assert len(rows) == 3 * 4 * 2
     assert {row["rollout"] for row in rows} == {0, 1, 2}
 
@@ -271,14 +272,14 @@ def test_nan_loss_stops_and_names_the_examples(
 def test_training_a_wrong_parameter_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = fit.models.open_trunk
+    original = models.open_trunk
 
     def with_second_head(ref: Any, *, dtype: str) -> Any:
         trunk = original(ref, dtype=dtype)
         trunk.add_head("stray", std=0.1, seed=0).requires_grad_(True)
         return trunk
 
-    monkeypatch.setattr(fit.models, "open_trunk", with_second_head)
+    monkeypatch.setattr(models, "open_trunk", with_second_head)
     with pytest.raises(ProofError, match="only reward are trainable; seen 2 others trainable"):
         fit_reward(reward_config(), tmp_path / "run")
 

@@ -1,0 +1,261 @@
+"""The shape of every fit: load, prove, resume, loop, save, measure, register."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heedful.config import FitConfig
+from heedful.data import testing
+from heedful.data.collate import Tree
+from heedful.data.examples import Encoded
+from heedful.data.snapshot import read_snapshot
+from heedful.errors import DataError, MissingError
+from heedful.jobs import models
+from heedful.jobs.progress import progress
+from heedful.jobs.rundir import RunDirectory
+from heedful.jobs.snapshot import make_snapshot
+from heedful.model.adapter_files import save_role
+from heedful.model.trunk import Trunk
+from heedful.monitor.report import write_report
+from heedful.monitor.run_report import run_report
+from heedful.store import models as model_table
+from heedful.store import runs as run_table
+from heedful.store.database import Store
+from heedful.tensors import Batch, Step
+from heedful.train import checkpoint, proofs
+from heedful.train.algorithms import Algorithm
+from heedful.train.loop import Source, fit
+from heedful.train.optim import Optimiser
+from heedful.train.sources import ExampleSource
+from heedful.types import JSON, ModelVersion, Run, Snapshot
+
+Shown = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitResult:
+    """What a fit returns. ``metrics`` are plain numbers; ``model`` is a directory."""
+
+    run: str
+    model: str
+    path: str
+    metrics: dict[str, JSON]
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """Everything a run needs, built before the first step. ``finish`` measures the outcome."""
+
+    trunk: Trunk
+    algorithm: Algorithm
+    source: Any
+    parents: tuple[ModelVersion, ...]
+    shown: Shown
+    prove: Callable[[], None]
+    finish: Callable[[], dict[str, JSON]]
+    normaliser: Callable[[], tuple[float, float]] = lambda: (0.0, 1.0)
+    initialise: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Training rows and the snapshot they come from (None for the synthetic test rows)."""
+
+    rows: list[Any]
+    snapshot: Snapshot | None
+
+
+def load_rows(store: Store | None, data: str, kind: Any, directory: Path) -> Rows:
+    """Rows of ``kind`` from the data set called ``data``, a snapshot file, or ``test``."""
+    if data == testing.NAME:
+        made: dict[str, list[Any]] = {
+            "preference": list(testing.preferences()),
+            "demonstration": list(testing.demonstrations()),
+            "prompt": list(testing.prompts()),
+        }
+        return Rows(rows=made[kind], snapshot=None)
+    path = Path(data)
+    if path.suffix == ".parquet":
+        if not path.exists():
+            raise MissingError(f"snapshot {path} does not exist; give an existing file")
+        return Rows(rows=list(read_snapshot(path)), snapshot=None)
+    if path.is_file():
+        raise DataError(
+            f"{path} is a file; import it first: heedful import hh {path} (or trl), then use "
+            "the data set's name"
+        )
+    if store is None:
+        raise DataError(f"data set {data!r} lives in a store; give --store")
+    snapshot = make_snapshot(store, data, kind, directory)
+    return Rows(rows=list(read_snapshot(Path(snapshot.path))), snapshot=snapshot)
+
+
+def run_fit(
+    kind: str,
+    config: FitConfig,
+    out: Path,
+    store: Store | None,
+    data: Rows,
+    build: Callable[[], Plan],
+) -> FitResult:
+    """The shape of every fit: prove, resume, loop, save, measure, register."""
+    run = RunDirectory(out, kind, config, snapshot=data.snapshot.id if data.snapshot else None)
+    done = run.result()
+    if done is not None:
+        return result_of(run, done)
+    plan = build()
+    for parameter in plan.trunk.base.model.parameters():
+        parameter.requires_grad_(False)
+    trainable = plan.trunk.trainable(*plan.algorithm.trains)
+    for parameter in trainable.values():
+        parameter.requires_grad_(True)
+    optimiser = Optimiser(trainable, config.optimiser)
+    proofs.trainable_are_intended(plan.trunk, plan.algorithm.trains)
+    found = checkpoint.latest(run.checkpoints)
+    if found is None:
+        plan.prove()
+        plan.initialise()
+    first = checkpoint.load(found, optimiser, plan.source) if found else 0
+    run.rewind(first)
+    checksum = proofs.base_checksum(plan.trunk)
+    record(store, run, config, data, "start")
+    seconds = train(kind, config, plan, optimiser, run, first)
+    if proofs.base_checksum(plan.trunk) != checksum:
+        proofs.refuse("frozen weights do not change", "another checksum", "the same")
+    mean, std = plan.normaliser()
+    weights = save_role(plan.trunk, plan.algorithm.role, run.model, mean=mean, std=std)
+    metrics = plan.finish() | {"seconds": round(seconds, 1)}
+    version = register(store, run, plan, data, weights)
+    outcome = {"metrics": metrics, "model": version, "weights": weights}
+    page = run_report(kind, config.model_dump(mode="json"), run.metrics(), metrics)
+    write_report(page, out / "report.html")
+    run.finish(outcome)
+    record(store, run, config, data, "finish")
+    return result_of(run, outcome)
+
+
+def train(
+    kind: str,
+    config: FitConfig,
+    plan: Plan,
+    optimiser: Optimiser,
+    run: RunDirectory,
+    first: int,
+) -> float:
+    """The loop with progress, metrics and checkpoints; returns seconds."""
+    started = time.monotonic()
+    since_checkpoint = 0
+    with progress(f"fit {kind}", plan.source.num_steps, done=first) as advance:
+
+        def on_step(number: int, metrics: dict[str, float], step: Step) -> None:
+            nonlocal since_checkpoint
+            run.log(number, metrics)
+            since_checkpoint += 1
+            if step.resumable and since_checkpoint >= config.checkpoint_every:
+                checkpoint.save(run.checkpoints, number + 1, optimiser, plan.source)
+                since_checkpoint = 0
+            shown = {label: metrics[name] for name, label in plan.shown.items() if name in metrics}
+            advance(1, **shown)
+
+        source: Source = plan.source
+        fit(
+            plan.trunk,
+            source,
+            plan.algorithm,
+            optimiser,
+            on_step=on_step,
+            first_step=first,
+        )
+    return time.monotonic() - started
+
+
+def record(
+    store: Store | None, run: RunDirectory, config: FitConfig, data: Rows, event: str
+) -> None:
+    """Start or finish the run's row in the store."""
+    if store is None:
+        return
+    row = Run(
+        kind=run.kind,
+        path=str(run.path),
+        config=config.model_dump(mode="json") | {"out": str(run.path)},
+        snapshot=data.snapshot.id if data.snapshot else None,
+    )
+    with store.write() as tx:
+        if event == "start":
+            run_table.start(tx, row)
+        else:
+            run_table.finish(tx, row.id)
+
+
+def register(store: Store | None, run: RunDirectory, plan: Plan, data: Rows, weights: str) -> str:
+    """The trained model as a version with its lineage; returns its id."""
+    role = plan.algorithm.role
+    version = ModelVersion(
+        role="reward" if role == "reward" else "policy",
+        name=run.path.name,
+        weights_hash=weights,
+        path=str(run.model),
+        parents=tuple(parent.id for parent in plan.parents),
+        snapshot=data.snapshot.id if data.snapshot else None,
+    )
+    if store is not None:
+        with store.write() as tx:
+            model_table.add(tx, version)
+    return version.id
+
+
+def result_of(run: RunDirectory, outcome: dict[str, Any]) -> FitResult:
+    """The result record of a finished run."""
+    return FitResult(
+        run=str(run.path),
+        model=outcome["model"],
+        path=str(run.model),
+        metrics=outcome["metrics"],
+    )
+
+
+def parents_of(store: Store | None, trunk: Trunk, *refs: models.ModelRef) -> tuple[Any, ...]:
+    """Registered versions of the models that a run builds on."""
+    if store is None:
+        return ()
+    return tuple(models.version_of(store, trunk, ref) for ref in refs)
+
+
+def example_source(
+    trees: Sequence[Tree],
+    config: Any,
+    trunk: Trunk,
+    unit: str,
+    enrich: Callable[[Batch], Batch] | None = None,
+) -> ExampleSource:
+    """Shuffled epochs with the config's batching."""
+    return ExampleSource(
+        trees,
+        unit=unit,
+        examples_per_step=config.batch.examples_per_step,
+        tokens_per_micro_step=config.batch.tokens_per_micro_step,
+        epochs=config.epochs,
+        seed=config.seed,
+        device=trunk.device,
+        enrich=enrich,
+    )
+
+
+def open_for(config: FitConfig, store: Store | None) -> tuple[models.ModelRef, Trunk, str | None]:
+    """The start model's trunk and its reference role."""
+    ref = models.find_model(config.model, store)
+    trunk = models.open_trunk(ref, dtype=config.dtype)
+    return ref, trunk, models.start_policy(trunk, ref)
+
+
+def split(encoded: Encoded, rows: Sequence[Any], held_out: Sequence[Any]) -> tuple[Any, Any]:
+    """Encoded trees of the training and the held-out prompts."""
+    train_ids = {row.prompt.id for row in rows}
+    held_ids = {row.prompt.id for row in held_out}
+    return (
+        [tree for tree in encoded.trees if tree.id in train_ids],
+        [tree for tree in encoded.trees if tree.id in held_ids],
+    )

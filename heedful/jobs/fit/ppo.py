@@ -1,0 +1,152 @@
+"""``fit ppo``: optimise a policy against a reward."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heedful.config import PPOConfig
+from heedful.data.chat import encode_prompt
+from heedful.data.collate import Tree, collate
+from heedful.data.examples import last_user_text
+from heedful.engine.base import Request
+from heedful.engine.local import LocalEngine
+from heedful.errors import DataError, MissingError
+from heedful.jobs import models
+from heedful.jobs.fit.base import FitResult, Plan, load_rows, open_for, parents_of, run_fit
+from heedful.jobs.fit.policy import add_policy
+from heedful.jobs.rundir import RunDirectory
+from heedful.model.adapter_files import load_role
+from heedful.model.forward import logprobs_of
+from heedful.model.trunk import Trunk
+from heedful.reward.rules import RuleReward
+from heedful.reward.trained import TrainedReward
+from heedful.store.database import Store
+from heedful.train import algorithms, proofs
+from heedful.train.rollouts import PromptRow, RolloutSource, add_critic
+from heedful.types import JSON, Prompt, SamplingParams
+
+
+def fit_ppo(config: PPOConfig, out: Path, *, store: Store | None = None) -> FitResult:
+    """PPO with a critic against a trained reward model, or a rule (``gold:NAME``)."""
+    data = load_rows(store, config.data, "prompt", out)
+
+    def build() -> Plan:
+        ref, trunk, reference = open_for(config, store)
+        add_policy(config, trunk, reference)
+        reward, reward_ref = open_reward(config.reward, trunk, store, reference)
+        add_critic(trunk, config.seed)
+        prompts, drops = prompt_rows(trunk, data.rows, config)
+        ppo = config.ppo
+        source = RolloutSource(
+            trunk,
+            LocalEngine(trunk, num_slots=config.rollouts.num_slots),
+            reward,
+            prompts,
+            config,
+            reference_role=reference,
+            on_rollout=RunDirectory.rollout_writer(out),
+        )
+        refs = (ref, reward_ref) if reward_ref else (ref,)
+        return Plan(
+            trunk=trunk,
+            algorithm=algorithms.proximal(
+                clip_range=ppo.clip_range,
+                value_clip_range=ppo.value_clip_range,
+                value_coef=ppo.value_coef,
+                temperature=config.rollouts.temperature,
+            ),
+            source=source,
+            parents=parents_of(store, trunk, *refs),
+            shown={
+                "ppo/reward": "reward",
+                "ppo/kl_nats": "kl",
+                "ppo/response_tokens": "length",
+                "policy/entropy_nats": "entropy",
+            },
+            prove=lambda: prove_ppo(trunk, source, prompts, config, reference),
+            finish=lambda: ppo_metrics(out) | {"drops": dict(drops)},
+        )
+
+    return run_fit("ppo", config, out, store, data, build)
+
+
+def open_reward(
+    name: str, trunk: Trunk, store: Store | None, reference: str | None
+) -> tuple[Any, models.ModelRef | None]:
+    """A trained reward as role ``reward``, or the rule behind ``gold:NAME``."""
+    if name.startswith("gold:"):
+        from heedful.annotators.golds import resolve_gold
+
+        gold = resolve_gold(name.removeprefix("gold:"))
+        return RuleReward(gold.score, feature_role=reference), None
+    ref = models.find_model(name, store)
+    if ref.adapter is None:
+        raise MissingError(f"reward {name!r} is not a trained reward model; run heedful fit reward")
+    card = load_role(trunk, ref.adapter, "reward")
+    if card.role != "reward":
+        raise DataError(f"{ref.adapter} is a {card.role} model; a reward model is needed")
+    return TrainedReward(trunk, mean=card.mean, std=card.std), ref
+
+
+def prompt_rows(
+    trunk: Trunk, prompts: Sequence[Prompt], config: PPOConfig
+) -> tuple[list[PromptRow], Counter[str]]:
+    """Prompts as tokens; one that leaves no room for an answer is dropped and counted."""
+    room = min(config.batch.max_tokens, trunk.max_tokens) - config.rollouts.max_new_tokens
+    rows: list[PromptRow] = []
+    drops: Counter[str] = Counter()
+    for prompt in prompts:
+        tokens = encode_prompt(trunk.tokenizer, prompt)
+        if len(tokens) > room:
+            drops["too_long"] += 1
+            continue
+        rows.append(PromptRow(id=prompt.id, text=last_user_text(prompt), token_ids=tokens))
+    if not rows:
+        raise DataError(f"no prompt leaves room for an answer; dropped {dict(drops)}")
+    return rows, drops
+
+
+def prove_ppo(
+    trunk: Trunk,
+    source: RolloutSource,
+    prompts: Sequence[PromptRow],
+    config: PPOConfig,
+    reference: str | None,
+) -> None:
+    """On two short answers: sampler = trainer, policy = reference, reward on the last token."""
+    params = SamplingParams(
+        max_new_tokens=min(8, config.rollouts.max_new_tokens),
+        temperature=config.rollouts.temperature,
+        seed=config.seed,
+    )
+    few = list(prompts[:2])
+    samples = source.engine.sample(
+        [Request(prompt=row.token_ids, params=params) for row in few], role="policy"
+    )
+    trees = [
+        Tree(id=row.id, prompt=row.token_ids, responses=(sample.token_ids,))
+        for row, sample in zip(few, samples, strict=True)
+    ]
+    batch = collate(trees, trunk.device)
+    proofs.rewards_sit_on_the_last_token(batch, samples, trunk.base.stop_ids)
+    proofs.packing_changes_nothing(trunk, trees, reference)
+    proofs.policy_equals_reference(trunk, batch, reference)
+    own = logprobs_of(trunk, batch, "policy", temperature=params.temperature)
+    said = torch.tensor([logprob for sample in samples for logprob in sample.logprobs])
+    difference = (own[batch.rows, batch.columns].cpu() - said).abs().max().item()
+    proofs.agree("sampler and trainer log-probabilities agree (ratio = 1)", difference, trunk)
+
+
+def ppo_metrics(out: Path) -> dict[str, JSON]:
+    """First and last rollout side by side."""
+    rows = RunDirectory.read_metrics(out)
+    if not rows:
+        return {}
+    first, last = rows[0], rows[-1]
+    names = ("ppo/reward", "ppo/kl_nats", "ppo/response_tokens", "policy/entropy_nats")
+    return {f"{name}_first": first[name] for name in names} | {
+        f"{name}_last": last[name] for name in names
+    }

@@ -1,0 +1,122 @@
+"""``fit reward``: a Bradley-Terry reward model, and how it is measured."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from heedful.config import RewardConfig
+from heedful.data.collate import Tree
+from heedful.data.examples import preference_trees
+from heedful.data.snapshot import split_by_prompt
+from heedful.errors import DataError
+from heedful.jobs.fit.base import (
+    FitResult,
+    Plan,
+    example_source,
+    load_rows,
+    open_for,
+    parents_of,
+    run_fit,
+    split,
+)
+from heedful.model.trunk import Trunk
+from heedful.reward.probe import warm_start
+from heedful.reward.trained import TrainedReward, pair_deltas
+from heedful.stats.calibration import ece, fit_temperature
+from heedful.stats.intervals import wilson
+from heedful.store.database import Store
+from heedful.train import algorithms, proofs
+from heedful.types import JSON
+
+
+def fit_reward(config: RewardConfig, out: Path, *, store: Store | None = None) -> FitResult:
+    """Bradley-Terry reward model; reports held-out accuracy with its interval, and ECE."""
+    data = load_rows(store, config.data, "preference", out)
+
+    def build() -> Plan:
+        algorithm = algorithms.reward(loss=config.loss, params=config.params)
+        ref, trunk, _ = open_for(config, store)
+        trunk.add_adapter(
+            "reward",
+            rank=config.adapter.rank,
+            alpha=config.adapter.alpha,
+            first_layer=config.adapter.first_layer,
+            depth=config.adapter.depth,
+            seed=config.seed,
+        )
+        trunk.add_head(
+            "reward",
+            std=1 / math.sqrt(trunk.width + 1),
+            seed=config.seed,
+            pooling=config.pooling,
+        )
+        encoded = preference_trees(
+            trunk.tokenizer, data.rows, max_tokens=config.batch.max_tokens
+        ).require("preferences")
+        kept, held = split(encoded, *split_by_prompt(data.rows, config.held_out_share, config.seed))
+        if not kept:
+            raise DataError(
+                f"{len(encoded.trees)} prompts leave none to train on at held_out_share "
+                f"{config.held_out_share}; lower it"
+            )
+        limit = config.batch.tokens_per_micro_step
+
+        def prove() -> None:
+            few = sorted(kept, key=lambda tree: tree.num_tokens)[:2]
+            proofs.packing_changes_no_score(trunk, few)
+            proofs.swap_flips_sign(trunk, few[0])
+
+        def initialise() -> None:
+            if config.warm_start:
+                warm_start(trunk, kept, max_tokens=limit)
+
+        return Plan(
+            trunk=trunk,
+            algorithm=algorithm,
+            source=example_source(kept, config, trunk, "pairs"),
+            initialise=initialise,
+            parents=parents_of(store, trunk, ref),
+            shown={"reward/loss_nats": "loss", "reward/accuracy_rate": "accuracy"},
+            prove=prove,
+            finish=lambda: (
+                reward_metrics(trunk, held, limit)
+                | {"num_train": sum(len(tree.pairs) for tree in kept)}
+                | {"drops": dict(encoded.drops)}
+            ),
+            normaliser=lambda: reward_moments(trunk, kept, limit),
+        )
+
+    return run_fit("reward", config, out, store, data, build)
+
+
+def reward_moments(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> tuple[float, float]:
+    """Mean and deviation of the reward on up to 256 training answers (card: centred rewards).
+
+    In the demo these answers are samples of the start policy.
+    """
+    some = list(trees)[: max(1, 256 // max(len(trees[0].responses), 1))]
+    scored = TrainedReward(trunk).score_trees(some, max_tokens)
+    values = np.array([score for scores in scored for score in scores])
+    return float(values.mean()), max(float(values.std()), 1e-3)
+
+
+def reward_metrics(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> dict[str, JSON]:
+    """Held-out accuracy (Wilson), ECE and temperature from score differences."""
+    if not trees:
+        return {"num_held_out": 0}
+    deltas = np.array(pair_deltas(trunk, trees, max_tokens=max_tokens))
+    accuracy = wilson(float((deltas > 0).sum() + 0.5 * (deltas == 0).sum()), len(deltas))
+    probabilities = 1 / (1 + np.exp(-deltas))
+    return {
+        "num_held_out": len(deltas),
+        "accuracy": float(accuracy.value),
+        "accuracy_ci": [float(accuracy.low), float(accuracy.high)],
+        "ece": float(ece(probabilities, np.ones(len(deltas)))),
+        # perfect and worse than random rankings have no temperature
+        "temperature": float(fit_temperature(deltas))
+        if (deltas <= 0).any() and deltas.mean() > 0
+        else None,
+        "deltas": [round(float(delta), 5) for delta in deltas],
+    }

@@ -1,0 +1,76 @@
+"""``fit sft``: imitate demonstrations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from heedful.config import SFTConfig
+from heedful.data.collate import Tree, collate, micro_batches
+from heedful.data.examples import demonstration_trees
+from heedful.data.snapshot import split_by_prompt
+from heedful.jobs.fit.base import (
+    FitResult,
+    Plan,
+    example_source,
+    load_rows,
+    open_for,
+    parents_of,
+    run_fit,
+    split,
+)
+from heedful.jobs.fit.policy import add_policy, prove_policy
+from heedful.model.forward import logprobs_of
+from heedful.model.trunk import Trunk
+from heedful.store.database import Store
+from heedful.train import algorithms
+from heedful.types import JSON
+
+
+def fit_sft(config: SFTConfig, out: Path, *, store: Store | None = None) -> FitResult:
+    """Supervised fine-tuning on demonstrations; reports held-out NLL before and after."""
+    data = load_rows(store, config.data, "demonstration", out)
+
+    def build() -> Plan:
+        ref, trunk, reference = open_for(config, store)
+        add_policy(config, trunk, reference)
+        encoded = demonstration_trees(
+            trunk.tokenizer, data.rows, max_tokens=config.batch.max_tokens
+        ).require("demonstrations")
+        kept, held = split(encoded, *split_by_prompt(data.rows, config.held_out_share, config.seed))
+        source = example_source(kept, config, trunk, "tokens")
+        limit = config.batch.tokens_per_micro_step
+
+        def finish() -> dict[str, JSON]:
+            return {
+                "num_train": len(kept),
+                "num_held_out": len(held),
+                "drops": dict(encoded.drops),
+                "held_out_nll": mean_nll(trunk, held, "policy", limit),
+                "held_out_nll_start": mean_nll(trunk, held, reference, limit),
+            }
+
+        return Plan(
+            trunk=trunk,
+            algorithm=algorithms.sft(),
+            source=source,
+            parents=parents_of(store, trunk, ref),
+            shown={"policy/nll_nats": "nll", "policy/entropy_nats": "entropy"},
+            prove=lambda: prove_policy(trunk, kept, reference),
+            finish=finish,
+        )
+
+    return run_fit("sft", config, out, store, data, build)
+
+
+@torch.no_grad()
+def mean_nll(
+    trunk: Trunk, trees: Sequence[Tree], role: str | None, max_tokens: int
+) -> float | None:
+    """Token-mean NLL of responses; None without any."""
+    total, count = 0.0, 0
+    for group in micro_batches(trees, max_tokens):
+        batch = collate(group, trunk.device)
+        total -= logprobs_of(trunk, batch, role).sum().item()
+        count += batch.num_tokens
+    return total / count if count else None
