@@ -126,9 +126,9 @@ class KL(Section):
     policy that sampled and the policy being updated.
     """
 
-    coef: float = Field(0.05, ge=0)
-    target: float = Field(8.0, gt=0)
-    horizon: float = Field(1000.0, gt=0)
+    coef: float = Field(0.2, ge=0)
+    target: float = Field(6.0, gt=0)
+    horizon: float = Field(100.0, gt=0)
     limit: float = Field(40.0, gt=0)
     step_limit: float = Field(0.2, gt=0)
 

@@ -1,5 +1,6 @@
 """Documents are true: their commands parse, their code runs, their links lead somewhere."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -88,3 +89,15 @@ def test_the_tree_in_the_readme_names_every_package() -> None:
     for package in sorted((ROOT / "heedful").iterdir()):
         if package.is_dir() and not package.name.startswith("__"):
             assert f"  {package.name}/" in text, package.name
+
+
+def test_tables_of_results_are_the_measured_rows() -> None:
+    file = ROOT / "benchmarks" / "tables.py"
+    specification = importlib.util.spec_from_file_location("benchmark_tables", file)
+    assert specification is not None
+    assert specification.loader is not None
+    tables = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tables)
+    page = (ROOT / "docs" / "results.md").read_text()
+    for make in tables.TABLES:
+        assert "\n".join(make()) in page, f"{make.__name__}: run python benchmarks/tables.py"

@@ -21,7 +21,6 @@ import numpy as np
 from heedful.annotators.golds import Gold, resolve_gold
 from heedful.annotators.simulated import SimulatedAnnotator, label_ceiling
 from heedful.config import (
-    KL,
     PPO,
     Adapter,
     Batching,
@@ -124,7 +123,6 @@ def ppo_config(config: DemoConfig, reward: str) -> PPOConfig:
             num_slots=NUM_SLOTS,
         ),
         ppo=PPO(epochs=1, minibatches=4),
-        kl=KL(coef=0.2, target=6.0, horizon=100.0),
     )
 
 

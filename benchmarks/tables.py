@@ -1,0 +1,97 @@
+"""Print the tables of docs/results.md from the rows in benchmarks/results/.
+
+    python benchmarks/tables.py
+
+A test compares the document with them, so a table cannot drift from its measurements.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+Row = dict[str, Any]
+
+
+def rows(name: str) -> list[Row]:
+    """The rows of ``results/NAME.jsonl``; none when it was never measured."""
+    file = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def table(columns: dict[str, list[str]]) -> list[str]:
+    """A markdown table from its columns."""
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    lines += [f"| {' | '.join(cells)} |" for cells in zip(*columns.values(), strict=True)]
+    return lines
+
+
+def percent(row: Row, name: str) -> str:
+    """``75.0 % (66.2 to 82.2)``."""
+    low, high = row[f"{name}_ci"]
+    return f"{100 * row[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def demo_columns(found: list[Row]) -> dict[str, list[str]]:
+    """What every table of demo runs shows."""
+    return {
+        "gold win rate": [percent(row, "win_rate") for row in found],
+        "best of 4": [f"{100 * row['best_of_n_win_rate']:.1f} %" for row in found],
+        "control": [f"{100 * row['control_win_rate']:.1f} %" for row in found],
+        "KL": [f"{row['kl']:.1f}" for row in found],
+        "length ratio": [f"{row['length_ratio']:.2f}" for row in found],
+        "distinct-2": [f"{r['distinct_2_start']:.2f} to {r['distinct_2']:.2f}" for r in found],
+        "reward accuracy": [percent(row, "reward_accuracy") for row in found],
+    }
+
+
+def demo() -> list[str]:
+    """Runs with the default settings."""
+    found = rows("demo")
+    names = {
+        "gold": [row["gold"] for row in found],
+        "seed": [str(row["seed"]) for row in found],
+    }
+    more = {
+        "ECE": [f"{row['reward_ece']:.3f}" for row in found],
+        "memory": [f"{row['peak_memory_gb']:.1f} GB" for row in found],
+    }
+    return table(names | demo_columns(found) | more)
+
+
+def demo_tuning() -> list[str]:
+    """Runs with other settings."""
+    found = rows("demo-tuning")
+    names = {
+        "gold": [row["gold"] for row in found],
+        "settings": [row["settings"] for row in found],
+    }
+    return table(names | demo_columns(found))
+
+
+def score_so_far() -> list[str]:
+    """How far the score of an unfinished answer foretells the final one."""
+    found = rows("score_so_far")
+    lengths = [row["tokens"] for row in found[0]["rows"]]
+    columns = {
+        "tokens": [str(n) for n in lengths],
+        "factor at the start": [f"{row['start']:.2f}" for row in found[0]["rows"]],
+    }
+    for run in found:
+        columns[f"{run['gold']}: slope (correlation)"] = [
+            f"{row['slope']:.2f} ({row['correlation']:.2f})" for row in run["rows"]
+        ]
+    return table(columns)
+
+
+TABLES = (demo, demo_tuning, score_so_far)
+
+
+def main() -> None:
+    """Print all tables."""
+    for make in TABLES:
+        print(f"<!-- {make.__name__} -->", *make(), "", sep="\n")
+
+
+if __name__ == "__main__":
+    main()
