@@ -3,7 +3,8 @@
 The critic is a float32 head on frozen features: the hidden state before a token as the reward model
 (or the reference, when the reward is no model), and the reward model's score of the answer so far.
 The rollout computes both anyway, so values cost no pass of their own and no gradient of the value
-loss reaches a trunk. It starts as the reward model (Ouyang 2022): weight 1 on the score so far.
+loss reaches a trunk. It starts as the reward model (Stiennon 2020, arXiv:2009.01325, section 3.4):
+weight 1 on the score so far.
 """
 
 from collections.abc import Callable, Iterator, Sequence
