@@ -84,20 +84,32 @@ class Prompt:
 class SamplingParams:
     """How to sample. Made by jobs and serving, used by engines.
 
-    Temperature is above 0. The answer to a request depends on ``seed``, not on its batch-mates.
+    Temperature is above 0. ``top_k`` (0: all), ``top_p`` in (0, 1] and ``min_p`` in [0, 1] leave
+    unlikely tokens out. An answer ends before the first of the ``stop`` strings. It depends on
+    ``seed``, not on its batch-mates.
     """
 
     max_new_tokens: int
     temperature: float = 1.0
     seed: int = 0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    stop: tuple[str, ...] = ()
+
+    @property
+    def truncates(self) -> bool:
+        """Can a token be left out?"""
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """What an engine returns for one request.
 
-    ``logprobs[t]`` is the log-probability of ``token_ids[t]`` at the sampling temperature, in
-    nats; both include the end-of-turn token when ``finish_reason`` is ``stop``.
+    ``logprobs[t]`` is the log-probability of ``token_ids[t]`` at the sampling temperature and
+    before truncation, in nats. Both include the end-of-turn token, or the tokens of a stop string,
+    when ``finish_reason`` is ``stop``; ``text`` does not.
     """
 
     token_ids: tuple[int, ...]

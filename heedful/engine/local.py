@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from heedful.engine.base import Request
-from heedful.errors import DataError, NumericsError
+from heedful.engine.sampling import draw_tokens, stop_place
+from heedful.errors import DataError
 from heedful.model.attention import PackedLayout, TreeShape
 from heedful.model.trunk import Trunk
 from heedful.types import Sample
@@ -124,6 +125,14 @@ def check_request(number: int, request: Request, max_tokens: int) -> None:
         raise DataError(f"max_new_tokens is {params.max_new_tokens}; it must be at least 1")
     if params.temperature <= 0:
         raise DataError(f"temperature is {params.temperature}; sampling needs more than 0")
+    if params.top_k < 0:
+        raise DataError(f"top_k is {params.top_k}; give 1 or more, or 0 for all tokens")
+    if not 0 < params.top_p <= 1:
+        raise DataError(f"top_p is {params.top_p}; it must be above 0 and at most 1")
+    if not 0 <= params.min_p <= 1:
+        raise DataError(f"min_p is {params.min_p}; it must be from 0 to 1")
+    if not all(params.stop):
+        raise DataError("a stop string is empty and would end every answer; leave it out")
     if len(request.prompt) + params.max_new_tokens > max_tokens:
         raise DataError(
             f"request {number} has {len(request.prompt)} prompt tokens and asks for "
@@ -213,7 +222,8 @@ class _Batch:
         temperature = torch.tensor([row.request.params.temperature for row in rows])
         logits = self.trunk.logits(states) / temperature.to(states.device)[:, None]
         uniforms = torch.tensor([row.uniforms[len(row.token_ids)] for row in rows])
-        tokens, logprobs = draw_tokens(logits, uniforms.to(states.device))
+        params = [row.request.params for row in rows]
+        tokens, logprobs = draw_tokens(logits, uniforms.to(states.device), params)
         for slot, token, logprob in reversed(
             list(zip(slots, tokens.tolist(), logprobs.tolist(), strict=True))
         ):
@@ -221,18 +231,33 @@ class _Batch:
             row.token_ids.append(token)
             row.logprobs.append(logprob)
             full = len(row.token_ids) == row.request.params.max_new_tokens
-            if token in self.stops or full:
-                self.finish(slot, stopped=token in self.stops)
+            stopped = token in self.stops or self.said_stop(row)
+            if stopped or full:
+                self.finish(slot, stopped=stopped)
+
+    def said_stop(self, row: Row) -> bool:
+        """Does the newest token complete a stop string? Every token holds at least one byte."""
+        stops = row.request.params.stop
+        if not stops:
+            return False
+        reach = max(len(stop.encode()) for stop in stops) + 1
+        return stop_place(self.decode(row.token_ids[-reach:]), stops) is not None
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        text: str = self.trunk.tokenizer.decode(token_ids, skip_special_tokens=True)
+        return text
 
     def finish(self, slot: int, *, stopped: bool) -> None:
         """Hand out the sample and fill the slot with the last row."""
         row = self.rows[slot]
-        content = row.token_ids[:-1] if stopped else row.token_ids
+        ended = row.token_ids[-1] in self.stops
+        text = self.decode(row.token_ids[:-1] if ended else row.token_ids)
         sample = Sample(
             token_ids=tuple(row.token_ids),
             logprobs=tuple(row.logprobs),
             finish_reason="stop" if stopped else "length",
-            text=self.trunk.tokenizer.decode(content, skip_special_tokens=True),
+            text=text[: stop_place(text, row.request.params.stop)],
         )
         self.samples[row.index] = sample
         mover = self.rows.pop()
@@ -241,23 +266,3 @@ class _Batch:
             self.layout.move(len(self.rows), slot, mover.length)
         if self.on_finish is not None:
             self.on_finish(row.index, sample)
-
-
-def draw_tokens(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Inverse-CDF sampling: ``uniforms`` [R] in [0, 1) pick tokens from ``logits`` [R, V].
-
-    Returns token ids and their log-probabilities; raises ``NumericsError`` on non-finite logits.
-    """
-    logp = torch.log_softmax(logits, dim=-1)
-    if not torch.isfinite(logp.amax(dim=-1)).all():
-        raise NumericsError(
-            "logits are not finite: the model's weights or adapter have diverged; lower the "
-            "learning rate and restart from a checkpoint"
-        )
-    cumulative = logp.exp().cumsum(dim=-1)
-    total = cumulative[:, -1:]
-    # below the total, or a uniform that rounds to 1 would pick a token of probability 0
-    below = torch.nextafter(total, torch.zeros_like(total))
-    threshold = torch.minimum(uniforms[:, None].to(total.dtype) * total, below)
-    tokens = torch.searchsorted(cumulative, threshold, right=True)
-    return tokens.squeeze(-1), logp.gather(-1, tokens).squeeze(-1)

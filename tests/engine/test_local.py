@@ -1,11 +1,15 @@
+import re
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from heedful.data.collate import Tree, collate
 from heedful.engine.base import Request
-from heedful.engine.local import LocalEngine, draw_tokens
-from heedful.errors import DataError, NumericsError
+from heedful.engine.local import LocalEngine
+from heedful.errors import DataError
 from heedful.model.base import load_base
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
@@ -75,26 +79,6 @@ def test_every_request_finishes_exactly_once(trunk: Trunk) -> None:
     assert sorted(finished) == list(range(11))
 
 
-def test_draws_follow_the_distribution() -> None:
-    logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]])).expand(30_000, -1)
-    uniforms = torch.tensor(np.random.default_rng(0).random(30_000))
-    tokens, logprobs = draw_tokens(logits, uniforms)
-    shares = torch.bincount(tokens, minlength=3) / 30_000
-    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.01, rtol=0)
-    torch.testing.assert_close(logprobs[0].exp(), torch.tensor([0.5, 0.3, 0.2])[tokens[0]])
-
-
-def test_a_uniform_of_nearly_one_never_picks_an_impossible_token() -> None:
-    logits = torch.tensor([[0.0, 0.0, float("-inf")]])
-    tokens, _ = draw_tokens(logits, torch.tensor([1.0 - 1e-9], dtype=torch.float64))
-    assert tokens.item() == 1
-
-
-def test_non_finite_logits_stop_the_run() -> None:
-    with pytest.raises(NumericsError, match="not finite"):
-        draw_tokens(torch.tensor([[float("nan"), 1.0]]), torch.tensor([0.5]))
-
-
 @pytest.mark.parametrize(
     ("prompt", "tokens", "temperature", "message"),
     [
@@ -110,3 +94,65 @@ def test_a_request_that_cannot_be_answered_is_refused(
     params = SamplingParams(max_new_tokens=tokens, temperature=temperature)
     with pytest.raises(DataError, match=message):
         LocalEngine(trunk).sample([Request(prompt=prompt, params=params)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"top_k": -1}, "top_k is -1"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"min_p": -0.1}, "min_p is -0.1"),
+        ({"stop": ("x", "")}, "a stop string is empty"),
+    ],
+)
+def test_impossible_sampling_settings_are_refused(
+    trunk: Trunk, settings: dict[str, Any], message: str
+) -> None:
+    params = SamplingParams(max_new_tokens=4, **settings)
+    with pytest.raises(DataError, match=message):
+        LocalEngine(trunk).sample([Request(prompt=(5,), params=params)])
+
+
+def with_settings(wanted: list[Request], **settings: Any) -> list[Request]:
+    return [replace(one, params=replace(one.params, **settings)) for one in wanted]
+
+
+def test_an_answer_ends_before_its_first_stop_string(trunk: Trunk) -> None:
+    wanted = requests(20, tokens=60)
+    free = LocalEngine(trunk).sample(wanted)
+    # printable strings that were really said, and one that never comes
+    said = [re.findall(r"[!-~]{2,3}", sample.text) for sample in free]
+    stops = {i: strings[-1] for i, strings in enumerate(said) if strings}
+    assert len(stops) > 5
+    cut = LocalEngine(trunk, num_slots=5).sample(
+        [with_settings([wanted[i]], stop=(stop, "never said"))[0] for i, stop in stops.items()]
+    )
+    for (i, stop), after in zip(stops.items(), cut, strict=True):
+        assert after.text == free[i].text[: free[i].text.find(stop)]
+        assert after.token_ids == free[i].token_ids[: len(after.token_ids)]
+        assert len(after.logprobs) == len(after.token_ids)
+        assert after.finish_reason == "stop"
+
+
+def test_a_stop_string_that_never_comes_changes_nothing(trunk: Trunk) -> None:
+    wanted = requests(6)
+    engine = LocalEngine(trunk)
+    assert engine.sample(with_settings(wanted, stop=("never said",))) == engine.sample(wanted)
+
+
+def test_truncation_is_per_request_and_keeps_the_trainers_logprobs(trunk: Trunk) -> None:
+    wanted = requests(8, tokens=10)
+    greedy = with_settings(wanted[:4], top_k=1)
+    mixed = LocalEngine(trunk).sample([*greedy, *wanted[4:]], role="policy")
+    free = LocalEngine(trunk).sample(wanted, role="policy")
+    assert [s.token_ids for s in mixed[4:]] == [s.token_ids for s in free[4:]]
+    assert [s.token_ids for s in mixed[:4]] != [s.token_ids for s in free[:4]]
+    trees = [
+        Tree(id=str(i), prompt=one.prompt, responses=(sample.token_ids,))
+        for i, (one, sample) in enumerate(zip(wanted, mixed, strict=True))
+    ]
+    rows = logprobs_of(trunk, collate(trees, trunk.device), "policy", temperature=0.9)
+    for row, sample in zip(rows, mixed, strict=True):
+        np.testing.assert_allclose(row[: len(sample.logprobs)], sample.logprobs, atol=1e-4)
+    assert all(min(sample.logprobs) > -np.log(262) for sample in mixed[:4])
