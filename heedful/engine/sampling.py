@@ -20,27 +20,29 @@ def draw_tokens(
     Returns token ids and their log-probabilities under the whole distribution, which is what a
     trainer recomputes; raises ``NumericsError`` on non-finite logits.
     """
-    logp = torch.log_softmax(logits, dim=-1)
-    if not torch.isfinite(logp.amax(dim=-1)).all():
+    normaliser = logits.logsumexp(dim=-1, keepdim=True)
+    if not torch.isfinite(normaliser).all():
         raise NumericsError(
             "logits are not finite: the model's weights or adapter have diverged; lower the "
             "learning rate and restart from a checkpoint"
         )
-    probabilities = logp.exp()
+    # one array of [R, V], reused in place: a step's time is spent on memory
+    probabilities = (logits - normaliser).exp_()
     if any(one.truncates for one in params):
         probabilities = truncate(
             probabilities,
-            top_k=torch.tensor([one.top_k or logp.shape[1] for one in params]).to(logp.device),
-            top_p=torch.tensor([one.top_p for one in params]).to(logp),
-            min_p=torch.tensor([one.min_p for one in params]).to(logp),
+            top_k=torch.tensor([one.top_k or logits.shape[1] for one in params]).to(logits.device),
+            top_p=torch.tensor([one.top_p for one in params]).to(logits),
+            min_p=torch.tensor([one.min_p for one in params]).to(logits),
         )
-    cumulative = probabilities.cumsum(dim=-1)
+    cumulative = probabilities.cumsum_(dim=-1)
     total = cumulative[:, -1:]
     # below the total, or a uniform that rounds to 1 would pick a token of probability 0
     below = torch.nextafter(total, torch.zeros_like(total))
     threshold = torch.minimum(uniforms[:, None].to(total.dtype) * total, below)
     tokens = torch.searchsorted(cumulative, threshold, right=True)
-    return tokens.squeeze(-1), logp.gather(-1, tokens).squeeze(-1)
+    logprobs = logits.gather(-1, tokens) - normaliser
+    return tokens.squeeze(-1), logprobs.squeeze(-1)
 
 
 def truncate(
