@@ -51,6 +51,7 @@ def demo() -> list[str]:
     names = {
         "gold": [row["gold"] for row in found],
         "seed": [str(row["seed"]) for row in found],
+        "machine": [row["note"].partition(",")[0] for row in found],
     }
     more = {
         "ECE": [f"{row['reward_ece']:.3f}" for row in found],
