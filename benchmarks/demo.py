@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--golds", nargs="+", default=["kind", "concise", "plain", "concrete"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--budget", default="full")
+    parser.add_argument("--note", default="alone", help="what else the machine did")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,7 @@ def main() -> None:
                 name = f"{Path(gold.partition(':')[0]).stem}:{gold.partition(':')[2]}"
                 if ((gold if ":" not in gold else name), seed, arguments.budget) in done:
                     continue
-                row = run(gold, seed, arguments.budget, Path(scratch))
+                row = run(gold, seed, arguments.budget, Path(scratch)) | {"note": arguments.note}
                 with file.open("a") as stream:
                     stream.write(json.dumps(row) + "\n")
                 print(gold, seed, row["win_rate"], row["win_rate_ci"], row["seconds"], flush=True)
