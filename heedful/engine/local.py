@@ -63,11 +63,14 @@ class DecodeLayout:
         self.bias = torch.zeros(seen.shape, dtype=torch.float32, device=lengths.device)
         self.bias.masked_fill_(~seen, float("-inf"))
 
-    def write_prompt(self, layer: int, slots: Sequence[int], key: Tensor, value: Tensor) -> None:
-        """Copy a prompt's keys and values [H, T, D] into each of ``slots``."""
+    def write_prompt(
+        self, layer: int, slots: Sequence[int], place: int, key: Tensor, value: Tensor
+    ) -> None:
+        """Copy keys and values [H, T, D] of prompt tokens from ``place`` on into ``slots``."""
+        part = slice(place, place + key.shape[1])
         for slot in slots:
-            self.keys[layer, slot, :, : key.shape[1]] = key
-            self.values[layer, slot, :, : key.shape[1]] = value
+            self.keys[layer, slot, :, part] = key
+            self.values[layer, slot, :, part] = value
 
     def move(self, source: int, target: int, length: int) -> None:
         """Move a row to another slot so that the busy slots stay a prefix."""
@@ -140,6 +143,33 @@ def check_request(number: int, request: Request, max_tokens: int) -> None:
         )
 
 
+def share_prefixes(
+    prompts: Sequence[tuple[int, ...]], *, max_tokens: int = 512
+) -> list[tuple[int, list[tuple[int, ...]]]]:
+    """Groups of distinct prompts and the number of first tokens that each group shares.
+
+    A group is computed as one tree under a dense mask, so it holds at most ``max_tokens`` tokens
+    unless it is a single prompt. Every prompt keeps at least its last token to itself.
+    """
+    groups: list[tuple[int, list[tuple[int, ...]]]] = []
+    for prompt in sorted(prompts):
+        if groups:
+            prefix, members = groups[-1]
+            shared = min(prefix, common_prefix(members[0], prompt), len(prompt) - 1)
+            tokens = shared + sum(len(member) - shared for member in (*members, prompt))
+            if shared and tokens <= max_tokens:
+                groups[-1] = (shared, [*members, prompt])
+                continue
+        groups.append((len(prompt) - 1, [prompt]))
+    return groups
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many first tokens two prompts share."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
 class _Batch:
     """The state of one call: rows in flight are slots 0 to len(rows) - 1."""
 
@@ -182,27 +212,46 @@ class _Batch:
         self.draw(range(first, len(self.rows)), states)
 
     def prefill(self, slots_of: dict[tuple[int, ...], list[int]]) -> Tensor:
-        """Last hidden state of each entering row, in slot order; fills the cache."""
-        prompts = list(slots_of)
-        shapes = [TreeShape(len(prompt), ()) for prompt in prompts]
+        """Last hidden state of each entering row, in slot order; fills the cache.
+
+        What prompts begin with in common, such as a system message, is computed once.
+        """
+        groups = share_prefixes(list(slots_of))
+        shapes = [
+            TreeShape(prefix, tuple(len(prompt) - prefix for prompt in prompts))
+            for prefix, prompts in groups
+        ]
+        # (first token in the pack, place in the prompt, end in the pack, slots) per segment
+        segments: list[tuple[int, int, int, list[int]]] = []
+        last: dict[int, int] = {}
+        end = 0
+        for prefix, prompts in groups:
+            sharing = [slot for prompt in prompts for slot in slots_of[prompt]]
+            segments.append((end, 0, end + prefix, sharing))
+            end += prefix
+            for prompt in prompts:
+                start, end = end, end + len(prompt) - prefix
+                segments.append((start, prefix, end, slots_of[prompt]))
+                last |= dict.fromkeys(slots_of[prompt], end - 1)
 
         def keep(layer: int, key: Tensor, value: Tensor) -> None:
-            for (start, end), prompt in zip(layout.spans, prompts, strict=True):
+            for start, place, end, slots in segments:
                 part = slice(start, end)
-                self.layout.write_prompt(
-                    layer, slots_of[prompt], key[0, :, part], value[0, :, part]
-                )
+                self.layout.write_prompt(layer, slots, place, key[0, :, part], value[0, :, part])
 
         device = self.trunk.device
-        layout = PackedLayout(shapes, device, keep)
-        tokens = torch.tensor([t for prompt in prompts for t in prompt], device=device)
-        positions = torch.tensor([p for s in shapes for p in s.positions()], device=device)
-        states = self.trunk.hidden(tokens, positions, layout)
-        last = {
-            slot: end - 1
-            for (_, end), prompt in zip(layout.spans, prompts, strict=True)
-            for slot in slots_of[prompt]
-        }
+        tokens = [
+            token
+            for prefix, prompts in groups
+            for part in (prompts[0][:prefix], *(prompt[prefix:] for prompt in prompts))
+            for token in part
+        ]
+        positions = [place for shape in shapes for place in shape.positions()]
+        states = self.trunk.hidden(
+            torch.tensor(tokens, device=device),
+            torch.tensor(positions, device=device),
+            PackedLayout(shapes, device, keep),
+        )
         return states[[last[slot] for slot in sorted(last)]]
 
     def step(self) -> None:

@@ -52,7 +52,6 @@ from heedful.store.database import Store
 from heedful.types import JSON, Completion, ModelVersion, Prompt, SamplingParams, Task
 
 Say = Callable[[str], None]
-CHUNK_PROMPTS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ BUDGETS = {
     ),
 }
 TEMPERATURE = 0.8
-NUM_SLOTS = 64
+NUM_SLOTS = 128
 
 
 def reward_config(config: DemoConfig) -> RewardConfig:
@@ -247,9 +246,10 @@ def collect_preferences(
         }
     engine = LocalEngine(trunk, num_slots=NUM_SLOTS)
     counts = {"comparisons": 0, "strict": 0, "ties": 0, "flipped": 0}
+    size = NUM_SLOTS // budget.answers_per_prompt
     with progress("sample and compare", len(prompts)) as advance:
-        for start in range(0, len(prompts), CHUNK_PROMPTS):
-            chunk = prompts[start : start + CHUNK_PROMPTS]
+        for start in range(0, len(prompts), size):
+            chunk = prompts[start : start + size]
             rows = [present.get((prompt.id, k)) for prompt in chunk
                     for k in range(budget.answers_per_prompt)]  # fmt: skip
             if not all(rows):

@@ -142,46 +142,52 @@ def gold_judge(name: str) -> Judge:
 def sample_arms(
     config: EvaluateConfig, trunk: Trunk, prompts: Sequence[Prompt], run: RunDirectory
 ) -> dict[str, list[Answer]]:
-    """Answers by arm; an arm that was sampled before an interruption is read back."""
-    names = ["start", *(f"start_{i + 1}" for i in range(config.best_of)), "policy"]
-    arms = {}
-    with progress("sample held-out", len(names) * len(prompts)) as advance:
-        for number, name in enumerate(names):
-            file = run.path / f"answers-{name}.json"
-            if file.exists():
-                arms[name] = [
-                    Answer(**row | {"token_ids": tuple(row["token_ids"])})
-                    for row in json.loads(file.read_text())
-                ]
-                advance(len(prompts))
-            else:
-                role = "policy" if name == "policy" else None
-                arms[name] = sample_arm(config, trunk, prompts, name, role, number, advance)
-                write_text(file, json.dumps([asdict(answer) for answer in arms[name]]))
+    """Answers by arm, sampled in chunks; a chunk that is on disk already is read back."""
+    base = ["start", *(f"start_{i + 1}" for i in range(config.best_of))]
+    seeds = {
+        name: np.random.SeedSequence([config.seed, 4, number]).generate_state(len(prompts))
+        for number, name in enumerate([*base, "policy"])
+    }
+    arms: dict[str, list[Answer]] = {name: [] for name in seeds}
+    with progress("sample held-out", len(seeds) * len(prompts)) as advance:
+        for role, names in ((None, base), ("policy", ["policy"])):
+            size = max(1, config.num_slots // len(names))
+            for first in range(0, len(prompts), size):
+                chunk = prompts[first : first + size]
+                file = run.path / f"answers-{role or 'start'}-{first:06d}.json"
+                if file.exists():
+                    rows = json.loads(file.read_text())
+                    answers = [Answer(**r | {"token_ids": tuple(r["token_ids"])}) for r in rows]
+                    advance(len(answers))
+                else:
+                    draws = [
+                        (name, prompt, int(seeds[name][first + offset]))
+                        for offset, prompt in enumerate(chunk)
+                        for name in names
+                    ]
+                    answers = sample_answers(config, trunk, draws, role, advance)
+                    write_text(file, json.dumps([asdict(answer) for answer in answers]))
+                for given in answers:
+                    arms[given.arm].append(given)
     return arms
 
 
-def sample_arm(
+def sample_answers(
     config: EvaluateConfig,
     trunk: Trunk,
-    prompts: Sequence[Prompt],
-    name: str,
+    draws: Sequence[tuple[str, Prompt, int]],
     role: str | None,
-    number: int,
     advance: Callable[..., None],
 ) -> list[Answer]:
-    """One answer per prompt as ``role``, with its log-ratio to the start policy."""
-    seeds = np.random.SeedSequence([config.seed, 4, number]).generate_state(len(prompts))
+    """One answer per (arm, prompt, seed) as ``role``, with its log-ratio to the start policy."""
     requests = [
         Request(
             prompt=encode_prompt(trunk.tokenizer, prompt),
             params=SamplingParams(
-                max_new_tokens=config.max_new_tokens,
-                temperature=config.temperature,
-                seed=int(seed),
+                max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=seed
             ),
         )
-        for prompt, seed in zip(prompts, seeds, strict=True)
+        for _, prompt, seed in draws
     ]
     engine = LocalEngine(trunk, num_slots=config.num_slots)
     samples = engine.sample(requests, role=role, on_finish=lambda *_: advance(1))
@@ -197,7 +203,7 @@ def sample_arm(
             finish_reason=sample.finish_reason,
             kl_nats=ratio,
         )
-        for prompt, sample, ratio in zip(prompts, samples, ratios, strict=True)
+        for (name, prompt, _), sample, ratio in zip(draws, samples, ratios, strict=True)
     ]
 
 

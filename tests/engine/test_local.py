@@ -8,7 +8,7 @@ import torch
 
 from heedful.data.collate import Tree, collate
 from heedful.engine.base import Request
-from heedful.engine.local import LocalEngine
+from heedful.engine.local import LocalEngine, share_prefixes
 from heedful.errors import DataError
 from heedful.model.base import load_base
 from heedful.model.forward import logprobs_of
@@ -156,3 +156,44 @@ def test_truncation_is_per_request_and_keeps_the_trainers_logprobs(trunk: Trunk)
     for row, sample in zip(rows, mixed, strict=True):
         np.testing.assert_allclose(row[: len(sample.logprobs)], sample.logprobs, atol=1e-4)
     assert all(min(sample.logprobs) > -np.log(262) for sample in mixed[:4])
+
+
+def test_a_shared_prefix_changes_no_answer_and_is_computed_once(
+    trunk: Trunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = tuple(range(20, 60))
+    tails = [(3, 4), (3, 4, 5), (3,), (7,), (), (8, 9, 10)]
+    prompts = [system + tail for tail in tails] + [(5,), (70, 71)]
+    params = SamplingParams(max_new_tokens=8, temperature=0.9, seed=3)
+    wanted = [Request(prompt=prompt, params=params) for prompt in prompts]
+    alone = [LocalEngine(trunk).sample([one], role="policy")[0] for one in wanted]
+    computed: list[int] = []
+    hidden = Trunk.hidden
+
+    def counting(self: Trunk, tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
+        computed.append(len(tokens))
+        return hidden(self, tokens, *rest)
+
+    monkeypatch.setattr(Trunk, "hidden", counting)
+    together = LocalEngine(trunk).sample(wanted, role="policy")
+    assert [s.token_ids for s in together] == [s.token_ids for s in alone]
+    for left, right in zip(together, alone, strict=True):
+        np.testing.assert_allclose(left.logprobs, right.logprobs, atol=1e-5)
+    # 39 shared tokens, 1 + len(tail) for each of the six, and the two prompts that share nothing
+    assert computed[0] == 39 + 6 + sum(map(len, tails)) + 1 + 2
+
+
+def test_prefix_groups_hold_every_prompt_and_stay_small() -> None:
+    rng = np.random.default_rng(0)
+    prompts = {
+        (1, 2, 3)[: rng.integers(0, 4)]
+        + tuple(rng.integers(1, 4, size=rng.integers(1, 9)).tolist())
+        for _ in range(300)
+    }
+    groups = share_prefixes(list(prompts), max_tokens=40)
+    assert sorted(prompt for _, members in groups for prompt in members) == sorted(prompts)
+    for shared, members in groups:
+        assert len({member[:shared] for member in members}) == 1
+        assert all(len(member) > shared for member in members)
+        assert shared + sum(len(m) - shared for m in members) <= 40
+    assert len(groups) < len(prompts) / 4
