@@ -1,4 +1,4 @@
-"""``heedful fit sft | reward | preference | ppo``."""
+"""``heedful fit sft | reward | preference | ppo | grpo``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ from heedful.cli.options import (
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Train: supervised, reward model, direct preference or PPO. Resumes where it was killed.",
+    help="Train: SFT, reward model, direct preference, PPO, GRPO. Resumes where it was killed.",
 )
 DataOption = Annotated[
     str | None, typer.Option("--data", help="Data set in the store, snapshot file, or 'test'.")
@@ -30,6 +30,9 @@ DataOption = Annotated[
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="smollm2, test, a directory, a run, or a registered model."),
+]
+RewardOption = Annotated[
+    str | None, typer.Option("--reward", help="Reward run or model, or gold:NAME.")
 ]
 
 
@@ -168,9 +171,7 @@ def ppo(
     overrides: OverridesArgument = None,
     data: DataOption = None,
     model: ModelOption = None,
-    reward: Annotated[
-        str | None, typer.Option("--reward", help="Reward run or model, or gold:NAME.")
-    ] = None,
+    reward: RewardOption = None,
     config: ConfigOption = None,
     seed: SeedOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -183,6 +184,37 @@ def ppo(
     run(
         "PPOConfig",
         "ppo",
+        out=out,
+        store=store,
+        config=config,
+        overrides=overrides,
+        flags={"data": data, "model": model, "reward": reward, "seed": seed},
+        as_json=as_json,
+        then=lambda path: (
+            f"heedful evaluate --data {data} --model {path} --reward {reward} --out runs/evaluate"
+        ),
+    )
+
+
+@app.command("grpo")
+def grpo(
+    out: OutOption,
+    overrides: OverridesArgument = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    reward: RewardOption = None,
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Optimise the policy with GRPO, Dr. GRPO or RLOO: no critic, groups of answers.
+
+    Example: heedful fit grpo --data hh-harmless-train --reward runs/reward --out runs/grpo
+    """
+    run(
+        "GRPOConfig",
+        "grpo",
         out=out,
         store=store,
         config=config,

@@ -118,7 +118,7 @@ def ppo_curve(path: Path, gold: Gold) -> list[dict[str, Any]]:
     steps: dict[int, list[dict[str, float]]] = {}
     for row in metrics_of(path):
         short = {name.rpartition("/")[2]: value for name, value in row.items()}
-        steps.setdefault(int(short["rollout"]), []).append(short)
+        steps.setdefault(int(row["rollout/number"]), []).append(short)
     return [
         {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         | {"rollout": number, "gold": float(np.mean(scores[number]))}

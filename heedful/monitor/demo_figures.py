@@ -28,7 +28,7 @@ CURVES = (
     ("entropy_nats", "entropy, nats per token"),
     ("explained_variance", "critic: variance explained"),
     ("clip_share", "share of tokens clipped"),
-    ("policy_loss", "policy loss"),
+    ("clipped_loss", "policy loss, clipped"),
     ("value_loss", "value loss"),
     ("grad_norm", "gradient norm"),
 )

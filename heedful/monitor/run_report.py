@@ -71,7 +71,7 @@ def run_report(
 
 
 def short_names(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """``ppo/kl_nats`` as ``kl_nats``: the names that alarms know."""
+    """``rollout/kl_nats`` as ``kl_nats``: the names that alarms know."""
     return [{key.rpartition("/")[2]: value for key, value in row.items()} for row in rows]
 
 
@@ -131,13 +131,13 @@ def shown(value: Any) -> str:
 
 
 def readable(name: str) -> str:
-    """``ppo/kl_nats`` as ``ppo: KL in nats``."""
+    """``rollout/kl_nats`` as ``rollout: KL in nats``."""
     area, _, quantity = name.rpartition("/")
     words = " ".join(WORDS.get(word, word) for word in quantity.split("_"))
     return (f"{area}: " if area else "") + NAMES.get(quantity, words)
 
 
-ROLLOUT = "ppo/rollout"
+ROLLOUT = "rollout/number"
 
 
 def curves(rows: Sequence[Row]) -> list[Block]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from heedful.train.objectives import Objective, direct_preference, nll, pairwise_reward, ppo
+from heedful.train.objectives import Objective, direct_preference, grpo, nll, pairwise_reward, ppo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,5 +69,20 @@ def proximal(
         needs=frozenset({"logprobs", "values"}),
         role="policy",
         trains=("policy", "critic"),
+        temperature=temperature,
+    )
+
+
+def group_relative(
+    *, clip_range: float, clip_range_high: float | None, kl_coef: float, temperature: float
+) -> Algorithm:
+    """GRPO and its relatives, without a critic."""
+    return Algorithm(
+        name="grpo",
+        objective=grpo(clip_range=clip_range, clip_range_high=clip_range_high, kl_coef=kl_coef),
+        unit="tokens",
+        needs=frozenset({"logprobs"}),
+        role="policy",
+        trains=("policy",),
         temperature=temperature,
     )

@@ -129,45 +129,65 @@ def direct_preference(loss: str, params: Mapping[str, float]) -> Objective:
     return objective
 
 
+def clipped_policy(
+    outputs: Outputs, batch: Batch, clip_range: float, clip_range_high: float | None = None
+) -> tuple[Tensor, Metrics]:
+    """The clipped policy loss of a rollout, which PPO and its critic-free relatives share."""
+    assert outputs.logprobs is not None
+    assert outputs.entropy is not None
+    assert batch.old_logprobs is not None
+    assert batch.advantages is not None
+    mask = batch.mask
+    given = (outputs.logprobs, batch.old_logprobs, batch.advantages, mask)
+    low, high = clip_range, clip_range_high
+    loss = masked_sum(
+        policy.clipped_policy_loss(*given, clip_range=low, clip_range_high=high), mask
+    )
+    with torch.no_grad():
+        clipped = policy.clip_share(*given, clip_range=low, clip_range_high=high)
+        step_kl = kl.kl_k3(batch.old_logprobs, outputs.logprobs)
+    return loss, {
+        "policy/clipped_loss": loss.detach(),
+        "policy/clip_share": clipped * batch.num_tokens,
+        "policy/step_kl_nats": masked_sum(step_kl, mask),
+        "policy/entropy_nats": masked_sum(outputs.entropy, mask),
+    }
+
+
 def ppo(*, clip_range: float, value_clip_range: float, value_coef: float) -> Objective:
     """Clipped policy loss plus ``value_coef`` times the clipped value loss, per token."""
 
     def objective(outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]:
-        assert outputs.logprobs is not None
-        assert outputs.entropy is not None
         assert outputs.values is not None
-        assert batch.old_logprobs is not None
         assert batch.old_values is not None
-        assert batch.advantages is not None
         assert batch.returns is not None
-        mask = batch.mask
-        policy_loss = masked_sum(
-            policy.clipped_policy_loss(
-                outputs.logprobs, batch.old_logprobs, batch.advantages, mask, clip_range=clip_range
-            ),
-            mask,
+        policy_loss, metrics = clipped_policy(outputs, batch, clip_range)
+        per_token = policy.clipped_value_loss(
+            outputs.values,
+            batch.old_values,
+            batch.returns,
+            batch.mask,
+            value_clip_range=value_clip_range,
         )
-        value_loss = masked_sum(
-            policy.clipped_value_loss(
-                outputs.values,
-                batch.old_values,
-                batch.returns,
-                mask,
-                value_clip_range=value_clip_range,
-            ),
-            mask,
-        )
-        with torch.no_grad():
-            clipped = policy.clip_share(
-                outputs.logprobs, batch.old_logprobs, batch.advantages, mask, clip_range=clip_range
-            )
-            step_kl = kl.kl_k3(batch.old_logprobs, outputs.logprobs)
-        return policy_loss + value_coef * value_loss, {
-            "ppo/policy_loss": policy_loss.detach(),
-            "ppo/value_loss": value_loss.detach(),
-            "ppo/clip_share": clipped * batch.num_tokens,
-            "ppo/step_kl_nats": masked_sum(step_kl, mask),
-            "policy/entropy_nats": masked_sum(outputs.entropy, mask),
-        }
+        value_loss = masked_sum(per_token, batch.mask)
+        metrics["critic/value_loss"] = value_loss.detach()
+        return policy_loss + value_coef * value_loss, metrics
+
+    return objective
+
+
+def grpo(*, clip_range: float, clip_range_high: float | None, kl_coef: float) -> Objective:
+    """Clipped policy loss plus ``kl_coef`` times the k3 estimate of the KL, per token.
+
+    Every token weighs alike, as in DAPO; the mean over responses first is another objective.
+    """
+
+    def objective(outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]:
+        assert outputs.logprobs is not None
+        assert batch.ref_logprobs is not None
+        loss, metrics = clipped_policy(outputs, batch, clip_range, clip_range_high)
+        distance = masked_sum(kl.kl_k3(outputs.logprobs, batch.ref_logprobs), batch.mask)
+        metrics["policy/kl_k3_nats"] = distance.detach()
+        return loss + kl_coef * distance, metrics
 
     return objective

@@ -16,16 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from heedful.config import PPOConfig
+from heedful.config import GRPOConfig, PPOConfig, Updates
 from heedful.data.collate import Tree, collate, micro_batches
 from heedful.engine.base import Engine, Request
-from heedful.maths.kl import adaptive_kl_coef, kl_k1
-from heedful.maths.masked import masked_mean, masked_sum, masked_whiten
-from heedful.maths.policy import explained_variance
-from heedful.maths.returns import gae, token_rewards
+from heedful.maths.kl import kl_k1
+from heedful.maths.masked import masked_mean, masked_sum
 from heedful.model.forward import apply_head, hidden_states, logprobs_of, normalise, to_rows
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch, Step
+from heedful.train.credit import Credit, Scored
 from heedful.types import Sample, SamplingParams
 
 
@@ -66,7 +65,7 @@ class RolloutRow:
     num_tokens: int
     reward: float
     kl_nats: float
-    value_first: float
+    value_first: float | None
     advantage_mean: float
 
 
@@ -75,7 +74,7 @@ Progress = Callable[[int, int], None]
 
 
 class RolloutSource:
-    """Synchronous rollouts; each is used for ``ppo.epochs`` times ``ppo.minibatches`` steps."""
+    """Synchronous rollouts; each is used for ``epochs`` times ``minibatches`` steps."""
 
     def __init__(
         self,
@@ -83,8 +82,10 @@ class RolloutSource:
         engine: Engine,
         reward: RewardFunction,
         prompts: Sequence[PromptRow],
-        config: PPOConfig,
+        config: PPOConfig | GRPOConfig,
         *,
+        updates: Updates,
+        credit: Credit,
         reference_role: str | None,
         on_rollout: OnRollout = lambda *_: None,
     ) -> None:
@@ -93,24 +94,25 @@ class RolloutSource:
         self.reward = reward
         self.prompts = list(prompts)
         self.config = config
+        self.updates = updates
+        self.credit = credit
         self.reference_role = reference_role
         self.on_rollout = on_rollout
         self.number = 0
-        self.kl_coef = config.kl.coef
         self.last_kl = 0.0
         self.stop_minibatches = False
 
     @property
     def num_steps(self) -> int:
         """Optimiser steps if no stop cuts a rollout short."""
-        ppo = self.config.ppo
-        return self.config.rollouts.num_rollouts * ppo.epochs * ppo.minibatches
+        updates = self.updates
+        return self.config.rollouts.num_rollouts * updates.epochs * updates.minibatches
 
     def __iter__(self) -> Iterator[Step]:
         """Steps from the current rollout on; a checkpoint is exact after a rollout's last step."""
         total = self.config.rollouts.num_rollouts
         while self.number < total and self.last_kl < self.config.kl.limit:
-            started_kl_coef = self.kl_coef
+            started_kl_coef = self.credit.kl_coef
             batches, metrics = self.collect(self.number)
             plan = self.minibatch_plan(len(batches))
             self.stop_minibatches = False
@@ -123,7 +125,7 @@ class RolloutSource:
                     count=sum(batches[i].num_tokens for i in group),
                     progress=(self.number - last + place / len(plan)) / total,
                     resumable=last,
-                    metrics=metrics | {"ppo/kl_coef": started_kl_coef},
+                    metrics=metrics | {"rollout/kl_coef": started_kl_coef},
                 )
                 if self.stop_minibatches and not last:
                     self.advance(metrics)
@@ -133,23 +135,20 @@ class RolloutSource:
         """Move to the next rollout; the KL coefficient adapts once per rollout."""
         rollouts = self.config.rollouts
         self.number += 1
-        self.last_kl = metrics["ppo/kl_nats"]
-        self.kl_coef = adaptive_kl_coef(
-            self.kl_coef,
-            self.last_kl,
-            target=self.config.kl.target,
-            horizon=self.config.kl.horizon,
-            num_episodes=rollouts.prompts_per_rollout * rollouts.samples_per_prompt,
-        )
+        self.last_kl = metrics["rollout/kl_nats"]
+        self.credit.adapt(self.last_kl, rollouts.prompts_per_rollout * rollouts.samples_per_prompt)
 
     def minibatch_plan(self, num_batches: int) -> list[list[int]]:
         """Which packed batches make up which optimiser step, epoch by epoch, shuffled."""
-        ppo = self.config.ppo
         plan = []
-        for epoch in range(ppo.epochs):
+        for epoch in range(self.updates.epochs):
             rng = np.random.default_rng([self.config.seed, 2, self.number, epoch])
             order = rng.permutation(num_batches)
-            plan += [part.tolist() for part in np.array_split(order, ppo.minibatches) if len(part)]
+            plan += [
+                part.tolist()
+                for part in np.array_split(order, self.updates.minibatches)
+                if len(part)
+            ]
         return plan
 
     def collect(self, number: int) -> tuple[list[Batch], dict[str, float]]:
@@ -172,13 +171,13 @@ class RolloutSource:
             batch, part_scores = self.judge(part, rows[len(scores) :])
             batches.append(batch)
             scores += part_scores
-        batches, metrics = self.credit(batches, torch.stack(scores), samples)
+        batches, metrics = self.assign(batches, torch.stack(scores), samples)
         self.on_rollout(number, self.rollout_rows(number, batches, rows, torch.stack(scores)))
         return batches, metrics
 
     def groups(self, trees: Sequence[Tree]) -> list[list[Tree]]:
         """Packed batches: within the token limit, and at least one per mini-batch."""
-        wanted = -(-len(trees) // self.config.ppo.minibatches)
+        wanted = -(-len(trees) // self.updates.minibatches)
         parts = [trees[i : i + wanted] for i in range(0, len(trees), wanted)]
         limit = self.config.batch.tokens_per_micro_step
         return [group for part in parts for group in micro_batches(part, limit)]
@@ -232,11 +231,11 @@ class RolloutSource:
                 device=batch.token_ids.device,
             ),
         )
-        values = to_rows(batch, apply_head(self.trunk.heads["critic"], features))
-        enriched = replace(
-            batch, ref_logprobs=reference, old_logprobs=old, old_values=values, features=features
-        )
-        return enriched, list(scores)
+        batch = replace(batch, ref_logprobs=reference, old_logprobs=old)
+        if self.credit.has_critic:
+            values = to_rows(batch, apply_head(self.trunk.heads["critic"], features))
+            batch = replace(batch, old_values=values, features=features)
+        return batch, list(scores)
 
     def read(
         self, trees: Sequence[Tree], batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
@@ -255,45 +254,47 @@ class RolloutSource:
         features = torch.cat([before, so_far[:, None]], dim=1)[sampled]
         return self.reward.score(closed, states, rows), features
 
-    def credit(
+    def assign(
         self, batches: list[Batch], scores: Tensor, samples: Sequence[Sample]
     ) -> tuple[list[Batch], dict[str, float]]:
-        """Token rewards, GAE, and advantages whitened over the whole rollout."""
-        ppo = self.config.ppo
+        """The batches with advantages and returns, and what the rollout was like."""
         widest = max(batch.mask.shape[1] for batch in batches)
 
         def stack(name: str) -> Tensor:
             return torch.cat([widen(getattr(batch, name), widest) for batch in batches])
 
         mask, logprobs, reference = stack("mask"), stack("old_logprobs"), stack("ref_logprobs")
-        values = stack("old_values")
         cut = torch.tensor([s.finish_reason == "length" for s in samples], device=mask.device)
-        penalised = scores - ppo.missing_eos_penalty * cut
-        rewards = token_rewards(penalised, logprobs, reference, mask, kl_coef=self.kl_coef)
-        advantages, returns = gae(rewards, values, mask, gamma=ppo.gamma, gae_lambda=ppo.gae_lambda)
-        white = masked_whiten(advantages, mask)
-        credited = []
+        credited = self.credit.assign(
+            Scored(
+                scores=scores,
+                mask=mask,
+                logprobs=logprobs,
+                ref_logprobs=reference,
+                values=stack("old_values") if self.credit.has_critic else None,
+                cut=cut,
+                group=self.config.rollouts.samples_per_prompt,
+            )
+        )
+        parts = []
         start = 0
         for batch in batches:
-            rows = slice(start, start + len(batch.mask))
-            width = batch.mask.shape[1]
-            credited.append(
-                replace(batch, advantages=white[rows, :width], returns=returns[rows, :width])
+            rows, width = slice(start, start + len(batch.mask)), batch.mask.shape[1]
+            returns = None if credited.returns is None else credited.returns[rows, :width]
+            parts.append(
+                replace(batch, advantages=credited.advantages[rows, :width], returns=returns)
             )
             start = rows.stop
         kl = masked_sum(kl_k1(logprobs, reference), mask, dim=1)
-        metrics = {
-            "ppo/rollout": float(self.number),
-            "ppo/reward": scores.mean().item(),
-            "ppo/reward_std": scores.std().item(),
-            "ppo/kl_nats": kl.mean().item(),
-            "ppo/response_tokens": mask.sum(dim=1).float().mean().item(),
-            "ppo/finished_rate": 1.0 - cut.float().mean().item(),
-            "ppo/explained_variance": explained_variance(values, returns, mask).item(),
-            "ppo/advantage_std": advantages[mask].std().item(),
-            "ppo/value_mean": masked_mean(values, mask).item(),
+        return parts, {
+            "rollout/number": float(self.number),
+            "rollout/reward": scores.mean().item(),
+            "rollout/reward_std": scores.std().item(),
+            "rollout/kl_nats": kl.mean().item(),
+            "rollout/response_tokens": mask.sum(dim=1).float().mean().item(),
+            "rollout/finished_rate": 1.0 - cut.float().mean().item(),
+            **credited.metrics,
         }
-        return credited, metrics
 
     def rollout_rows(
         self,
@@ -308,8 +309,8 @@ class RolloutSource:
         for batch in batches:
             assert batch.old_logprobs is not None
             assert batch.ref_logprobs is not None
-            assert batch.old_values is not None
             assert batch.advantages is not None
+            values = batch.old_values
             kl = masked_sum(kl_k1(batch.old_logprobs, batch.ref_logprobs), batch.mask, dim=1)
             advantage = masked_mean(batch.advantages, batch.mask, dim=1)
             for i in range(len(batch.mask)):
@@ -324,7 +325,7 @@ class RolloutSource:
                         num_tokens=len(sample.token_ids),
                         reward=scores[place].item(),
                         kl_nats=kl[i].item(),
-                        value_first=batch.old_values[i, 0].item(),
+                        value_first=None if values is None else values[i, 0].item(),
                         advantage_mean=advantage[i].item(),
                     )
                 )
@@ -333,16 +334,16 @@ class RolloutSource:
 
     def observe(self, metrics: dict[str, float]) -> None:
         """Stop this rollout's remaining mini-batches when the policy has moved far enough."""
-        self.stop_minibatches = metrics["ppo/step_kl_nats"] > self.config.kl.step_limit
+        self.stop_minibatches = metrics["policy/step_kl_nats"] > self.config.kl.step_limit
 
     def state(self) -> dict[str, float]:
         """Next rollout and KL state."""
-        return {"number": self.number, "kl_coef": self.kl_coef, "last_kl": self.last_kl}
+        return {"number": self.number, "kl_coef": self.credit.kl_coef, "last_kl": self.last_kl}
 
     def load(self, state: dict[str, float]) -> None:
         """Continue at a saved rollout."""
         self.number = int(state["number"])
-        self.kl_coef = state["kl_coef"]
+        self.credit.kl_coef = state["kl_coef"]
         self.last_kl = state["last_kl"]
 
 

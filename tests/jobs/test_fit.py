@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from heedful.config import (
     EvaluateConfig,
+    GRPOConfig,
     PPOConfig,
     PreferenceConfig,
     RewardConfig,
@@ -25,7 +26,7 @@ from heedful.data import testing
 from heedful.errors import ConfigError, DataError, MissingError, NumericsError, ProofError
 from heedful.jobs import models
 from heedful.jobs.evaluate import evaluate
-from heedful.jobs.fit import FitResult, fit_ppo, fit_preference, fit_reward, fit_sft
+from heedful.jobs.fit import FitResult, fit_grpo, fit_ppo, fit_preference, fit_reward, fit_sft
 from heedful.jobs.rundir import RunDirectory
 from heedful.model.adapter_files import HEAD, WEIGHTS
 from heedful.train import checkpoint
@@ -48,15 +49,23 @@ def dpo_config(*overrides: str) -> PreferenceConfig:
     return resolve(PreferenceConfig, overrides=[*FAST, "epochs=2", *overrides], flags=FLAGS)
 
 
+SMALL = [
+    "rollouts.num_rollouts=3",
+    "rollouts.prompts_per_rollout=4",
+    "rollouts.samples_per_prompt=2",
+    "rollouts.max_new_tokens=8",
+]
+
+
 def ppo_config(reward: str, *overrides: str) -> PPOConfig:
-    small = [
-        "rollouts.num_rollouts=3",
-        "rollouts.prompts_per_rollout=4",
-        "rollouts.samples_per_prompt=2",
-        "rollouts.max_new_tokens=8",
-    ]
     return resolve(
-        PPOConfig, overrides=[*FAST, *small, *overrides], flags=FLAGS | {"reward": reward}
+        PPOConfig, overrides=[*FAST, *SMALL, *overrides], flags=FLAGS | {"reward": reward}
+    )
+
+
+def grpo_config(reward: str, *overrides: str) -> GRPOConfig:
+    return resolve(
+        GRPOConfig, overrides=[*FAST, *SMALL, *overrides], flags=FLAGS | {"reward": reward}
     )
 
 
@@ -112,22 +121,31 @@ def test_dpo_starts_at_log_two(tmp_path: Path) -> None:
 def test_ppo_starts_at_ratio_one_and_kl_zero(reward_run: FitResult, tmp_path: Path) -> None:
     fit_ppo(ppo_config(reward_run.run), tmp_path / "run")
     first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
-    assert abs(first["ppo/kl_nats"]) < 1e-4
-    assert abs(first["ppo/step_kl_nats"]) < 1e-6
-    assert first["ppo/clip_share"] == 0
+    assert abs(first["rollout/kl_nats"]) < 1e-4
+    assert abs(first["policy/step_kl_nats"]) < 1e-6
+    assert first["policy/clip_share"] == 0
 
 
-def test_ppo_raises_the_reward_it_optimises(reward_run: FitResult, tmp_path: Path) -> None:
-    config = ppo_config(
+@pytest.mark.parametrize(
+    ("fit", "config", "weak_kl"),
+    [
+        (fit_ppo, ppo_config, "kl.coef=0.001"),
+        (fit_grpo, grpo_config, "grpo.kl_coef=0.001"),
+    ],
+)
+def test_the_policy_earns_more_of_the_reward_it_optimises(
+    fit: Any, config: Any, weak_kl: str, reward_run: FitResult, tmp_path: Path
+) -> None:
+    settings = config(
         reward_run.run,
         "rollouts.num_rollouts=30",
         "rollouts.prompts_per_rollout=8",
         "rollouts.samples_per_prompt=4",
         "optimiser.learning_rate=1e-2",
-        "kl.coef=0.001",
+        weak_kl,
     )
-    fit_ppo(config, tmp_path / "run")
-    curve = [row["ppo/reward"] for row in RunDirectory.read_metrics(tmp_path / "run")]
+    fit(settings, tmp_path / "run")
+    curve = [row["rollout/reward"] for row in RunDirectory.read_metrics(tmp_path / "run")]
     assert np.mean(curve[-10:]) - np.mean(curve[:10]) > 0.2
 
 
@@ -147,7 +165,7 @@ def break_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "save", save_and_stop)
 
 
-@pytest.mark.parametrize("kind", ["sft", "reward", "preference", "ppo"])
+@pytest.mark.parametrize("kind", ["sft", "reward", "preference", "ppo", "grpo"])
 def test_a_resumed_run_equals_an_unbroken_one(
     kind: str, reward_run: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +174,7 @@ def test_a_resumed_run_equals_an_unbroken_one(
         "reward": lambda out: fit_reward(reward_config(), out),
         "preference": lambda out: fit_preference(dpo_config(), out),
         "ppo": lambda out: fit_ppo(ppo_config(reward_run.run), out),
+        "grpo": lambda out: fit_grpo(grpo_config(reward_run.run), out),
     }
     unbroken = runs[kind](tmp_path / "unbroken")
     with monkeypatch.context() as patch:
@@ -248,7 +267,28 @@ def test_an_unknown_reward_is_refused(tmp_path: Path) -> None:
 
 def test_a_rule_can_be_the_reward(tmp_path: Path) -> None:
     result = fit_ppo(ppo_config("gold:concise"), tmp_path / "ppo")
-    assert 0 <= result.metrics["ppo/reward_first"] <= 1
+    assert 0 <= result.metrics["rollout/reward_first"] <= 1
+
+
+def test_grpo_starts_at_ratio_one_and_kl_zero_and_has_no_critic(
+    reward_run: FitResult, tmp_path: Path
+) -> None:
+    result = fit_grpo(grpo_config(reward_run.run), tmp_path / "run")
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert abs(first["policy/kl_k3_nats"]) < 1e-6
+    assert abs(first["policy/step_kl_nats"]) < 1e-6
+    assert first["policy/clip_share"] == 0
+    assert "critic/value_loss" not in first
+    assert not (Path(result.path) / HEAD).exists()
+    rows = RunDirectory.read_rollouts(tmp_path / "run")
+    assert len(rows) == 3 * 4 * 2
+    assert all(row["value_first"] is None for row in rows)
+
+
+def test_grpo_refuses_one_answer_a_prompt_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs at least 2"):
+        fit_grpo(grpo_config("gold:kind", "rollouts.samples_per_prompt=1"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_every_rollout_is_kept_as_rows(reward_run: FitResult, tmp_path: Path) -> None:

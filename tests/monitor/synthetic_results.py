@@ -46,7 +46,7 @@ def curve(num: int = 20, *, seed: int = 0, **columns: Any) -> list[dict[str, Any
         "explained_variance": 0.55 * (1 - np.exp(-4 * t)) + 0.04 * rng.normal(size=num),
         "finished_rate": 0.2 + 0.1 * t + 0.03 * rng.normal(size=num),
         "grad_norm": np.abs(0.5 + 0.1 * rng.normal(size=num)),
-        "policy_loss": -0.05 + 0.02 * rng.normal(size=num),
+        "clipped_loss": -0.05 + 0.02 * rng.normal(size=num),
         "value_loss": 0.25 + 0.9 * np.exp(-5 * t) + 0.04 * rng.normal(size=num),
     } | columns
     return [

@@ -14,9 +14,14 @@ CONFIG = {"data": "test", "model": "test", "seed": 3, "adapter": {"rank": 4, "de
 
 def rows(**last: float) -> list[dict[str, Any]]:
     return [
-        {"step": i, "train/loss": 1 / (i + 1), "ppo/kl_nats": 0.1 * i, "train/step_seconds": 0.5}
+        {
+            "step": i,
+            "train/loss": 1 / (i + 1),
+            "rollout/kl_nats": 0.1 * i,
+            "train/step_seconds": 0.5,
+        }
         for i in range(15)
-    ] + [{"step": 15, "train/loss": 0.05, "ppo/kl_nats": 1.5, "train/step_seconds": 2.5} | last]
+    ] + [{"step": 15, "train/loss": 0.05, "rollout/kl_nats": 1.5, "train/step_seconds": 2.5} | last]
 
 
 def notes(report: Report) -> list[str]:
@@ -28,7 +33,7 @@ def test_every_metric_is_drawn_with_its_data(tmp_path: Path) -> None:
     report = run_report("ppo", CONFIG, rows(), {"seconds": 2.0})
     write_report(report, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    for title in ("train: loss", "ppo: KL in nats", "train: step seconds"):
+    for title in ("train: loss", "rollout: KL in nats", "train: step seconds"):
         assert f">{title}</text>" in page
     assert read_report_data(tmp_path / "report.html")["Metrics"] == rows()
 
@@ -66,12 +71,12 @@ def test_sections_of_others_stand_before_the_settings() -> None:
 
 
 def test_results_become_a_headline_with_intervals_and_changes() -> None:
-    metrics = {"accuracy": 0.7, "accuracy_ci": [0.6, 0.8], "drops": {}, "ppo/reward_first": -1.0,
-               "ppo/reward_last": 2.0, "num_train": 1200}  # fmt: skip
+    metrics = {"accuracy": 0.7, "accuracy_ci": [0.6, 0.8], "drops": {},
+               "rollout/reward_first": -1.0, "rollout/reward_last": 2.0, "num_train": 1200}  # fmt: skip
     stats = run_report("reward", CONFIG, [], metrics).headline
     assert [(stat.label, stat.value) for stat in stats] == [
         ("accuracy", "70.0 %"),
-        ("ppo: reward", "\N{MINUS SIGN}1.00 \N{RIGHTWARDS ARROW} 2.00"),
+        ("rollout: reward", "\N{MINUS SIGN}1.00 \N{RIGHTWARDS ARROW} 2.00"),
         ("training rows", "1,200"),
     ]  # fmt: skip
     assert stats[0].detail == "95 % interval 60.0 to 80.0"
@@ -88,10 +93,10 @@ def test_the_headline_begins_with_what_was_measured_and_ends_with_the_cost() -> 
 
 def test_what_changes_with_the_rollout_is_drawn_once_a_rollout() -> None:
     curve = [
-        {"step": i, "ppo/rollout": i // 4, "ppo/reward": i // 4, "train/loss": 0.1 * i}
+        {"step": i, "rollout/number": i // 4, "rollout/reward": i // 4, "train/loss": 0.1 * i}
         for i in range(12)
     ]
-    assert [row["step"] for row in points("ppo/reward", curve)] == [0, 4, 8]
+    assert [row["step"] for row in points("rollout/reward", curve)] == [0, 4, 8]
     assert points("train/loss", curve) == curve
     assert points("train/loss", rows()) == rows()
 

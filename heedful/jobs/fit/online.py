@@ -1,4 +1,4 @@
-"""``fit ppo``: optimise a policy against a reward."""
+"""``fit ppo`` and ``fit grpo``: optimise a policy against a reward, with and without a critic."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from heedful.config import PPOConfig
+from heedful.config import GRPOConfig, OnlineConfig, PPOConfig, Updates
 from heedful.data.chat import encode_prompt
 from heedful.data.collate import Tree, collate
 from heedful.data.examples import last_user_text
@@ -25,52 +25,84 @@ from heedful.reward.rules import RuleReward
 from heedful.reward.trained import TrainedReward
 from heedful.store.database import Store
 from heedful.train import algorithms, proofs
+from heedful.train.algorithms import Algorithm
+from heedful.train.credit import Credit, CriticCredit, GroupCredit, check_group
 from heedful.train.rollouts import PromptRow, RolloutSource, add_critic
 from heedful.types import JSON, Prompt, SamplingParams
 
 
 def fit_ppo(config: PPOConfig, out: Path, *, store: Store | None = None) -> FitResult:
     """PPO with a critic against a trained reward model, or a rule (``gold:NAME``)."""
+    ppo = config.ppo
+    algorithm = algorithms.proximal(
+        clip_range=ppo.clip_range,
+        value_clip_range=ppo.value_clip_range,
+        value_coef=ppo.value_coef,
+        temperature=config.rollouts.temperature,
+    )
+    return fit_online("ppo", config, ppo, CriticCredit(ppo, config.kl), algorithm, out, store)
+
+
+def fit_grpo(config: GRPOConfig, out: Path, *, store: Store | None = None) -> FitResult:
+    """GRPO, Dr. GRPO or RLOO against a trained reward model, or a rule (``gold:NAME``)."""
+    grpo = config.grpo
+    check_group(config.rollouts.samples_per_prompt)
+    algorithm = algorithms.group_relative(
+        clip_range=grpo.clip_range,
+        clip_range_high=grpo.clip_range_high,
+        kl_coef=grpo.kl_coef,
+        temperature=config.rollouts.temperature,
+    )
+    return fit_online("grpo", config, grpo, GroupCredit(grpo), algorithm, out, store)
+
+
+def fit_online(
+    kind: str,
+    config: PPOConfig | GRPOConfig,
+    updates: Updates,
+    credit: Credit,
+    algorithm: Algorithm,
+    out: Path,
+    store: Store | None,
+) -> FitResult:
+    """What the two share: prompts, a reward, rollouts, and the proofs before the first step."""
     data = load_rows(store, config.data, "prompt", out)
 
     def build() -> Plan:
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
         reward, reward_ref = open_reward(config.reward, trunk, store, reference)
-        add_critic(trunk, config.seed)
+        if credit.has_critic:
+            add_critic(trunk, config.seed)
         prompts, drops = prompt_rows(trunk, data.rows, config)
-        ppo = config.ppo
         source = RolloutSource(
             trunk,
             LocalEngine(trunk, num_slots=config.rollouts.num_slots),
             reward,
             prompts,
             config,
+            updates=updates,
+            credit=credit,
             reference_role=reference,
             on_rollout=RunDirectory.rollout_writer(out),
         )
         refs = (ref, reward_ref) if reward_ref else (ref,)
         return Plan(
             trunk=trunk,
-            algorithm=algorithms.proximal(
-                clip_range=ppo.clip_range,
-                value_clip_range=ppo.value_clip_range,
-                value_coef=ppo.value_coef,
-                temperature=config.rollouts.temperature,
-            ),
+            algorithm=algorithm,
             source=source,
             parents=parents_of(store, trunk, *refs),
             shown={
-                "ppo/reward": "reward",
-                "ppo/kl_nats": "kl",
-                "ppo/response_tokens": "length",
+                "rollout/reward": "reward",
+                "rollout/kl_nats": "kl",
+                "rollout/response_tokens": "length",
                 "policy/entropy_nats": "entropy",
             },
-            prove=lambda: prove_ppo(trunk, source, prompts, config, reference),
-            finish=lambda: ppo_metrics(out) | {"drops": dict(drops)},
+            prove=lambda: prove_online(trunk, source, prompts, config, reference),
+            finish=lambda: online_metrics(out) | {"drops": dict(drops)},
         )
 
-    return run_fit("ppo", config, out, store, data, build)
+    return run_fit(kind, config, out, store, data, build)
 
 
 def open_reward(
@@ -92,7 +124,7 @@ def open_reward(
 
 
 def prompt_rows(
-    trunk: Trunk, prompts: Sequence[Prompt], config: PPOConfig
+    trunk: Trunk, prompts: Sequence[Prompt], config: OnlineConfig
 ) -> tuple[list[PromptRow], Counter[str]]:
     """Prompts as tokens; one that leaves no room for an answer is dropped and counted."""
     room = min(config.batch.max_tokens, trunk.max_tokens) - config.rollouts.max_new_tokens
@@ -109,11 +141,11 @@ def prompt_rows(
     return rows, drops
 
 
-def prove_ppo(
+def prove_online(
     trunk: Trunk,
     source: RolloutSource,
     prompts: Sequence[PromptRow],
-    config: PPOConfig,
+    config: OnlineConfig,
     reference: str | None,
 ) -> None:
     """On two short answers: sampler = trainer, policy = reference, reward on the last token."""
@@ -140,13 +172,13 @@ def prove_ppo(
     proofs.agree("sampler and trainer log-probabilities agree (ratio = 1)", difference, trunk)
 
 
-def ppo_metrics(out: Path) -> dict[str, JSON]:
+def online_metrics(out: Path) -> dict[str, JSON]:
     """First and last rollout side by side."""
     rows = RunDirectory.read_metrics(out)
     if not rows:
         return {}
     first, last = rows[0], rows[-1]
-    names = ("ppo/reward", "ppo/kl_nats", "ppo/response_tokens", "policy/entropy_nats")
+    names = ("rollout/reward", "rollout/kl_nats", "rollout/response_tokens", "policy/entropy_nats")
     return {f"{name}_first": first[name] for name in names} | {
         f"{name}_last": last[name] for name in names
     }

@@ -1,0 +1,43 @@
+"""Objectives of rollouts against written-out numpy."""
+
+import numpy as np
+import torch
+
+from heedful.data.collate import Tree, collate
+from heedful.tensors import Batch, Outputs
+from heedful.train.objectives import grpo
+
+
+def batch() -> Batch:
+    trees = [Tree(id="a", prompt=(1, 2), responses=((3, 4, 5), (6,))),
+             Tree(id="b", prompt=(1,), responses=((7, 8), (9, 3)))]  # fmt: skip
+    return collate(trees, torch.device("cpu"))
+
+
+def filled(rng: np.random.Generator, mask: np.ndarray) -> torch.Tensor:
+    """Random log-probabilities, with NaN where nothing may be read."""
+    values = np.where(mask, rng.normal(-1, 0.5, size=mask.shape), np.nan)
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def test_grpo_is_the_clipped_loss_plus_k3() -> None:
+    from dataclasses import replace
+
+    rng = np.random.default_rng(0)
+    empty = batch()
+    mask = empty.mask.numpy()
+    new, old, reference = (filled(rng, mask) for _ in range(3))
+    advantages = torch.tensor(rng.normal(size=(len(mask), 1)) * np.ones(mask.shape)).float()
+    given = replace(empty, old_logprobs=old, ref_logprobs=reference, advantages=advantages)
+    loss, metrics = grpo(clip_range=0.2, clip_range_high=0.28, kl_coef=0.05)(
+        Outputs(logprobs=new, entropy=torch.zeros_like(new)), given
+    )
+    total = distance = 0.0
+    for row, column in zip(*np.nonzero(mask), strict=True):
+        ratio = np.exp(new[row, column].item() - old[row, column].item())
+        gain = advantages[row, column].item()
+        total += max(-gain * ratio, -gain * min(max(ratio, 0.8), 1.28))
+        d = new[row, column].item() - reference[row, column].item()
+        distance += np.exp(-d) - 1 + d
+    np.testing.assert_allclose(loss.item(), total + 0.05 * distance, rtol=1e-5)
+    np.testing.assert_allclose(metrics["policy/kl_k3_nats"].item(), distance, rtol=1e-5)
