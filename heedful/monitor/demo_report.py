@@ -36,7 +36,7 @@ class DemoData:
                           num_held_out, deltas (chosen minus rejected score per held-out pair)
     ``reward_curve``      per step: step, reward/loss_nats, reward/accuracy_rate
     ``ppo_curve``         per rollout: rollout, reward, gold, kl_nats, kl_coef, response_tokens,
-                          entropy_nats, clip_share, explained_variance, policy_loss, value_loss
+                          entropy_nats, clip_share, explained_variance, clipped_loss, value_loss
     ``evaluation``        num_prompts, win_rate, win_rate_ci, kl, kl_ci, length_ratio, and per arm
                           (start, policy, best_of_n, control) under ``arms`` what
                           ``jobs.evaluate`` measures, with its mean ``gold``

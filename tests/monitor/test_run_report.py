@@ -71,8 +71,14 @@ def test_sections_of_others_stand_before_the_settings() -> None:
 
 
 def test_results_become_a_headline_with_intervals_and_changes() -> None:
-    metrics = {"accuracy": 0.7, "accuracy_ci": [0.6, 0.8], "drops": {},
-               "rollout/reward_first": -1.0, "rollout/reward_last": 2.0, "num_train": 1200}  # fmt: skip
+    metrics = {
+        "accuracy": 0.7,
+        "accuracy_ci": [0.6, 0.8],
+        "drops": {},
+        "rollout/reward_first": -1.0,
+        "rollout/reward_last": 2.0,
+        "num_train": 1200,
+    }
     stats = run_report("reward", CONFIG, [], metrics).headline
     assert [(stat.label, stat.value) for stat in stats] == [
         ("accuracy", "70.0 %"),
