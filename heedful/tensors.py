@@ -55,6 +55,12 @@ class Batch:
         """Tokens in the row, prompts once."""
         return len(self.token_ids)
 
+    @property
+    def num_padded(self) -> int:
+        """Tokens that one padded row per response, each with its own prompt, would take."""
+        longest = max(prompt + max(responses) for prompt, responses in self.trees)
+        return len(self.mask) * longest
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:

@@ -31,6 +31,10 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="smollm2, test, a directory, a run, or a registered model."),
 ]
+ProfileOption = Annotated[
+    bool,
+    typer.Option("--profile", help="Show seconds, tokens and memory by phase; also in the report."),
+]
 RewardOption = Annotated[
     str | None, typer.Option("--reward", help="Reward run or model, or gold:NAME.")
 ]
@@ -46,6 +50,7 @@ def run(
     overrides: list[str] | None,
     flags: dict[str, Any],
     as_json: bool,
+    profile: bool,
     then: Callable[[str], str],
 ) -> None:
     """Resolve the config, run the fit, print where it went and what to type next."""
@@ -58,12 +63,14 @@ def run(
     from heedful.jobs import fit
 
     with opened(store) as opened_store:
-        result = getattr(fit, f"fit_{fit_name}")(resolved, out, store=opened_store)
+        result = getattr(fit, f"fit_{fit_name}")(resolved, out, store=opened_store, profile=profile)
     metrics = {k: v for k, v in result.metrics.items() if k != "deltas"}
     show(
-        {"model": result.model, "path": result.path, "run": result.run, **metrics},
+        {"model": result.model, "path": result.path, "run": result.run, **metrics}
+        | ({"profile": result.profile} if profile else {}),
         as_json,
         *(line_of(name, value, metrics) for name, value in metrics.items() if "_ci" not in name),
+        *(profile_lines(result.profile) if profile else ()),
         f"model  {result.model}",
         f"path   {result.path}",
         f"report {Path(result.run) / 'report.html'}",
@@ -78,6 +85,32 @@ def line_of(name: str, value: Any, metrics: dict[str, Any]) -> str:
     return f"{name}  {value:.4g}" if isinstance(value, float) else f"{name}  {value}"
 
 
+def profile_lines(profile: dict[str, Any]) -> list[str]:
+    """The costs of the phases as a table."""
+    rows = [("phase", "seconds", "share", "tokens", "tokens/s", "of peak", "peak GB")]
+    for phase in profile["phases"]:
+        rate, share, memory = (phase[k] for k in ("tokens_per_second", "share_of_peak", "peak_gb"))
+        rows.append(
+            (
+                phase["phase"],
+                f"{phase['seconds']:.1f}",
+                f"{100 * phase['share']:.0f} %",
+                f"{phase['tokens']}" if phase["tokens"] else "",
+                f"{rate:.0f}" if rate else "",
+                f"{100 * share:.0f} %" if share else "",
+                f"{memory:.2f}" if memory else "",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            text.ljust(width) if place == 0 else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
 @app.command("sft")
 def sft(
     out: OutOption,
@@ -88,6 +121,7 @@ def sft(
     seed: SeedOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
+    profile: ProfileOption = False,
 ) -> None:
     """Imitate demonstrations, or the chosen side of preferences.
 
@@ -102,6 +136,7 @@ def sft(
         overrides=overrides,
         flags={"data": data, "model": model, "seed": seed},
         as_json=as_json,
+        profile=profile,
         then=lambda path: f"heedful fit preference --data {data} --model {path} --out runs/dpo",
     )
 
@@ -116,6 +151,7 @@ def reward(
     seed: SeedOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
+    profile: ProfileOption = False,
 ) -> None:
     """Fit a Bradley-Terry reward model to preferences.
 
@@ -130,6 +166,7 @@ def reward(
         overrides=overrides,
         flags={"data": data, "model": model, "seed": seed},
         as_json=as_json,
+        profile=profile,
         then=lambda path: f"heedful fit ppo --data {data} --reward {path} --out runs/ppo",
     )
 
@@ -147,6 +184,7 @@ def preference(
     seed: SeedOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
+    profile: ProfileOption = False,
 ) -> None:
     """Optimise the policy on preferences directly, without a reward model.
 
@@ -161,6 +199,7 @@ def preference(
         overrides=overrides,
         flags={"data": data, "model": model, "loss": loss, "seed": seed},
         as_json=as_json,
+        profile=profile,
         then=lambda path: f"heedful evaluate --data {data} --model {path} --out runs/evaluate",
     )
 
@@ -176,6 +215,7 @@ def ppo(
     seed: SeedOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
+    profile: ProfileOption = False,
 ) -> None:
     """Optimise the policy with PPO against a reward model, with a KL penalty.
 
@@ -190,6 +230,7 @@ def ppo(
         overrides=overrides,
         flags={"data": data, "model": model, "reward": reward, "seed": seed},
         as_json=as_json,
+        profile=profile,
         then=lambda path: (
             f"heedful evaluate --data {data} --model {path} --reward {reward} --out runs/evaluate"
         ),
@@ -207,6 +248,7 @@ def grpo(
     seed: SeedOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
+    profile: ProfileOption = False,
 ) -> None:
     """Optimise the policy with GRPO, Dr. GRPO or RLOO: no critic, groups of answers.
 
@@ -221,6 +263,7 @@ def grpo(
         overrides=overrides,
         flags={"data": data, "model": model, "reward": reward, "seed": seed},
         as_json=as_json,
+        profile=profile,
         then=lambda path: (
             f"heedful evaluate --data {data} --model {path} --reward {reward} --out runs/evaluate"
         ),

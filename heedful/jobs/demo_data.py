@@ -14,6 +14,7 @@ from heedful.config import DemoConfig
 from heedful.jobs.fit import FitResult
 from heedful.jobs.rundir import RunDirectory
 from heedful.monitor.demo_report import DemoData, demo_report
+from heedful.monitor.profile import PREFIX
 from heedful.monitor.report import write_report
 from heedful.store.database import Store
 from heedful.types import JSON
@@ -117,7 +118,11 @@ def ppo_curve(path: Path, gold: Gold) -> list[dict[str, Any]]:
         scores.setdefault(row["rollout"], []).append(gold.score(row["prompt"], row["response"]))
     steps: dict[int, list[dict[str, float]]] = {}
     for row in metrics_of(path):
-        short = {name.rpartition("/")[2]: value for name, value in row.items()}
+        short = {
+            name.rpartition("/")[2]: value
+            for name, value in row.items()
+            if not name.startswith(PREFIX)
+        }
         steps.setdefault(int(row["rollout/number"]), []).append(short)
     return [
         {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -6,6 +6,7 @@ from typing import Any
 
 from heedful.monitor import alarms, charts
 from heedful.monitor.demo_figures import calibration
+from heedful.monitor.profile import PREFIX
 from heedful.monitor.records import (
     Block,
     Figure,
@@ -42,14 +43,15 @@ def run_report(
     rows: Sequence[Row],
     metrics: Mapping[str, Any],
     *,
+    profile: Mapping[str, Any] | None = None,
     findings: Sequence[Finding] = (),
     sections: Sequence[Section] = (),
 ) -> Report:
     """A run's metrics as small multiples, its results, profile and config.
 
     ``rows`` are those of metrics.jsonl (``step`` and ``area/quantity`` names), ``metrics`` what
-    the run returned. ``findings`` come on top of the alarms on the curve; ``sections`` stand
-    between results and settings.
+    the run returned, ``profile`` where its time went. ``findings`` come on top of the alarms on the
+    curve; ``sections`` stand between results and settings.
     """
     limit = float(config.get("kl", {}).get("limit") or alarms.KL_LIMIT)
     noticed = [*findings, *alarms.on_curve(short_names(rows), kl_limit=limit)]
@@ -65,7 +67,11 @@ def run_report(
             ),
             Section(title="Results", blocks=results(metrics, config)),
             *sections,
-            Section(title="Settings and profile", short="Settings", blocks=setup(config, rows)),
+            Section(
+                title="Settings and profile",
+                short="Settings",
+                blocks=[*costs(profile or {}), KeyValues(title="Config", items=flat(config))],
+            ),
         ),
     )
 
@@ -143,7 +149,11 @@ ROLLOUT = "rollout/number"
 def curves(rows: Sequence[Row]) -> list[Block]:
     """One panel per quantity that was measured."""
     names = list(dict.fromkeys(key for row in rows for key in row if "/" in key))
-    drawn = [name for name in names if name != ROLLOUT and not is_repeated(name, names, rows)]
+    drawn = [
+        name
+        for name in names
+        if name != ROLLOUT and not name.startswith(PREFIX) and not is_repeated(name, names, rows)
+    ]
     if not drawn:
         return []
     return [
@@ -188,33 +198,51 @@ def results(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[Block
     return [*blocks, KeyValues(title="Result", items=facts, width="half" if blocks else "full")]
 
 
-def setup(config: Mapping[str, Any], rows: Sequence[Row]) -> list[Block]:
-    """The config, and where the time of the steps went."""
-    return [*profile(rows), KeyValues(title="Config", items=dict(flatten(config)))]
-
-
-def profile(rows: Sequence[Row]) -> list[Block]:
-    """Quantities in seconds: total, median and the slowest twentieth."""
-    names = dict.fromkeys(key for row in rows for key in row if key.endswith("seconds"))
-    table = []
-    for name in names:
-        values = sorted(alarms.column(rows, name))
-        if values:
-            slow = values[min(len(values) - 1, int(0.95 * len(values)))]
-            middle = values[len(values) // 2]
-            table.append((readable(name), len(values), sum(values), middle, slow, values[-1]))
-    if not table:
+def costs(profile: Mapping[str, Any]) -> list[Block]:
+    """Seconds, tokens and memory of every phase, and how dense the batches were."""
+    phases = profile.get("phases")
+    if not phases:
         return []
-    columns = ("what", "times", "seconds in all", "median", "95th percentile", "slowest")
-    return [Table(title="Profile", columns=columns, rows=table)]
+    columns = {
+        "phase": "phase",
+        "seconds": "seconds",
+        "share": "share of the time",
+        "tokens": "tokens",
+        "tokens_per_second": "tokens a second",
+        "gflops_per_second": "GFLOP/s",
+        "share_of_peak": "share of the peak",
+        "peak_gb": "peak memory, GB",
+    }
+    kept = [key for key in columns if any(phase[key] is not None for phase in phases)]
+    rows = [tuple(cell(key, phase[key]) for key in kept) for phase in phases]
+    table = Table(title="Profile", columns=tuple(columns[key] for key in kept), rows=rows)
+    facts = {}
+    if profile.get("packing"):
+        facts["packing"] = (
+            f"padded rows with a prompt each would hold {profile['packing']:.2f} times the tokens"
+        )
+    if profile.get("peak_gflops"):
+        facts["peak"] = f"{profile['peak_gflops']:.0f} GFLOP/s in a square matrix product"
+    return [table, *([KeyValues(title="Batches and machine", items=facts)] if facts else [])]
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def cell(key: str, value: Any) -> Any:
+    """A cell of the profile: shares in percent, nothing where nothing was measured."""
+    if value is None or (key == "tokens" and not value):
+        return ""
+    if key.startswith("share"):
+        return charts.percent(value)
+    if isinstance(value, float):
+        return round(value, 2) if value < 100 else round(value)
+    return value
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Dotted keys and values."""
-    rows: list[tuple[str, str]] = []
+    items: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            rows += flatten(value, f"{prefix}{key}.")
+            items |= flat(value, f"{prefix}{key}.")
         else:
-            rows.append((f"{prefix}{key}", str(value)))
-    return rows
+            items[f"{prefix}{key}"] = str(value)
+    return items

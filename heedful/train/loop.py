@@ -8,17 +8,24 @@ import torch
 from torch import Tensor
 
 from heedful.errors import NumericsError
+from heedful.model.flops import update_flops
 from heedful.model.forward import forward
 from heedful.model.trunk import Trunk
 from heedful.tensors import Step
 from heedful.train.algorithms import Algorithm
 from heedful.train.optim import Optimiser
+from heedful.train.phases import Phases
 
 StepMetrics = dict[str, float]
 
 
 class Source(Protocol):
-    """Yields optimiser steps; what it learns from their metrics stays inside it."""
+    """Yields optimiser steps; what it learns from their metrics stays inside it.
+
+    ``phases`` measures the source's own work and the loop's.
+    """
+
+    phases: Phases
 
     def __iter__(self) -> Iterator[Step]:
         """Steps from the current state on."""
@@ -47,25 +54,32 @@ def fit(
     first_step: int = 0,
 ) -> None:
     """Run ``source`` to its end. Raises ``NumericsError`` at the first loss that is not finite."""
+    reads_logits = "logprobs" in algorithm.needs
     for step_number, step in enumerate(source, start=first_step):
         started = time.perf_counter()
         sums: dict[str, Tensor] = {}
         for batch in step.micro_batches:
-            outputs = forward(
-                trunk, batch, algorithm.role, algorithm.needs, temperature=algorithm.temperature
-            )
-            loss, metrics = algorithm.objective(outputs, batch)
-            if not torch.isfinite(loss):
-                raise NumericsError(
-                    f"loss is {loss.item()} at step {step_number}, examples "
-                    f"{', '.join(batch.ids[:8])}; check them, or lower the learning rate"
+            tokens, logits = batch.num_packed, batch.num_tokens if reads_logits else 0
+            flops = update_flops(trunk, algorithm.role, tokens, logits)
+            source.phases.add("update_padded_tokens", batch.num_padded)
+            with source.phases("update", tokens=tokens, flops=flops):
+                outputs = forward(
+                    trunk, batch, algorithm.role, algorithm.needs, temperature=algorithm.temperature
                 )
-            (loss / step.count).backward()  # type: ignore[no-untyped-call]
+                loss, metrics = algorithm.objective(outputs, batch)
+                if not torch.isfinite(loss):
+                    raise NumericsError(
+                        f"loss is {loss.item()} at step {step_number}, examples "
+                        f"{', '.join(batch.ids[:8])}; check them, or lower the learning rate"
+                    )
+                (loss / step.count).backward()  # type: ignore[no-untyped-call]
             for name, value in {"train/loss": loss.detach(), **metrics}.items():
                 sums[name] = sums.get(name, torch.zeros(())) + value
-        norm = optimiser.step(step.progress)
+        with source.phases("optimiser"):
+            norm = optimiser.step(step.progress)
         means = {name: (value / step.count).item() for name, value in sums.items()}
         means |= {"train/grad_norm": norm, **step.metrics}
         means["train/step_seconds"] = time.perf_counter() - started
+        means |= source.phases.take()
         source.observe(means)
         on_step(step_number, means, step)

@@ -21,10 +21,12 @@ from heedful.data.collate import Tree, collate, micro_batches
 from heedful.engine.base import Engine, Request
 from heedful.maths.kl import kl_k1
 from heedful.maths.masked import masked_mean, masked_sum
+from heedful.model.flops import forward_flops
 from heedful.model.forward import apply_head, hidden_states, logprobs_of, normalise, to_rows
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch, Step
 from heedful.train.credit import Credit, Scored
+from heedful.train.phases import Phases
 from heedful.types import Sample, SamplingParams
 
 
@@ -98,6 +100,7 @@ class RolloutSource:
         self.credit = credit
         self.reference_role = reference_role
         self.on_rollout = on_rollout
+        self.phases = Phases(trunk.device)
         self.number = 0
         self.last_kl = 0.0
         self.stop_minibatches = False
@@ -200,7 +203,12 @@ class RolloutSource:
             )
             for i, seed in enumerate(seeds)
         ]
-        return prompts, self.engine.sample(requests, role="policy")
+        with self.phases("generate"):
+            samples = self.engine.sample(requests, role="policy")
+        sampled = sum(len(sample.token_ids) for sample in samples)
+        self.phases.add("generate_tokens", sampled)
+        self.phases.add("generate_flops", forward_flops(self.trunk, "policy", sampled, sampled))
+        return prompts, samples
 
     def prompt_numbers(self, number: int) -> list[int]:
         """Prompts of a rollout: epochs over a shuffled list, also across its end."""
@@ -220,10 +228,16 @@ class RolloutSource:
     ) -> tuple[Batch, list[Tensor]]:
         """Pack, add reference log-probabilities, the sampler's, features and values; and score."""
         temperature = self.config.rollouts.temperature
-        batch = collate(trees, self.trunk.device)
+        with self.phases("data"):
+            batch = collate(trees, self.trunk.device)
         rows = rows[: len(batch.mask)]
-        reference = logprobs_of(self.trunk, batch, self.reference_role, temperature=temperature)
-        scores, features = self.read(trees, batch, rows)
+        tokens, role = batch.num_packed, self.reference_role
+        flops = forward_flops(self.trunk, role, tokens, batch.num_tokens)
+        with self.phases("reference", tokens=tokens, flops=flops):
+            reference = logprobs_of(self.trunk, batch, role, temperature=temperature)
+        flops = forward_flops(self.trunk, self.reward.feature_role, tokens)
+        with self.phases("reward", tokens=tokens, flops=flops):
+            scores, features = self.read(trees, batch, rows)
         old = to_rows(
             batch,
             torch.tensor(
@@ -233,7 +247,8 @@ class RolloutSource:
         )
         batch = replace(batch, ref_logprobs=reference, old_logprobs=old)
         if self.credit.has_critic:
-            values = to_rows(batch, apply_head(self.trunk.heads["critic"], features))
+            with self.phases("critic", tokens=batch.num_tokens):
+                values = to_rows(batch, apply_head(self.trunk.heads["critic"], features))
             batch = replace(batch, old_values=values, features=features)
         return batch, list(scores)
 

@@ -8,6 +8,7 @@ import torch
 
 from heedful.data.collate import Tree, collate, micro_batches
 from heedful.tensors import Batch, Step
+from heedful.train.phases import Phases
 
 Enrich = Callable[[Batch], Batch]
 
@@ -39,6 +40,7 @@ class ExampleSource:
         self.device = device
         self.enrich = enrich
         self.position = 0
+        self.phases = Phases(device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -63,12 +65,14 @@ class ExampleSource:
 
     def step(self, trees: Sequence[Tree], progress: float) -> Step:
         """Pack trees into the micro-batches of one optimiser step."""
-        batches = [
-            collate(group, self.device)
-            for group in micro_batches(trees, self.tokens_per_micro_step)
-        ]
+        with self.phases("data"):
+            batches = [
+                collate(group, self.device)
+                for group in micro_batches(trees, self.tokens_per_micro_step)
+            ]
         if self.enrich is not None:
-            batches = [self.enrich(batch) for batch in batches]
+            with self.phases("reference", tokens=sum(batch.num_packed for batch in batches)):
+                batches = [self.enrich(batch) for batch in batches]
         return Step(
             micro_batches=tuple(batches), count=count(batches, self.unit), progress=progress
         )

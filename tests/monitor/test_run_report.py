@@ -1,9 +1,11 @@
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from synthetic_results import deltas
 
+from heedful.monitor.profile import packing_density, phase_costs
 from heedful.monitor.records import KeyValues, Note, Section, Table
 from heedful.monitor.report import Report, read_report_data, render, write_report
 from heedful.monitor.run_report import headline, points, run_report
@@ -49,13 +51,41 @@ def test_the_config_is_shown_dotted() -> None:
     }  # fmt: skip
 
 
-def test_the_profile_sums_seconds() -> None:
-    (table,) = [
-        block
-        for block in run_report("sft", CONFIG, rows(), {}).sections[-1].blocks
-        if isinstance(block, Table)
-    ]
-    assert table.rows == [("train: step seconds", 16, 10.0, 0.5, 2.5, 2.5)]
+def test_the_profile_sums_phases_over_steps() -> None:
+    metrics = [
+        {"step": 0, "profile/update_seconds": 2.0, "profile/update_tokens": 400,
+         "profile/update_flops": 6e9, "profile/update_padded_tokens": 600,
+         "profile/update_peak_gb": 1.5, "profile/data_seconds": 1.0, "profile/data_tokens": 0},
+        {"step": 1, "profile/update_seconds": 1.0, "profile/update_tokens": 200,
+         "profile/update_flops": 3e9, "profile/update_padded_tokens": 300,
+         "profile/update_peak_gb": 2.5},
+    ]  # fmt: skip
+    update, data = phase_costs(metrics, peak_flops=12e9)
+    assert (update.phase, update.seconds, update.tokens, update.share) == ("update", 3, 600, 0.75)
+    assert (update.tokens_per_second, update.gflops_per_second) == (200, 3)
+    assert (update.share_of_peak, update.peak_gb) == (0.25, 2.5)
+    assert (data.phase, data.seconds, data.tokens_per_second, data.peak_gb) == (
+        "data",
+        1,
+        None,
+        None,
+    )
+    assert packing_density(metrics) == 1.5
+    profile = {"phases": [asdict(update), asdict(data)], "packing": 1.5, "peak_gflops": 12.0}
+    table, facts, _ = run_report("sft", CONFIG, metrics, {}, profile=profile).sections[-1].blocks
+    assert isinstance(table, Table)
+    assert table.rows[0] == ("update", 3.0, "75.0 %", 600, 200, 3.0, "25.0 %", 2.5)
+    assert table.rows[1] == ("data", 1.0, "25.0 %", "", "", "", "", "")
+    assert isinstance(facts, KeyValues)
+    assert "1.50 times" in facts.items["packing"]
+
+
+def test_a_profile_without_measurements_has_no_empty_columns() -> None:
+    costs = phase_costs([{"step": 0, "profile/data_seconds": 1.0, "profile/data_tokens": 0}])
+    profile = {"phases": [asdict(cost) for cost in costs], "packing": None, "peak_gflops": None}
+    table, _ = run_report("sft", CONFIG, [], {}, profile=profile).sections[-1].blocks
+    assert isinstance(table, Table)
+    assert table.columns == ("phase", "seconds", "share of the time", "tokens")
 
 
 def test_alarms_on_the_curve_follow_what_is_given() -> None:

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from heedful.jobs.progress import progress
 from heedful.jobs.rundir import RunDirectory
 from heedful.jobs.snapshot import make_snapshot
 from heedful.model.adapter_files import save_role
+from heedful.model.flops import matrix_product_peak
 from heedful.model.trunk import Trunk
+from heedful.monitor.profile import packing_density, phase_costs
 from heedful.monitor.report import write_report
 from heedful.monitor.run_report import run_report
 from heedful.store import models as model_table
@@ -36,12 +39,16 @@ Shown = dict[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitResult:
-    """What a fit returns. ``metrics`` are plain numbers; ``model`` is a directory."""
+    """What a fit returns. ``metrics`` are plain numbers; ``model`` is a directory.
+
+    ``profile`` holds ``phases``, ``packing`` and, if it was asked for, ``peak_gflops``.
+    """
 
     run: str
     model: str
     path: str
     metrics: dict[str, JSON]
+    profile: dict[str, JSON]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,8 +106,13 @@ def run_fit(
     store: Store | None,
     data: Rows,
     build: Callable[[], Plan],
+    *,
+    profile: bool,
 ) -> FitResult:
-    """The shape of every fit: prove, resume, loop, save, measure, register."""
+    """The shape of every fit: prove, resume, loop, save, measure, register.
+
+    ``profile`` also measures memory by phase and the machine's matrix products.
+    """
     run = RunDirectory(out, kind, config, snapshot=data.snapshot.id if data.snapshot else None)
     done = run.result()
     if done is not None:
@@ -121,19 +133,31 @@ def run_fit(
     run.rewind(first)
     checksum = proofs.base_checksum(plan.trunk)
     record(store, run, config, data, "start")
-    seconds = train(kind, config, plan, optimiser, run, first)
+    with plan.source.phases.watching() if profile else nullcontext():
+        seconds = train(kind, config, plan, optimiser, run, first)
     if proofs.base_checksum(plan.trunk) != checksum:
         proofs.refuse("frozen weights do not change", "another checksum", "the same")
     mean, std = plan.normaliser()
     weights = save_role(plan.trunk, plan.algorithm.role, run.model, mean=mean, std=std)
     metrics = plan.finish() | {"seconds": round(seconds, 1)}
     version = register(store, run, plan, data, weights)
-    outcome = {"metrics": metrics, "model": version, "weights": weights}
-    page = run_report(kind, config.model_dump(mode="json"), run.metrics(), metrics)
+    costs = profile_of(plan.trunk, run.metrics(), profile)
+    outcome = {"metrics": metrics, "model": version, "weights": weights, "profile": costs}
+    page = run_report(kind, config.model_dump(mode="json"), run.metrics(), metrics, profile=costs)
     write_report(page, out / "report.html")
     run.finish(outcome)
     record(store, run, config, data, "finish")
     return result_of(run, outcome)
+
+
+def profile_of(trunk: Trunk, rows: Sequence[dict[str, float]], measured: bool) -> dict[str, JSON]:
+    """Where the run's time went; ``measured`` compares it with what the machine can do."""
+    peak = matrix_product_peak(trunk.device, trunk.base.model.dtype) if measured else None
+    return {
+        "phases": [asdict(cost) for cost in phase_costs(rows, peak_flops=peak)],
+        "packing": packing_density(rows),
+        "peak_gflops": peak / 1e9 if peak else None,
+    }
 
 
 def train(
@@ -214,6 +238,7 @@ def result_of(run: RunDirectory, outcome: dict[str, Any]) -> FitResult:
         model=outcome["model"],
         path=str(run.model),
         metrics=outcome["metrics"],
+        profile=outcome["profile"],
     )
 
 

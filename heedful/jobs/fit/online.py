@@ -31,7 +31,9 @@ from heedful.train.rollouts import PromptRow, RolloutSource, add_critic
 from heedful.types import JSON, Prompt, SamplingParams
 
 
-def fit_ppo(config: PPOConfig, out: Path, *, store: Store | None = None) -> FitResult:
+def fit_ppo(
+    config: PPOConfig, out: Path, *, store: Store | None = None, profile: bool = False
+) -> FitResult:
     """PPO with a critic against a trained reward model, or a rule (``gold:NAME``)."""
     ppo = config.ppo
     algorithm = algorithms.proximal(
@@ -40,10 +42,14 @@ def fit_ppo(config: PPOConfig, out: Path, *, store: Store | None = None) -> FitR
         value_coef=ppo.value_coef,
         temperature=config.rollouts.temperature,
     )
-    return fit_online("ppo", config, ppo, CriticCredit(ppo, config.kl), algorithm, out, store)
+    return fit_online(
+        "ppo", config, ppo, CriticCredit(ppo, config.kl), algorithm, out, store, profile
+    )
 
 
-def fit_grpo(config: GRPOConfig, out: Path, *, store: Store | None = None) -> FitResult:
+def fit_grpo(
+    config: GRPOConfig, out: Path, *, store: Store | None = None, profile: bool = False
+) -> FitResult:
     """GRPO, Dr. GRPO or RLOO against a trained reward model, or a rule (``gold:NAME``)."""
     grpo = config.grpo
     check_group(config.rollouts.samples_per_prompt)
@@ -53,7 +59,7 @@ def fit_grpo(config: GRPOConfig, out: Path, *, store: Store | None = None) -> Fi
         kl_coef=grpo.kl_coef,
         temperature=config.rollouts.temperature,
     )
-    return fit_online("grpo", config, grpo, GroupCredit(grpo), algorithm, out, store)
+    return fit_online("grpo", config, grpo, GroupCredit(grpo), algorithm, out, store, profile)
 
 
 def fit_online(
@@ -64,6 +70,7 @@ def fit_online(
     algorithm: Algorithm,
     out: Path,
     store: Store | None,
+    profile: bool,
 ) -> FitResult:
     """What the two share: prompts, a reward, rollouts, and the proofs before the first step."""
     data = load_rows(store, config.data, "prompt", out)
@@ -102,7 +109,7 @@ def fit_online(
             finish=lambda: online_metrics(out) | {"drops": dict(drops)},
         )
 
-    return run_fit(kind, config, out, store, data, build)
+    return run_fit(kind, config, out, store, data, build, profile=profile)
 
 
 def open_reward(

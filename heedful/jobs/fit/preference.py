@@ -30,7 +30,9 @@ from heedful.train import algorithms
 from heedful.types import JSON
 
 
-def fit_preference(config: PreferenceConfig, out: Path, *, store: Store | None = None) -> FitResult:
+def fit_preference(
+    config: PreferenceConfig, out: Path, *, store: Store | None = None, profile: bool = False
+) -> FitResult:
     """Direct preference optimisation; reports held-out implicit-reward accuracy."""
     data = load_rows(store, config.data, "preference", out)
 
@@ -63,7 +65,7 @@ def fit_preference(config: PreferenceConfig, out: Path, *, store: Store | None =
             ),
         )
 
-    return run_fit("preference", config, out, store, data, build)
+    return run_fit("preference", config, out, store, data, build, profile=profile)
 
 
 @torch.no_grad()

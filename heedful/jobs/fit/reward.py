@@ -31,7 +31,9 @@ from heedful.train import algorithms, proofs
 from heedful.types import JSON
 
 
-def fit_reward(config: RewardConfig, out: Path, *, store: Store | None = None) -> FitResult:
+def fit_reward(
+    config: RewardConfig, out: Path, *, store: Store | None = None, profile: bool = False
+) -> FitResult:
     """Bradley-Terry reward model; reports held-out accuracy with its interval, and ECE."""
     data = load_rows(store, config.data, "preference", out)
 
@@ -88,7 +90,7 @@ def fit_reward(config: RewardConfig, out: Path, *, store: Store | None = None) -
             normaliser=lambda: reward_moments(trunk, kept, limit),
         )
 
-    return run_fit("reward", config, out, store, data, build)
+    return run_fit("reward", config, out, store, data, build, profile=profile)
 
 
 def reward_moments(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> tuple[float, float]:

@@ -27,7 +27,9 @@ from heedful.train import algorithms
 from heedful.types import JSON
 
 
-def fit_sft(config: SFTConfig, out: Path, *, store: Store | None = None) -> FitResult:
+def fit_sft(
+    config: SFTConfig, out: Path, *, store: Store | None = None, profile: bool = False
+) -> FitResult:
     """Supervised fine-tuning on demonstrations; reports held-out NLL before and after."""
     data = load_rows(store, config.data, "demonstration", out)
 
@@ -60,7 +62,7 @@ def fit_sft(config: SFTConfig, out: Path, *, store: Store | None = None) -> FitR
             finish=finish,
         )
 
-    return run_fit("sft", config, out, store, data, build)
+    return run_fit("sft", config, out, store, data, build, profile=profile)
 
 
 @torch.no_grad()
