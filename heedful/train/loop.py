@@ -55,8 +55,8 @@ def fit(
 ) -> None:
     """Run ``source`` to its end. Raises ``NumericsError`` at the first loss that is not finite."""
     reads_logits = "logprobs" in algorithm.needs
+    started = time.perf_counter()
     for step_number, step in enumerate(source, start=first_step):
-        started = time.perf_counter()
         sums: dict[str, Tensor] = {}
         for batch in step.micro_batches:
             tokens, logits = batch.num_packed, batch.num_tokens if reads_logits else 0
@@ -79,7 +79,8 @@ def fit(
             norm = optimiser.step(step.progress)
         means = {name: (value / step.count).item() for name, value in sums.items()}
         means |= {"train/grad_norm": norm, **step.metrics}
-        means["train/step_seconds"] = time.perf_counter() - started
-        means |= source.phases.take()
+        now = time.perf_counter()  # the step's own time with what its examples cost to make
+        means |= {"train/step_seconds": now - started, **source.phases.take()}
         source.observe(means)
         on_step(step_number, means, step)
+        started = time.perf_counter()
