@@ -14,6 +14,7 @@ from heedful.data.examples import Encoded
 from heedful.data.snapshot import read_snapshot
 from heedful.errors import DataError, MissingError
 from heedful.jobs import models
+from heedful.jobs.fit.memory import announce_memory
 from heedful.jobs.progress import progress
 from heedful.jobs.rundir import RunDirectory
 from heedful.jobs.snapshot import make_snapshot
@@ -117,6 +118,7 @@ def run_fit(
     done = run.result()
     if done is not None:
         return result_of(run, done)
+    announce_memory(kind, config, store, data.rows)
     plan = build()
     for parameter in plan.trunk.base.model.parameters():
         parameter.requires_grad_(False)

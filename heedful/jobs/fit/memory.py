@@ -1,0 +1,85 @@
+"""The memory budget of a fit: printed by role, and refused when it cannot fit."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from heedful.config import FitConfig, OnlineConfig
+from heedful.jobs import models
+from heedful.model import budget
+from heedful.model.base import resolve
+from heedful.model.device import default_device, default_dtype
+from heedful.store.database import Store
+from heedful.types import Prompt
+
+
+def announce_memory(kind: str, config: FitConfig, store: Store | None, rows: Sequence[Any]) -> None:
+    """Print the budget on stderr; raises ``ResourceError`` when memory does not suffice."""
+    lines = memory_lines(kind, config, store, rows)
+    free = budget.available_bytes(default_device())
+    for text in budget.describe(lines, free):
+        print(text, file=sys.stderr)
+    budget.refuse_what_cannot_fit(lines, free)
+
+
+def memory_lines(
+    kind: str, config: FitConfig, store: Store | None, rows: Sequence[Any]
+) -> list[budget.Line]:
+    """The roles of a fit, from the config, the files that it names and the length of its texts."""
+    ref = models.find_model(config.model, store)
+    path, _ = resolve(ref.base)
+    dtype = models.DTYPES[config.dtype] or default_dtype(default_device())
+    shape = budget.read_shape(path, dtype)
+    adapter, tokens = config.adapter, config.batch.tokens_per_micro_step
+    first, depth = adapter.first_layer, adapter.depth if kind == "reward" else None
+    lines = [budget.base_line(shape)]
+    if ref.adapter is not None:
+        lines.append(budget.frozen_line("reference", ref.adapter))
+    lines.append(
+        budget.trained_line(
+            shape,
+            "reward" if kind == "reward" else "policy",
+            rank=adapter.rank,
+            first_layer=first,
+            depth=depth,
+            tokens=tokens,
+        )
+    )
+    if kind != "reward":
+        lines.append(budget.logits_line(shape, tokens))
+    if isinstance(config, OnlineConfig):
+        lines += online_lines(config, shape, store, longest_prompt(rows))
+    return lines
+
+
+def online_lines(
+    config: OnlineConfig,
+    shape: budget.Shape,
+    store: Store | None,
+    prompt_tokens: int,
+) -> list[budget.Line]:
+    """The reward that scores, and the engine's cache."""
+    lines = []
+    if not config.reward.startswith("gold:"):
+        directory: Path | None = models.find_model(config.reward, store).adapter
+        if directory is not None:
+            lines.append(budget.frozen_line("reward", directory))
+    rollouts = config.rollouts
+    lines.append(
+        budget.generation_line(
+            shape,
+            slots=min(
+                rollouts.num_slots, rollouts.prompts_per_rollout * rollouts.samples_per_prompt
+            ),
+            tokens=min(prompt_tokens + rollouts.max_new_tokens, config.batch.max_tokens),
+            first_layer=config.adapter.first_layer,
+            depth=None,
+        )
+    )
+    return lines
+
+
+def longest_prompt(rows: Sequence[Prompt]) -> int:
+    """About how many tokens the longest prompt takes: three characters each, and the template."""
+    return 40 + max(sum(len(m.content) for m in row.messages) for row in rows) // 3

@@ -1,0 +1,193 @@
+"""What a run needs in memory, by role, from the files of the base: before anything is loaded."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from heedful.errors import ResourceError
+from heedful.model.adapter_files import WEIGHTS
+from heedful.model.lora import layer_number
+
+GB = 2**30
+RUNTIME_BYTES = int(0.45 * GB)  # Python, torch and transformers with nothing loaded
+MEMINFO = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Sizes of a base. ``linears`` are (layer, inputs, outputs) of the decoder's linear layers."""
+
+    num_parameters: int
+    num_layers: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+    key_width: int
+    linears: tuple[tuple[int, int, int], ...]
+    itemsize: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One role of a budget; ``activations`` are what it holds while it works."""
+
+    role: str
+    num_parameters: int
+    num_bytes: int
+    activations: int = 0
+
+
+def read_shape(path: Path, dtype: torch.dtype) -> Shape:
+    """Sizes from config.json and the headers of the safetensors files; no weight is read."""
+    config = json.loads((path / "config.json").read_text())
+    shapes: dict[str, list[int]] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                shapes[name] = list(tensors.get_slice(name).get_shape())
+    hidden = config.get("hidden_size") or config["n_embd"]
+    heads = config.get("num_attention_heads") or config["n_head"]
+    key_heads = config.get("num_key_value_heads") or heads
+    linears = tuple(
+        (number, shape[1], shape[0])
+        for name, shape in shapes.items()
+        if len(shape) == 2 and (number := layer_number(name)) is not None
+    )
+    return Shape(
+        num_parameters=sum(int(torch.Size(shape).numel()) for shape in shapes.values()),
+        num_layers=config.get("num_hidden_layers") or config["n_layer"],
+        hidden=hidden,
+        intermediate=config.get("intermediate_size") or config.get("n_inner") or 4 * hidden,
+        vocabulary=config["vocab_size"],
+        key_width=key_heads * (config.get("head_dim") or hidden // heads),
+        linears=linears,
+        itemsize=torch.empty(0, dtype=dtype).element_size(),
+    )
+
+
+def base_line(shape: Shape) -> Line:
+    """The frozen base, once for all roles."""
+    return Line(
+        role="base",
+        num_parameters=shape.num_parameters,
+        num_bytes=shape.num_parameters * shape.itemsize,
+    )
+
+
+def trained_line(
+    shape: Shape, role: str, *, rank: int, first_layer: int, depth: int | None, tokens: int
+) -> Line:
+    """An adapter in training: values, gradients and two moments in float32, and activations.
+
+    A decoder layer keeps about 12 states and 4 inner states of every token for its backward pass;
+    layers below ``first_layer`` keep none.
+    """
+    end = depth or shape.num_layers
+    own = [(i, o) for layer, i, o in shape.linears if first_layer <= layer < end]
+    count = sum(rank * (i + o) for i, o in own)
+    kept = (12 * shape.hidden + 4 * shape.intermediate) * shape.itemsize
+    return Line(
+        role=role,
+        num_parameters=count,
+        num_bytes=4 * 4 * count,
+        activations=tokens * kept * (end - first_layer),
+    )
+
+
+def frozen_line(role: str, directory: Path) -> Line:
+    """An adapter that is only read."""
+    size = (directory / WEIGHTS).stat().st_size
+    return Line(role=role, num_parameters=size // 4, num_bytes=size)
+
+
+def logits_line(shape: Shape, tokens: int) -> Line:
+    """A chunk of logits with its probabilities, which no batch exceeds."""
+    return Line(
+        role="log-probs",
+        num_parameters=0,
+        num_bytes=0,
+        activations=min(tokens, 128) * shape.vocabulary * (8 + shape.itemsize),
+    )
+
+
+def generation_line(
+    shape: Shape, *, slots: int, tokens: int, first_layer: int, depth: int | None
+) -> Line:
+    """The cache, a second copy of the weights that the adapter is folded into, and logits."""
+    cache = 2 * slots * tokens * shape.num_layers * shape.key_width * shape.itemsize
+    end = depth or shape.num_layers
+    folded = sum(i * o for layer, i, o in shape.linears if first_layer <= layer < end)
+    logits = slots * shape.vocabulary * (12 + shape.itemsize)
+    return Line(
+        role="sampling",
+        num_parameters=0,
+        num_bytes=cache,
+        activations=folded * shape.itemsize + logits,
+    )
+
+
+def total_bytes(lines: Sequence[Line]) -> int:
+    """Everything that stays, and the largest of what comes and goes: phases follow each other."""
+    return (
+        RUNTIME_BYTES
+        + sum(line.num_bytes for line in lines)
+        + max((line.activations for line in lines), default=0)
+    )
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Free memory of the device; None where the system does not say."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    if not MEMINFO.exists():
+        return None
+    rows = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+    return int(rows["MemAvailable"].split()[0]) * 1024
+
+
+def describe(lines: Sequence[Line], free: int | None) -> list[str]:
+    """The budget as a table."""
+    rows = [("memory, estimated", "parameters", "GB", "while at work, GB")]
+    rows += [
+        (
+            line.role,
+            f"{line.num_parameters:,}" if line.num_parameters else "",
+            gigabytes(line.num_bytes),
+            gigabytes(line.activations),
+        )
+        for line in lines
+    ]
+    have = "" if free is None else f" of {free / GB:.1f} free"
+    rows.append(("in all", "", f"{total_bytes(lines) / GB:.2f}{have}", ""))
+    widths = [max(len(row[i]) for row in rows[:-1]) for i in range(4)]
+    return [
+        "  ".join(
+            text.ljust(width) if place == 0 else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def gigabytes(num_bytes: int) -> str:
+    """Two digits; nothing for nothing."""
+    if not num_bytes:
+        return ""
+    return f"{num_bytes / GB:.2f}" if num_bytes >= 0.01 * GB else "< 0.01"
+
+
+def refuse_what_cannot_fit(lines: Sequence[Line], free: int | None) -> None:
+    """Raise ``ResourceError`` with the numbers when the estimate exceeds what is free."""
+    needed = total_bytes(lines)
+    if free is not None and needed > free:
+        largest = max(lines, key=lambda line: line.num_bytes + line.activations)
+        raise ResourceError(
+            f"this run needs about {needed / GB:.1f} GB and {free / GB:.1f} GB are free; the "
+            f"largest part is {largest.role}: lower batch.tokens_per_micro_step or "
+            "rollouts.num_slots, or take a smaller model"
+        )
