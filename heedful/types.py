@@ -109,12 +109,12 @@ class Sample:
 
     ``logprobs[t]`` is the log-probability of ``token_ids[t]`` at the sampling temperature and
     before truncation, in nats. Both include the end-of-turn token, or the tokens of a stop string,
-    when ``finish_reason`` is ``stop``; ``text`` does not.
+    when ``finish_reason`` is ``stop``; ``text`` does not. ``cancelled`` is what a listener ended.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "cancelled"]
     text: str
 
 

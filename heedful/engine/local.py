@@ -5,19 +5,33 @@ share is computed once. The answer to a request depends on its seed and prompt, 
 batch-mates, up to the rounding of matrix products of another shape.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from heedful.engine.base import Request
+from heedful.engine.base import OnFinish, OnText, Request
 from heedful.engine.sampling import draw_tokens, stop_place
+from heedful.engine.streaming import TextStream
 from heedful.errors import DataError
 from heedful.model.attention import PackedLayout, TreeShape
 from heedful.model.trunk import Trunk
 from heedful.types import Sample
+
+Asked = tuple[str | None, tuple[int, ...]]  # a role and a prompt
+
+
+class Segment(NamedTuple):
+    """Tokens ``start`` to ``end`` of a pack: a prompt from ``place`` on, wanted in ``slots``."""
+
+    start: int
+    end: int
+    place: int
+    slots: list[int]
 
 
 @dataclass(slots=True)
@@ -28,6 +42,7 @@ class Row:
     request: Request
     length: int
     uniforms: np.ndarray
+    stream: TextStream
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
@@ -104,24 +119,36 @@ class LocalEngine:
         self,
         requests: Sequence[Request],
         *,
-        role: str | None = None,
-        on_finish: Callable[[int, Sample], None] | None = None,
+        on_finish: OnFinish | None = None,
+        on_text: OnText | None = None,
     ) -> list[Sample]:
-        """Answer every request as ``role``; raises ``DataError`` for one that cannot fit."""
+        """Answer every request; raises ``DataError`` for one that cannot fit.
+
+        When all are for one role, its adapter is folded into the weights; otherwise every row
+        takes its own adapter's term.
+        """
         if not requests:
             return []
         for number, request in enumerate(requests):
-            check_request(number, request, self.trunk.max_tokens)
+            check_request(number, request, self.trunk)
         longest = max(len(r.prompt) + r.params.max_new_tokens for r in requests)
         slots = min(self.num_slots, len(requests))
-        with self.trunk.merged(role):
-            batch = _Batch(self.trunk, DecodeLayout(self.trunk, slots, longest), slots, on_finish)
+        roles = {request.role for request in requests}
+        batch = _Batch(self.trunk, DecodeLayout(self.trunk, slots, longest), slots)
+        batch.on_finish, batch.on_text, batch.is_mixed = on_finish, on_text, len(roles) > 1
+        with nullcontext() if batch.is_mixed else self.trunk.merged(roles.pop()):
             return batch.run(requests)
 
 
-def check_request(number: int, request: Request, max_tokens: int) -> None:
+def check_request(number: int, request: Request, trunk: Trunk) -> None:
     """Refuse what could never be answered, before anything is computed."""
-    params = request.params
+    params, max_tokens = request.params, trunk.max_tokens
+    settings = trunk.adapters.get(request.role or "")
+    if settings is not None and settings.depth < trunk.base.model.config.num_hidden_layers:
+        raise DataError(
+            f"request {number} asks role {request.role!r}, which ends after layer "
+            f"{settings.depth} and cannot write; ask a policy"
+        )
     if not request.prompt:
         raise DataError(f"request {number} has an empty prompt; give at least one token")
     if params.max_new_tokens < 1:
@@ -173,17 +200,13 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 class _Batch:
     """The state of one call: rows in flight are slots 0 to len(rows) - 1."""
 
-    def __init__(
-        self,
-        trunk: Trunk,
-        layout: DecodeLayout,
-        num_slots: int,
-        on_finish: Callable[[int, Sample], None] | None,
-    ) -> None:
+    def __init__(self, trunk: Trunk, layout: DecodeLayout, num_slots: int) -> None:
         self.trunk = trunk
         self.layout = layout
         self.num_slots = num_slots
-        self.on_finish = on_finish
+        self.on_finish: OnFinish | None = None
+        self.on_text: OnText | None = None
+        self.is_mixed = False
         self.rows: list[Row] = []
         self.samples: dict[int, Sample] = {}
         self.stops = trunk.base.stop_ids
@@ -201,58 +224,64 @@ class _Batch:
     def admit(self, entering: list[tuple[int, Request]]) -> None:
         """Prefill the entering prompts, each distinct prompt once, and draw first tokens."""
         first = len(self.rows)
-        slots_of: dict[tuple[int, ...], list[int]] = {}
+        slots_of: dict[Asked, list[int]] = {}
         for offset, (index, request) in enumerate(entering):
             uniforms = np.random.default_rng(request.params.seed).random(
                 request.params.max_new_tokens
             )
-            self.rows.append(Row(index, request, len(request.prompt), uniforms))
-            slots_of.setdefault(request.prompt, []).append(first + offset)
+            stream = TextStream(self.decode, request.params.stop)
+            self.rows.append(Row(index, request, len(request.prompt), uniforms, stream))
+            slots_of.setdefault((request.role, request.prompt), []).append(first + offset)
         states = self.prefill(slots_of)
         self.draw(range(first, len(self.rows)), states)
 
-    def prefill(self, slots_of: dict[tuple[int, ...], list[int]]) -> Tensor:
+    def prefill(self, slots_of: dict[Asked, list[int]]) -> Tensor:
         """Last hidden state of each entering row, in slot order; fills the cache.
 
-        What prompts begin with in common, such as a system message, is computed once.
+        What prompts begin with in common, such as a system message, is computed once per role.
         """
-        groups = share_prefixes(list(slots_of))
-        shapes = [
-            TreeShape(prefix, tuple(len(prompt) - prefix for prompt in prompts))
-            for prefix, prompts in groups
-        ]
-        # (first token in the pack, place in the prompt, end in the pack, slots) per segment
-        segments: list[tuple[int, int, int, list[int]]] = []
+        prompts_of: dict[str | None, list[tuple[int, ...]]] = {}
+        for role, prompt in slots_of:
+            prompts_of.setdefault(role, []).append(prompt)
+        shapes: list[TreeShape] = []
+        segments: list[Segment] = []
         last: dict[int, int] = {}
-        end = 0
-        for prefix, prompts in groups:
-            sharing = [slot for prompt in prompts for slot in slots_of[prompt]]
-            segments.append((end, 0, end + prefix, sharing))
-            end += prefix
-            for prompt in prompts:
-                start, end = end, end + len(prompt) - prefix
-                segments.append((start, prefix, end, slots_of[prompt]))
-                last |= dict.fromkeys(slots_of[prompt], end - 1)
+        tokens: list[int] = []
+        roles: list[str | None] = []
+
+        def add(part: tuple[int, ...], place: int, slots: list[int]) -> None:
+            segments.append(Segment(len(tokens), len(tokens) + len(part), place, slots))
+            tokens.extend(part)
+
+        for role, prompts in prompts_of.items():
+            for prefix, members in share_prefixes(prompts):
+                rests = tuple(len(prompt) - prefix for prompt in members)
+                shapes.append(TreeShape(prefix, rests))
+                sharing = [slot for prompt in members for slot in slots_of[role, prompt]]
+                add(members[0][:prefix], 0, sharing)
+                for prompt in members:
+                    add(prompt[prefix:], prefix, slots_of[role, prompt])
+                    last |= dict.fromkeys(slots_of[role, prompt], len(tokens) - 1)
+            roles += [role] * (len(tokens) - len(roles))
 
         def keep(layer: int, key: Tensor, value: Tensor) -> None:
-            for start, place, end, slots in segments:
+            for start, end, place, slots in segments:
                 part = slice(start, end)
                 self.layout.write_prompt(layer, slots, place, key[0, :, part], value[0, :, part])
 
         device = self.trunk.device
-        tokens = [
-            token
-            for prefix, prompts in groups
-            for part in (prompts[0][:prefix], *(prompt[prefix:] for prompt in prompts))
-            for token in part
-        ]
         positions = [place for shape in shapes for place in shape.positions()]
-        states = self.trunk.hidden(
-            torch.tensor(tokens, device=device),
-            torch.tensor(positions, device=device),
-            PackedLayout(shapes, device, keep),
-        )
+        with self.acting(roles):
+            states = self.trunk.hidden(
+                torch.tensor(tokens, device=device),
+                torch.tensor(positions, device=device),
+                PackedLayout(shapes, device, keep),
+            )
         return states[[last[slot] for slot in sorted(last)]]
+
+    def acting(self, roles: Sequence[str | None]) -> AbstractContextManager[None]:
+        """Each token's own adapter, unless one is folded into the weights for all."""
+        return self.trunk.acting_by_token(roles) if self.is_mixed else nullcontext()
 
     def step(self) -> None:
         """One token for every row in flight."""
@@ -260,7 +289,8 @@ class _Batch:
         lengths = torch.tensor([row.length for row in self.rows], device=device)
         tokens = torch.tensor([row.token_ids[-1] for row in self.rows], device=device)
         self.layout.begin(lengths)
-        states = self.trunk.hidden(tokens, lengths, self.layout)
+        with self.acting([row.request.role for row in self.rows]):
+            states = self.trunk.hidden(tokens, lengths, self.layout)
         for row in self.rows:
             row.length += 1
         self.draw(range(len(self.rows)), states)
@@ -280,9 +310,14 @@ class _Batch:
             row.token_ids.append(token)
             row.logprobs.append(logprob)
             full = len(row.token_ids) == row.request.params.max_new_tokens
-            stopped = token in self.stops or self.said_stop(row)
-            if stopped or full:
-                self.finish(slot, stopped=stopped)
+            if token in self.stops or self.said_stop(row):
+                self.finish(slot, "stop")
+            elif full:
+                self.finish(slot, "length")
+            elif self.on_text is not None:
+                text = row.stream.push(row.token_ids)
+                if text and self.on_text(row.index, text) is False:
+                    self.finish(slot, "cancelled")
 
     def said_stop(self, row: Row) -> bool:
         """Does the newest token complete a stop string? Every token holds at least one byte."""
@@ -297,7 +332,7 @@ class _Batch:
         text: str = self.trunk.tokenizer.decode(token_ids, skip_special_tokens=True)
         return text
 
-    def finish(self, slot: int, *, stopped: bool) -> None:
+    def finish(self, slot: int, reason: Literal["stop", "length", "cancelled"]) -> None:
         """Hand out the sample and fill the slot with the last row."""
         row = self.rows[slot]
         ended = row.token_ids[-1] in self.stops
@@ -305,10 +340,13 @@ class _Batch:
         sample = Sample(
             token_ids=tuple(row.token_ids),
             logprobs=tuple(row.logprobs),
-            finish_reason="stop" if stopped else "length",
+            finish_reason=reason,
             text=text[: stop_place(text, row.request.params.stop)],
         )
         self.samples[row.index] = sample
+        rest = row.stream.end(sample.text)
+        if self.on_text is not None and rest and reason != "cancelled":
+            self.on_text(row.index, rest)
         mover = self.rows.pop()
         if slot < len(self.rows):
             self.rows[slot] = mover

@@ -186,11 +186,12 @@ def sample_answers(
             params=SamplingParams(
                 max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=seed
             ),
+            role=role,
         )
         for _, prompt, seed in draws
     ]
     engine = LocalEngine(trunk, num_slots=config.num_slots)
-    samples = engine.sample(requests, role=role, on_finish=lambda *_: advance(1))
+    samples = engine.sample(requests, on_finish=lambda *_: advance(1))
     ratios = [0.0] * len(samples)
     if role is not None:
         ratios = log_ratios(trunk, requests, samples, config)

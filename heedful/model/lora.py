@@ -19,9 +19,13 @@ LINEARS = (nn.Linear, Conv1D)
 
 
 class Switch:
-    """Which role's adapter is active in all layers of one trunk; None is the bare base."""
+    """Whose adapter is active in all layers of one trunk; None is the bare base.
+
+    ``rows`` overrules ``role``: the places of a packed row that each role owns.
+    """
 
     role: str | None = None
+    rows: tuple[tuple[str, Tensor], ...] | None = None
 
 
 class AdaptedLinear(nn.Module):
@@ -50,12 +54,22 @@ class AdaptedLinear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Base output plus the active role's low-rank term."""
         output: Tensor = self.base(inputs)
+        if self.switch.rows is not None:
+            for name, places in self.switch.rows:
+                if name in self.scale:
+                    term = self.low_rank(name, inputs[:, places])
+                    output.index_add_(1, places, term, alpha=self.scale[name])
+            return output
         role = self.switch.role
         if role is None or role not in self.scale:
             return output
+        return torch.add(output, self.low_rank(role, inputs), alpha=self.scale[role])
+
+    def low_rank(self, role: str, inputs: Tensor) -> Tensor:
+        """The role's term before its scale."""
         low = inputs @ self.lora_a[role].to(inputs.dtype).T
-        term = low @ self.lora_b[role].to(inputs.dtype).T
-        return torch.add(output, term, alpha=self.scale[role])
+        term: Tensor = low @ self.lora_b[role].to(inputs.dtype).T
+        return term
 
     def merged_weight(self, role: str) -> Tensor:
         """The base weight with the role's term added, in the base's dtype and layout."""

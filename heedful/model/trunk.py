@@ -1,6 +1,6 @@
 """The trunk: one frozen base, a LoRA adapter per role, and small float32 heads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -163,6 +163,22 @@ class Trunk:
             yield
         finally:
             self.switch.role = before
+
+    @contextmanager
+    def acting_by_token(self, roles: Sequence[str | None]) -> Iterator[None]:
+        """Run the block with a role for every token of the packed row; for sampling only."""
+        names = sorted({role for role in roles if role in self.adapters})
+        self.switch.rows = tuple(
+            (
+                name,
+                torch.tensor([i for i, role in enumerate(roles) if role == name]).to(self.device),
+            )
+            for name in names
+        )
+        try:
+            yield
+        finally:
+            self.switch.rows = None
 
     @contextmanager
     def merged(self, role: str | None) -> Iterator[None]:

@@ -200,11 +200,12 @@ class RolloutSource:
                     temperature=rollouts.temperature,
                     seed=int(seed),
                 ),
+                role="policy",
             )
             for i, seed in enumerate(seeds)
         ]
         with self.phases("generate"):
-            samples = self.engine.sample(requests, role="policy")
+            samples = self.engine.sample(requests)
         sampled = sum(len(sample.token_ids) for sample in samples)
         self.phases.add("generate_tokens", sampled)
         self.phases.add("generate_flops", forward_flops(self.trunk, "policy", sampled, sampled))

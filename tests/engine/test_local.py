@@ -27,11 +27,14 @@ def trunk() -> Trunk:
     return trunk
 
 
-def requests(count: int, *, tokens: int = 12, temperature: float = 0.9) -> list[Request]:
+def requests(
+    count: int, *, tokens: int = 12, temperature: float = 0.9, role: str | None = "policy"
+) -> list[Request]:
     return [
         Request(
             prompt=tuple(range(10, 13 + i % 5)),
             params=SamplingParams(max_new_tokens=tokens, temperature=temperature, seed=i),
+            role=role,
         )
         for i in range(count)
     ]
@@ -39,9 +42,9 @@ def requests(count: int, *, tokens: int = 12, temperature: float = 0.9) -> list[
 
 def test_answers_do_not_depend_on_batch_mates_or_slots(trunk: Trunk) -> None:
     wanted = requests(9)
-    together = LocalEngine(trunk, num_slots=16).sample(wanted, role="policy")
-    few = LocalEngine(trunk, num_slots=2).sample(wanted, role="policy")
-    alone = [LocalEngine(trunk).sample([request], role="policy")[0] for request in wanted]
+    together = LocalEngine(trunk, num_slots=16).sample(wanted)
+    few = LocalEngine(trunk, num_slots=2).sample(wanted)
+    alone = [LocalEngine(trunk).sample([request])[0] for request in wanted]
     assert [s.token_ids for s in together] == [s.token_ids for s in alone]
     assert [s.token_ids for s in together] == [s.token_ids for s in few]
 
@@ -49,7 +52,7 @@ def test_answers_do_not_depend_on_batch_mates_or_slots(trunk: Trunk) -> None:
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_sampled_logprobs_equal_the_trainers(trunk: Trunk, temperature: float) -> None:
     wanted = requests(7, temperature=temperature)
-    samples = LocalEngine(trunk, num_slots=3).sample(wanted, role="policy")
+    samples = LocalEngine(trunk, num_slots=3).sample(wanted)
     trees = [
         Tree(id=str(i), prompt=request.prompt, responses=(sample.token_ids,))
         for i, (request, sample) in enumerate(zip(wanted, samples, strict=True))
@@ -144,8 +147,8 @@ def test_a_stop_string_that_never_comes_changes_nothing(trunk: Trunk) -> None:
 def test_truncation_is_per_request_and_keeps_the_trainers_logprobs(trunk: Trunk) -> None:
     wanted = requests(8, tokens=10)
     greedy = with_settings(wanted[:4], top_k=1)
-    mixed = LocalEngine(trunk).sample([*greedy, *wanted[4:]], role="policy")
-    free = LocalEngine(trunk).sample(wanted, role="policy")
+    mixed = LocalEngine(trunk).sample([*greedy, *wanted[4:]])
+    free = LocalEngine(trunk).sample(wanted)
     assert [s.token_ids for s in mixed[4:]] == [s.token_ids for s in free[4:]]
     assert [s.token_ids for s in mixed[:4]] != [s.token_ids for s in free[:4]]
     trees = [
@@ -165,8 +168,8 @@ def test_a_shared_prefix_changes_no_answer_and_is_computed_once(
     tails = [(3, 4), (3, 4, 5), (3,), (7,), (), (8, 9, 10)]
     prompts = [system + tail for tail in tails] + [(5,), (70, 71)]
     params = SamplingParams(max_new_tokens=8, temperature=0.9, seed=3)
-    wanted = [Request(prompt=prompt, params=params) for prompt in prompts]
-    alone = [LocalEngine(trunk).sample([one], role="policy")[0] for one in wanted]
+    wanted = [Request(prompt=prompt, params=params, role="policy") for prompt in prompts]
+    alone = [LocalEngine(trunk).sample([one])[0] for one in wanted]
     computed: list[int] = []
     hidden = Trunk.hidden
 
@@ -175,7 +178,7 @@ def test_a_shared_prefix_changes_no_answer_and_is_computed_once(
         return hidden(self, tokens, *rest)
 
     monkeypatch.setattr(Trunk, "hidden", counting)
-    together = LocalEngine(trunk).sample(wanted, role="policy")
+    together = LocalEngine(trunk).sample(wanted)
     assert [s.token_ids for s in together] == [s.token_ids for s in alone]
     for left, right in zip(together, alone, strict=True):
         np.testing.assert_allclose(left.logprobs, right.logprobs, atol=1e-5)
@@ -197,3 +200,62 @@ def test_prefix_groups_hold_every_prompt_and_stay_small() -> None:
         assert all(len(member) > shared for member in members)
         assert shared + sum(len(m) - shared for m in members) <= 40
     assert len(groups) < len(prompts) / 4
+
+
+def test_every_request_has_its_own_adapter(trunk: Trunk) -> None:
+    if "other" not in trunk.adapters:
+        trunk.add_adapter("other", rank=2, alpha=4, seed=9)
+        with torch.no_grad():
+            for number, value in enumerate(trunk.adapter_parameters("other").values()):
+                noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(number))
+                value.add_(noise * 0.05)
+    roles = ["policy", None, "other", "policy", None]
+    wanted = [replace(one, role=role) for one, role in zip(requests(5), roles, strict=True)]
+    mixed = LocalEngine(trunk, num_slots=3).sample(wanted)
+    alone = [LocalEngine(trunk).sample([one])[0] for one in wanted]
+    assert [s.token_ids for s in mixed] == [s.token_ids for s in alone]
+    for left, right in zip(mixed, alone, strict=True):
+        np.testing.assert_allclose(left.logprobs, right.logprobs, atol=1e-5)
+    same = LocalEngine(trunk).sample([replace(one, role=None) for one in wanted])
+    assert [s.token_ids for s in same] != [s.token_ids for s in mixed]
+
+
+def test_a_role_that_ends_early_cannot_write(trunk: Trunk) -> None:
+    if "judge" not in trunk.adapters:
+        trunk.add_adapter("judge", rank=2, alpha=4, seed=1, depth=1)
+    with pytest.raises(DataError, match="'judge', which ends after layer 1 and cannot write"):
+        LocalEngine(trunk).sample(requests(1, role="judge"))
+
+
+def test_pieces_of_text_join_to_the_answer(trunk: Trunk) -> None:
+    pieces: dict[int, list[str]] = {}
+
+    def on_text(index: int, text: str) -> None:
+        assert text
+        pieces.setdefault(index, []).append(text)
+
+    wanted = with_settings(requests(12, tokens=40), stop=("e", "zq"))
+    samples = LocalEngine(trunk, num_slots=5).sample(wanted, on_text=on_text)
+    for index, sample in enumerate(samples):
+        assert "".join(pieces.get(index, [])) == sample.text
+    assert max(map(len, pieces.values())) > 3
+    unheard = LocalEngine(trunk, num_slots=5).sample(wanted)
+    assert [s.text for s in samples] == [s.text for s in unheard]
+
+
+def test_a_listener_ends_its_own_answer_only(trunk: Trunk) -> None:
+    heard: list[str] = []
+
+    def on_text(index: int, text: str) -> bool:
+        if index == 2:
+            heard.append(text)
+        return index != 2 or len(heard) < 3
+
+    free = LocalEngine(trunk, num_slots=3).sample(requests(6, tokens=40))
+    assert len(free[2].token_ids) > 6
+    told = LocalEngine(trunk, num_slots=3).sample(requests(6, tokens=40), on_text=on_text)
+    assert told[2].finish_reason == "cancelled"
+    assert len(heard) == 3
+    assert told[2].token_ids == free[2].token_ids[: len(told[2].token_ids)]
+    others = [i for i in range(6) if i != 2]
+    assert [told[i].token_ids for i in others] == [free[i].token_ids for i in others]

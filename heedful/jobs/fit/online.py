@@ -163,7 +163,7 @@ def prove_online(
     )
     few = list(prompts[:2])
     samples = source.engine.sample(
-        [Request(prompt=row.token_ids, params=params) for row in few], role="policy"
+        [Request(prompt=row.token_ids, params=params, role="policy") for row in few]
     )
     trees = [
         Tree(id=row.id, prompt=row.token_ids, responses=(sample.token_ids,))
