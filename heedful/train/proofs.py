@@ -20,6 +20,11 @@ from heedful.types import Sample
 # float32 sums in another order; bfloat16 has 8 bits of mantissa on logits of size 20.
 TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.25}
 
+# What the sampler says about its own tokens stands as the old log-probability up to a quarter of
+# the usual clip range; more is recomputed. A nat is no rounding: somebody else has sampled.
+REUSED_NATS = 0.05
+GROSS_NATS = 1.0
+
 
 def refuse(name: str, seen: str, allowed: str) -> None:
     """Raise the ``ProofError`` of a broken invariant."""
@@ -116,6 +121,17 @@ def rewards_sit_on_the_last_token(
                 f"token {token} for an answer that ended by {sample.finish_reason}",
                 "its end-of-turn token",
             )
+
+
+def sampler_agrees(difference: float) -> bool:
+    """Whether sampled log-probabilities can be the old ones; refuses what no rounding explains."""
+    if not difference <= GROSS_NATS:
+        refuse(
+            "sampler and trainer log-probabilities agree (ratio = 1)",
+            f"a difference of {difference:.2g} nats",
+            f"at most {REUSED_NATS:g}, or {GROSS_NATS:g} with recomputation",
+        )
+    return difference <= REUSED_NATS
 
 
 def base_checksum(trunk: Trunk) -> float:

@@ -101,6 +101,7 @@ class RolloutSource:
         self.reference_role = reference_role
         self.on_rollout = on_rollout
         self.phases = Phases(trunk.device)
+        self.recomputes = False  # the old log-probabilities, because the sampler's are too coarse
         self.number = 0
         self.last_kl = 0.0
         self.stop_minibatches = False
@@ -239,19 +240,24 @@ class RolloutSource:
         flops = forward_flops(self.trunk, self.reward.feature_role, tokens)
         with self.phases("reward", tokens=tokens, flops=flops):
             scores, features = self.read(trees, batch, rows)
-        old = to_rows(
-            batch,
-            torch.tensor(
-                [logprob for _, sample in rows for logprob in sample.logprobs],
-                device=batch.token_ids.device,
-            ),
-        )
-        batch = replace(batch, ref_logprobs=reference, old_logprobs=old)
+        batch = replace(batch, ref_logprobs=reference, old_logprobs=self.old_logprobs(batch, rows))
         if self.credit.has_critic:
             with self.phases("critic", tokens=batch.num_tokens):
                 values = to_rows(batch, apply_head(self.trunk.heads["critic"], features))
             batch = replace(batch, old_values=values, features=features)
         return batch, list(scores)
+
+    def old_logprobs(
+        self, batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
+    ) -> Float[Tensor, "B T"]:
+        """The sampler's log-probabilities, or the trainer's where the two differ too much."""
+        if self.recomputes:
+            temperature, tokens = self.config.rollouts.temperature, batch.num_packed
+            flops = forward_flops(self.trunk, "policy", tokens, batch.num_tokens)
+            with self.phases("old", tokens=tokens, flops=flops):
+                return logprobs_of(self.trunk, batch, "policy", temperature=temperature)
+        said = [logprob for _, sample in rows for logprob in sample.logprobs]
+        return to_rows(batch, torch.tensor(said, device=batch.token_ids.device))
 
     def read(
         self, trees: Sequence[Tree], batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
@@ -353,14 +359,20 @@ class RolloutSource:
         self.stop_minibatches = metrics["policy/step_kl_nats"] > self.config.kl.step_limit
 
     def state(self) -> dict[str, float]:
-        """Next rollout and KL state."""
-        return {"number": self.number, "kl_coef": self.credit.kl_coef, "last_kl": self.last_kl}
+        """Next rollout, KL state, and where old log-probabilities come from."""
+        return {
+            "number": self.number,
+            "kl_coef": self.credit.kl_coef,
+            "last_kl": self.last_kl,
+            "recomputes": self.recomputes,
+        }
 
     def load(self, state: dict[str, float]) -> None:
         """Continue at a saved rollout."""
         self.number = int(state["number"])
         self.credit.kl_coef = state["kl_coef"]
         self.last_kl = state["last_kl"]
+        self.recomputes = bool(state["recomputes"])
 
 
 def add_critic(trunk: Trunk, seed: int) -> None:

@@ -324,20 +324,46 @@ def test_training_a_wrong_parameter_is_refused(
         fit_reward(reward_config(), tmp_path / "run")
 
 
-def test_sampler_that_disagrees_with_the_trainer_is_refused(
-    reward_run: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def shift_sampled_logprobs(monkeypatch: pytest.MonkeyPatch, nats: float) -> None:
     from heedful.engine import local
 
     draw = local.draw_tokens
 
     def shifted(*args: Any) -> Any:
         tokens, logprobs = draw(*args)
-        return tokens, logprobs - 0.1
+        return tokens, logprobs - nats
 
     monkeypatch.setattr(local, "draw_tokens", shifted)
+
+
+def test_a_sampler_that_no_rounding_explains_is_refused(
+    reward_run: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift_sampled_logprobs(monkeypatch, 1.5)
     with pytest.raises(ProofError, match="ratio = 1"):
         fit_ppo(ppo_config(reward_run.run), tmp_path / "run")
+
+
+def test_old_logprobs_are_recomputed_when_the_samplers_are_coarse(
+    reward_run: FitResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    exact = fit_ppo(ppo_config(reward_run.run), tmp_path / "exact")
+    assert "recomputed" not in capsys.readouterr().err
+    shift_sampled_logprobs(monkeypatch, 0.1)
+    config = ppo_config(reward_run.run)
+    with monkeypatch.context() as patch:
+        break_after(2, patch)
+        with pytest.raises(StoppedError):
+            fit_ppo(config, tmp_path / "coarse")
+    assert "differ by up to 0.1 nats" in capsys.readouterr().err
+    coarse = fit_ppo(config, tmp_path / "coarse")  # a resumed run recomputes too
+    left, right = weights(exact), weights(coarse)
+    for name, value in left.items():
+        torch.testing.assert_close(value, right[name], atol=1e-4, rtol=1e-3)
+    assert "old" in {phase["phase"] for phase in coarse.profile["phases"]}
 
 
 def test_examples_that_do_not_fit_are_dropped_and_counted(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """``fit ppo`` and ``fit grpo``: optimise a policy against a reward, with and without a critic."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -176,7 +177,13 @@ def prove_online(
     own = logprobs_of(trunk, batch, "policy", temperature=params.temperature)
     said = torch.tensor([logprob for sample in samples for logprob in sample.logprobs])
     difference = (own[batch.rows, batch.columns].cpu() - said).abs().max().item()
-    proofs.agree("sampler and trainer log-probabilities agree (ratio = 1)", difference, trunk)
+    source.recomputes = not proofs.sampler_agrees(difference)
+    if source.recomputes:
+        print(
+            f"sampler and trainer differ by up to {difference:.2g} nats a token, the limit is "
+            f"{proofs.REUSED_NATS:g}: old log-probabilities are recomputed, a pass more a rollout",
+            file=sys.stderr,
+        )
 
 
 def online_metrics(out: Path) -> dict[str, JSON]:
