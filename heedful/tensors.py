@@ -9,6 +9,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+@dataclass(slots=True)
+class Stem:
+    """States of a packed row after the first ``num_layers`` layers, which several roles share.
+
+    The first pass over the row fills it; later passes start from it.
+    """
+
+    num_layers: int
+    states: Float[Tensor, "N D"] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Trees packed into one row without padding. Made by collate, used by forward and objectives.
@@ -39,6 +50,7 @@ class Batch:
     advantages: Float[Tensor, "B T"] | None = None
     returns: Float[Tensor, "B T"] | None = None
     features: Float[Tensor, "M F"] | None = None
+    stem: Stem | None = None
 
     @property
     def num_tokens(self) -> int:

@@ -11,20 +11,30 @@ from heedful.model.lora import layer_number
 from heedful.model.trunk import Trunk
 
 
-def forward_flops(trunk: Trunk, role: str | None, num_tokens: int, num_logits: int = 0) -> float:
-    """Floating-point operations to run ``num_tokens`` as ``role`` and read ``num_logits`` rows."""
+def forward_flops(
+    trunk: Trunk, role: str | None, num_tokens: int, num_logits: int = 0, *, first: int = 0
+) -> float:
+    """Floating-point operations to run ``num_tokens`` as ``role`` and read ``num_logits`` rows.
+
+    ``first`` is the first layer that is computed: those before it came from a stem.
+    """
     settings = trunk.adapters.get(role or "")
     depth = settings.depth if settings else None
-    return 2.0 * num_tokens * weights(trunk, 0, depth) + 2.0 * num_logits * output_weights(trunk)
+    return 2.0 * num_tokens * weights(trunk, first, depth) + 2.0 * num_logits * output_weights(
+        trunk
+    )
 
 
-def update_flops(trunk: Trunk, role: str, num_tokens: int, num_logits: int) -> float:
+def update_flops(
+    trunk: Trunk, role: str, num_tokens: int, num_logits: int, *, first: int = 0
+) -> float:
     """Forward and backward: gradients flow down to the first adapted layer; weights are frozen."""
     settings = trunk.adapters[role]
     down = weights(trunk, settings.first_layer, settings.depth)
     # the Jacobian of the log-probabilities costs one more product with the output embedding
     heads = 2.0 * num_logits * output_weights(trunk)
-    return forward_flops(trunk, role, num_tokens, num_logits) + 2.0 * num_tokens * down + heads
+    ahead = forward_flops(trunk, role, num_tokens, num_logits, first=first)
+    return ahead + 2.0 * num_tokens * down + heads
 
 
 def weights(trunk: Trunk, first: int, end: int | None) -> int:

@@ -13,10 +13,10 @@ from heedful.tensors import Batch, Outputs
 
 
 def hidden_states(trunk: Trunk, batch: Batch, role: str | None) -> Float[Tensor, "N D"]:
-    """Last hidden states of the packed row as ``role``."""
+    """Last hidden states of the packed row as ``role``, from the batch's stem if there is one."""
     layout = PackedLayout([TreeShape(*tree) for tree in batch.trees], batch.token_ids.device)
     with trunk.acting(role):
-        return trunk.hidden(batch.token_ids, batch.position_ids, layout)
+        return trunk.hidden(batch.token_ids, batch.position_ids, layout, stem=batch.stem)
 
 
 def forward(

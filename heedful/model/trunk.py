@@ -13,6 +13,7 @@ from heedful.errors import ConfigError
 from heedful.model.attention import NAME, Layout
 from heedful.model.base import Base
 from heedful.model.lora import Switch, adapt, layer_number
+from heedful.tensors import Stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,11 @@ class AdapterSettings:
 class _Exit(Exception):  # noqa: N818 - a signal that ends a forward pass early, not an error
     def __init__(self, states: Tensor) -> None:
         self.states = states
+
+
+def pass_over(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+    """A decoder layer that does nothing."""
+    return hidden_states
 
 
 class Trunk:
@@ -202,16 +208,28 @@ class Trunk:
             for layer, original in zip(layers, originals, strict=True):
                 layer.base.weight.data = original
 
+    def stem(self, *roles: str | None) -> Stem | None:
+        """An empty stem of the layers that none of ``roles`` adapts; None when there are none."""
+        firsts = [self.adapters[role].first_layer for role in roles if role in self.adapters]
+        shared = min(firsts, default=0)
+        return Stem(shared) if shared else None
+
     def hidden(
-        self, token_ids: Tensor, position_ids: Tensor, layout: Layout
+        self,
+        token_ids: Tensor,
+        position_ids: Tensor,
+        layout: Layout,
+        *,
+        stem: Stem | None = None,
     ) -> Float[Tensor, "N D"]:
         """Last hidden states of a packed row as the acting role.
 
-        After the final norm, or raw after the last layer that the role uses.
+        After the final norm, or raw after the last layer that the role uses. A ``stem`` that holds
+        states saves its layers, an empty one is filled; the acting role must not adapt them.
         """
         # stock attention would ignore the layout and let sequences see each other
         assert self.base.model.config._attn_implementation == NAME
-        with self._ending_early():
+        with self._ending_early(), self._on_stem(stem):
             states: Tensor = self.base.model.base_model(
                 input_ids=token_ids[None],
                 position_ids=position_ids[None],
@@ -240,6 +258,38 @@ class Trunk:
             self._early_states = left.states[0]
         finally:
             handle.remove()
+
+    @contextmanager
+    def _on_stem(self, stem: Stem | None) -> Iterator[None]:
+        """Fill an empty stem on the way, or pass over the layers whose outcome it holds."""
+        if stem is None:
+            yield
+            return
+        role = self.switch.role
+        if role is not None and self.adapters[role].first_layer < stem.num_layers:
+            raise ValueError(f"role {role!r} adapts a layer below {stem.num_layers}: not its stem")
+        layers = self.decoder_layers
+        passed = layers[: stem.num_layers] if stem.states is not None else ()
+
+        def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            # a layer takes its states by position in some architectures, by name in others
+            given = args[0] if args else kwargs["hidden_states"]
+            if stem.states is None:
+                stem.states = given[0].detach()
+                return None
+            if args:
+                return (stem.states[None], *args[1:]), kwargs
+            return args, kwargs | {"hidden_states": stem.states[None]}
+
+        for layer in passed:
+            layer.forward = pass_over
+        handle = layers[stem.num_layers].register_forward_pre_hook(enter, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+            for layer in passed:
+                del layer.forward
 
     @property
     def decoder_layers(self) -> nn.ModuleList:

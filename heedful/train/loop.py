@@ -60,7 +60,8 @@ def fit(
         sums: dict[str, Tensor] = {}
         for batch in step.micro_batches:
             tokens, logits = batch.num_packed, batch.num_tokens if reads_logits else 0
-            flops = update_flops(trunk, algorithm.role, tokens, logits)
+            first = batch.stem.num_layers if batch.stem and batch.stem.states is not None else 0
+            flops = update_flops(trunk, algorithm.role, tokens, logits, first=first)
             source.phases.add("update_padded_tokens", batch.num_padded)
             with source.phases("update", tokens=tokens, flops=flops):
                 outputs = forward(

@@ -232,6 +232,7 @@ class RolloutSource:
         temperature = self.config.rollouts.temperature
         with self.phases("data"):
             batch = collate(trees, self.trunk.device)
+            batch = replace(batch, stem=self.trunk.stem("policy", self.reference_role))
         rows = rows[: len(batch.mask)]
         tokens, role = batch.num_packed, self.reference_role
         flops = forward_flops(self.trunk, role, tokens, batch.num_tokens)

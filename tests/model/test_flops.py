@@ -22,6 +22,7 @@ def test_arithmetic_is_counted_from_the_layers_that_run() -> None:
     assert update_flops(trunk, "top", 7, 3) == (
         2 * 7 * total + 2 * 7 * total / layers + 2 * 2 * 3 * output
     )
+    assert forward_flops(trunk, None, 7, first=1) == 2 * 7 * total * (layers - 1) / layers
 
 
 def test_the_peak_is_a_plausible_rate() -> None:

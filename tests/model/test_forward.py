@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from heedful.data.collate import Tree, collate
 from heedful.maths.logprobs import linear_logprobs
 from heedful.model.forward import forward, logprobs_of
+from heedful.model.lora import AdaptedLinear
 from heedful.model.trunk import Trunk
+from heedful.tensors import Batch
 
 TREES = [
     Tree(id="a", prompt=(5, 6, 7), responses=((8, 9, 10, 1), (11, 1), (12, 13, 14)),
@@ -66,6 +69,56 @@ def test_gradients_do_not_depend_on_packing_or_prompt_sharing(trunk: Trunk) -> N
     separate = gradients(trunk, alone, weights)
     for name, value in packed.items():
         torch.testing.assert_close(value, separate[name], atol=2e-4, rtol=2e-4, msg=name)
+
+
+def test_layers_that_two_roles_share_are_computed_once(trunk: Trunk) -> None:
+    trunk.add_adapter("policy", rank=4, alpha=8, seed=0, first_layer=1)
+    with torch.no_grad():
+        for value in trunk.trainable("policy").values():
+            value.add_(torch.linspace(-0.1, 0.1, value.numel()).view_as(value))
+    parameters = trunk.trainable("policy")
+
+    def both(batch: Batch) -> tuple[Any, ...]:
+        reference = logprobs_of(trunk, batch, None)
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+            parameter.grad = None
+        own = forward(trunk, batch, "policy", {"logprobs"}).logprobs
+        assert own is not None
+        own.square().sum().backward()
+        return reference, own.detach(), *(value.grad.clone() for value in parameters.values())
+
+    plain = collate(TREES, trunk.device)
+    computed: list[int] = []
+    hooks = [
+        layer.register_forward_hook(lambda *_, i=i: computed.append(i))
+        for i, layer in enumerate(trunk.decoder_layers)
+        for layer in (next(m for m in layer.modules() if isinstance(m, AdaptedLinear)),)
+    ]
+    wanted = both(plain)
+    assert computed == [0, 1, 0, 1]
+    computed.clear()
+    shared = both(replace(plain, stem=trunk.stem("policy", None)))
+    assert computed == [0, 1, 1]
+    for hook in hooks:
+        hook.remove()
+    for left, right in zip(wanted, shared, strict=True):
+        torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-5)
+    # and nothing is left behind
+    again = both(plain)
+    torch.testing.assert_close(again[1], wanted[1])
+
+
+def test_a_stem_is_refused_to_a_role_that_adapts_it(trunk: Trunk) -> None:
+    trunk.add_adapter("top", rank=2, alpha=4, seed=0, first_layer=1)
+    trunk.add_adapter("all", rank=2, alpha=4, seed=0)
+    assert trunk.stem("top", "all") is None
+    assert trunk.stem(None) is None
+    stem = trunk.stem("top", None)
+    assert stem is not None
+    assert stem.num_layers == 1
+    with pytest.raises(ValueError, match="'all' adapts a layer below 1"):
+        logprobs_of(trunk, replace(collate(TREES, trunk.device), stem=stem), "all")
 
 
 def test_order_of_trees_only_permutes_rows(trunk: Trunk) -> None:

@@ -46,6 +46,7 @@ def fit_preference(
         kept, held = split(encoded, *split_by_prompt(data.rows, config.held_out_share, config.seed))
 
         def enrich(batch: Batch) -> Batch:
+            batch = replace(batch, stem=trunk.stem("policy", reference))
             return replace(batch, ref_logprobs=logprobs_of(trunk, batch, reference))
 
         return Plan(
