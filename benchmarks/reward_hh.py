@@ -55,12 +55,14 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", help="'test' tries the runner in a minute")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--note", default="alone", help="what else the machine did")
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as scratch:
             row = run(arguments.data, arguments.model, seed, arguments.overrides, Path(scratch))
+        row["note"] = arguments.note
         with (arguments.out / "reward_hh.jsonl").open("a") as stream:
             stream.write(json.dumps(row) + "\n")
         print(row, flush=True)

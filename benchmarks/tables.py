@@ -85,7 +85,47 @@ def score_so_far() -> list[str]:
     return table(columns)
 
 
-TABLES = (demo, demo_tuning, score_so_far)
+def reward_hh() -> list[str]:
+    """Our reward model on hh-harmless and TRL's in at least the same time."""
+    ours, theirs = rows("reward_hh"), rows("reward_hh_trl")
+    if not ours:
+        return []
+    found = sorted(ours + theirs, key=lambda row: (row["seed"], "peer" in row))
+    return table(
+        {
+            "side": [row.get("peer", "heedful") for row in found],
+            "seed": [str(row["seed"]) for row in found],
+            "training": [f"{row['fit_seconds'] / 60:.1f} min" for row in found],
+            "pairs seen": [str(row.get("pairs_seen", row.get("num_train"))) for row in found],
+            "accuracy": [percent(row, "accuracy") for row in found],
+            "ECE": [f"{row['ece']:.3f}" for row in found],
+            "memory": [f"{row['peak_memory_gb']:.1f} GB" for row in found],
+            "machine": [row["note"].partition(",")[0] for row in found],
+        }
+    )
+
+
+def bench() -> list[str]:
+    """``heedful bench --against trl``: medians, ratios and memory."""
+    found = [row | {"run": run} for run in rows("bench") for row in run["rows"]]
+    cells: dict[str, list[str]] = {}
+    for row in found:
+        ours, best = row["ours"], row["peers"][row["best_setting"]]
+        low, high = min(row["speed_ratio_by_round"]), max(row["speed_ratio_by_round"])
+        for name, text in {
+            "workload": row["workload"],
+            "a step": row["step"],
+            "heedful": f"{ours['median_seconds']:.1f} s, {ours['peak_gb']:.1f} GB",
+            "peer": f"{best['median_seconds']:.1f} s, {best['peak_gb']:.1f} GB",
+            "peer's best setting": f"{best['version']}, {row['best_setting']}",
+            "times as fast (by round)": f"{row['speed_ratio']:.2f} ({low:.2f} to {high:.2f})",
+            "dtype": row["run"]["dtype"],
+        }.items():
+            cells.setdefault(name, []).append(text)
+    return table(cells) if cells else []
+
+
+TABLES = (demo, demo_tuning, score_so_far, reward_hh, bench)
 
 
 def main() -> None:

@@ -152,13 +152,14 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-5)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--note", default="alone", help="what else the machine did")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     model, _ = resolve(options.model)
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as scratch:
-            row = run(options, model, seed, Path(scratch))
+            row = run(options, model, seed, Path(scratch)) | {"note": options.note}
         with (options.out / "reward_hh_trl.jsonl").open("a") as stream:
             stream.write(json.dumps(row) + "\n")
         print(row, flush=True)
