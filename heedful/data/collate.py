@@ -1,6 +1,6 @@
 """Trees of token ids to packed batches: one copy of the prompt, no padding in the row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -61,6 +61,25 @@ def micro_batches(trees: Sequence[Tree], max_tokens: int) -> list[list[Tree]]:
         groups[-1].append(tree)
         room -= tree.num_tokens
     return groups
+
+
+Advance = Callable[[int], object]
+
+
+def silent(_: int) -> None:
+    """Nobody listens to the progress."""
+
+
+def packed(
+    trees: Sequence[Tree],
+    device: torch.device,
+    max_tokens: int,
+    advance: Advance = silent,
+) -> Iterator[Batch]:
+    """All trees in order, packed into batches; ``advance`` hears how many trees are done."""
+    for group in micro_batches(trees, max_tokens):
+        yield collate(group, device)
+        advance(len(group))
 
 
 def collate(trees: Sequence[Tree], device: torch.device) -> Batch:

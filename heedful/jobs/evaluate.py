@@ -16,7 +16,7 @@ import torch
 
 from heedful.config import EvaluateConfig
 from heedful.data.chat import encode_prompt
-from heedful.data.collate import Tree, collate, micro_batches
+from heedful.data.collate import Tree, packed
 from heedful.data.examples import answer, last_user_text, preference_trees
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
@@ -217,10 +217,10 @@ def log_ratios(
         for i, (request, sample) in enumerate(zip(requests, samples, strict=True))
     ]
     reference: list[float] = []
-    for group in micro_batches(trees, config.tokens_per_micro_step):
-        batch = collate(group, trunk.device)
-        rows = logprobs_of(trunk, batch, None, temperature=config.temperature)
-        reference += rows.sum(dim=1).tolist()
+    with progress("distance moved", len(trees)) as advance:
+        for batch in packed(trees, trunk.device, config.tokens_per_micro_step, advance):
+            rows = logprobs_of(trunk, batch, None, temperature=config.temperature)
+            reference += rows.sum(dim=1).tolist()
     return [sum(s.logprobs) - r for s, r in zip(samples, reference, strict=True)]
 
 
@@ -242,11 +242,10 @@ def with_proxy(
         )
         for i, prompt in enumerate(prompts)
     ]
+    # the answers of all arms together may be longer than a micro-step
+    limit = max(max_tokens, *(tree.num_tokens + len(tree.responses) for tree in trees))
     with progress("score held-out", len(trees)) as advance:
-        scores: list[list[float]] = []
-        for tree in trees:
-            scores += reward.score_trees([tree], max(max_tokens, tree.num_tokens))
-            advance(1)
+        scores = reward.score_trees(trees, limit, advance)
     return {
         name: [
             Answer(**asdict(arms[name][i]) | {"proxy": scores[i][k]}) for i in range(len(prompts))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from heedful.data.collate import Tree, collate, micro_batches
+from heedful.data.collate import Advance, Tree, packed, silent
 from heedful.model.forward import hidden_states, pool
 from heedful.model.trunk import Trunk
 
@@ -33,9 +33,15 @@ class Probe:
 
 
 @torch.no_grad()
-def warm_start(trunk: Trunk, trees: Sequence[Tree], *, max_tokens: int) -> Probe:
+def warm_start(
+    trunk: Trunk,
+    trees: Sequence[Tree],
+    *,
+    max_tokens: int,
+    advance: Advance = silent,
+) -> Probe:
     """Set the reward head to the probe; the adapter is new, so features are the base's."""
-    differences, groups = pair_features(trunk, trees, max_tokens)
+    differences, groups = pair_features(trunk, trees, max_tokens, advance)
     probe = fit_probe(differences, groups)
     head = trunk.heads["reward"]
     head.weight.copy_(torch.from_numpy(probe.weight)[None])
@@ -44,12 +50,11 @@ def warm_start(trunk: Trunk, trees: Sequence[Tree], *, max_tokens: int) -> Probe
 
 
 def pair_features(
-    trunk: Trunk, trees: Sequence[Tree], max_tokens: int
+    trunk: Trunk, trees: Sequence[Tree], max_tokens: int, advance: Advance
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Pooled states of the chosen minus the rejected side [P, D], and the tree of every pair."""
     rows = []
-    for group in micro_batches(trees, max_tokens):
-        batch = collate(group, trunk.device)
+    for batch in packed(trees, trunk.device, max_tokens, advance):
         pooled = pool(hidden_states(trunk, batch, "reward"), batch, trunk.pooling["reward"])
         assert batch.pairs is not None
         rows.append((pooled[batch.pairs[:, 0]] - pooled[batch.pairs[:, 1]]).cpu().numpy())

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from heedful.data.collate import Tree, collate, micro_batches
+from heedful.data.collate import Advance, Tree, packed, silent
 from heedful.model.forward import apply_head, forward, hidden_states, normalise, pool
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch
@@ -52,13 +52,14 @@ class TrainedReward:
         return (raw - self.mean) / self.std * num_before / (num_before + HALF_SHRUNK)
 
     @torch.no_grad()
-    def score_trees(self, trees: Sequence[Tree], max_tokens: int) -> list[list[float]]:
+    def score_trees(
+        self, trees: Sequence[Tree], max_tokens: int, advance: Advance = silent
+    ) -> list[list[float]]:
         """Scores of every tree's responses, each closed by an end of turn."""
         base = self.trunk.base
         closed = [tree.closed(base.stop_id, base.stop_ids) for tree in trees]
         scores: list[float] = []
-        for group in micro_batches(closed, max_tokens):
-            batch = collate(group, self.trunk.device)
+        for batch in packed(closed, self.trunk.device, max_tokens, advance):
             states = hidden_states(self.trunk, batch, self.role)
             scores += self.score(batch, states, ()).tolist()
         flat = iter(scores)
@@ -75,12 +76,16 @@ def sums_before(states: Float[Tensor, "M D"], batch: Batch) -> Float[Tensor, "M 
 
 @torch.no_grad()
 def pair_deltas(
-    trunk: Trunk, trees: Sequence[Tree], *, max_tokens: int, role: str = "reward"
+    trunk: Trunk,
+    trees: Sequence[Tree],
+    *,
+    max_tokens: int,
+    role: str = "reward",
+    advance: Advance = silent,
 ) -> list[float]:
     """Score differences, chosen minus rejected, of every pair in order."""
     deltas: list[float] = []
-    for group in micro_batches(trees, max_tokens):
-        batch = collate(group, trunk.device)
+    for batch in packed(trees, trunk.device, max_tokens, advance):
         scores = forward(trunk, batch, role, {"scores"}).scores
         assert scores is not None
         if batch.pairs is not None:

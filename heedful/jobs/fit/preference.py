@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from heedful.config import PreferenceConfig
-from heedful.data.collate import Tree, collate, micro_batches
+from heedful.data.collate import Tree, packed
 from heedful.data.examples import preference_trees
 from heedful.data.snapshot import split_by_prompt
 from heedful.jobs.fit.base import (
@@ -21,7 +21,8 @@ from heedful.jobs.fit.base import (
     split,
 )
 from heedful.jobs.fit.policy import add_policy, prove_policy
-from heedful.model.forward import forward, logprobs_of
+from heedful.jobs.progress import progress
+from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
 from heedful.stats.intervals import wilson
 from heedful.store.database import Store
@@ -71,20 +72,23 @@ def fit_preference(
 
 @torch.no_grad()
 def implicit_accuracy(
-    trunk: Trunk, trees: Sequence[Tree], reference: str | None, max_tokens: int
+    trunk: Trunk,
+    trees: Sequence[Tree],
+    reference: str | None,
+    max_tokens: int,
 ) -> dict[str, JSON]:
     """Share of held-out pairs whose chosen side gained more log-probability."""
     right = 0.0
     total = 0
-    for group in micro_batches(trees, max_tokens):
-        batch = collate(group, trunk.device)
-        own = forward(trunk, batch, "policy", {"logprobs"}).logprobs
-        assert own is not None
-        assert batch.pairs is not None
-        gain = (own - logprobs_of(trunk, batch, reference)).sum(dim=1)
-        difference = gain[batch.pairs[:, 0]] - gain[batch.pairs[:, 1]]
-        right += float((difference > 0).sum() + 0.5 * (difference == 0).sum())
-        total += len(difference)
+    with progress("held-out pairs", len(trees)) as advance:
+        for plain in packed(trees, trunk.device, max_tokens, advance):
+            batch = replace(plain, stem=trunk.stem("policy", reference))
+            before = logprobs_of(trunk, batch, reference)
+            gain = (logprobs_of(trunk, batch, "policy") - before).sum(dim=1)
+            assert batch.pairs is not None
+            difference = gain[batch.pairs[:, 0]] - gain[batch.pairs[:, 1]]
+            right += float((difference > 0).sum() + 0.5 * (difference == 0).sum())
+            total += len(difference)
     if not total:
         return {"num_held_out": 0}
     accuracy = wilson(right, total)

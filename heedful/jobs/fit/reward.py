@@ -21,6 +21,7 @@ from heedful.jobs.fit.base import (
     run_fit,
     split,
 )
+from heedful.jobs.progress import progress
 from heedful.model.trunk import Trunk
 from heedful.reward.probe import warm_start
 from heedful.reward.trained import TrainedReward, pair_deltas
@@ -72,7 +73,8 @@ def fit_reward(
 
         def initialise() -> None:
             if config.warm_start:
-                warm_start(trunk, kept, max_tokens=limit)
+                with progress("probe", len(kept)) as advance:
+                    warm_start(trunk, kept, max_tokens=limit, advance=advance)
 
         return Plan(
             trunk=trunk,
@@ -99,7 +101,8 @@ def reward_moments(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> tupl
     In the demo these answers are samples of the start policy.
     """
     some = list(trees)[: max(1, 256 // max(len(trees[0].responses), 1))]
-    scored = TrainedReward(trunk).score_trees(some, max_tokens)
+    with progress("centre scores", len(some)) as advance:
+        scored = TrainedReward(trunk).score_trees(some, max_tokens, advance)
     values = np.array([score for scores in scored for score in scores])
     return float(values.mean()), max(float(values.std()), 1e-3)
 
@@ -108,7 +111,8 @@ def reward_metrics(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> dict
     """Held-out accuracy (Wilson), ECE and temperature from score differences."""
     if not trees:
         return {"num_held_out": 0}
-    deltas = np.array(pair_deltas(trunk, trees, max_tokens=max_tokens))
+    with progress("held-out pairs", len(trees)) as advance:
+        deltas = np.array(pair_deltas(trunk, trees, max_tokens=max_tokens, advance=advance))
     accuracy = wilson(float((deltas > 0).sum() + 0.5 * (deltas == 0).sum()), len(deltas))
     probabilities = 1 / (1 + np.exp(-deltas))
     return {

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from heedful.config import SFTConfig
-from heedful.data.collate import Tree, collate, micro_batches
+from heedful.data.collate import Advance, Tree, packed, silent
 from heedful.data.examples import demonstration_trees
 from heedful.data.snapshot import split_by_prompt
 from heedful.jobs.fit.base import (
@@ -20,6 +20,7 @@ from heedful.jobs.fit.base import (
     split,
 )
 from heedful.jobs.fit.policy import add_policy, prove_policy
+from heedful.jobs.progress import progress
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
 from heedful.store.database import Store
@@ -44,13 +45,14 @@ def fit_sft(
         limit = config.batch.tokens_per_micro_step
 
         def finish() -> dict[str, JSON]:
-            return {
-                "num_train": len(kept),
-                "num_held_out": len(held),
-                "drops": dict(encoded.drops),
-                "held_out_nll": mean_nll(trunk, held, "policy", limit),
-                "held_out_nll_start": mean_nll(trunk, held, reference, limit),
-            }
+            with progress("held-out NLL", 2 * len(held)) as advance:
+                return {
+                    "num_train": len(kept),
+                    "num_held_out": len(held),
+                    "drops": dict(encoded.drops),
+                    "held_out_nll": mean_nll(trunk, held, "policy", limit, advance),
+                    "held_out_nll_start": mean_nll(trunk, held, reference, limit, advance),
+                }
 
         return Plan(
             trunk=trunk,
@@ -67,12 +69,15 @@ def fit_sft(
 
 @torch.no_grad()
 def mean_nll(
-    trunk: Trunk, trees: Sequence[Tree], role: str | None, max_tokens: int
+    trunk: Trunk,
+    trees: Sequence[Tree],
+    role: str | None,
+    max_tokens: int,
+    advance: Advance = silent,
 ) -> float | None:
     """Token-mean NLL of responses; None without any."""
     total, count = 0.0, 0
-    for group in micro_batches(trees, max_tokens):
-        batch = collate(group, trunk.device)
+    for batch in packed(trees, trunk.device, max_tokens, advance):
         total -= logprobs_of(trunk, batch, role).sum().item()
         count += batch.num_tokens
     return total / count if count else None
