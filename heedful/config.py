@@ -56,13 +56,18 @@ class Batching(Section):
 
 
 class FitConfig(Section):
-    """What every fit has."""
+    """What every fit has.
+
+    ``recompute`` saves the memory of activations for a third more arithmetic: ``auto`` does so only
+    when the run would not fit otherwise. The result does not depend on it.
+    """
 
     data: str = Field(description="data set in the store, snapshot file, or 'test'")
     model: str = Field("smollm2", description="base model, model directory or registered model")
     seed: int = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: PositiveInt = 20
+    recompute: Literal["auto", "always", "never"] = "auto"
     adapter: Adapter = Adapter()
     optimiser: Optimiser = Optimiser()
     batch: Batching = Batching()

@@ -79,22 +79,31 @@ def base_line(shape: Shape) -> Line:
 
 
 def trained_line(
-    shape: Shape, role: str, *, rank: int, first_layer: int, depth: int | None, tokens: int
+    shape: Shape,
+    role: str,
+    *,
+    rank: int,
+    first_layer: int,
+    depth: int | None,
+    tokens: int,
+    recomputes: bool = False,
 ) -> Line:
     """An adapter in training: values, gradients and two moments in float32, and activations.
 
     A decoder layer keeps about 12 states and 4 inner states of every token for its backward pass;
-    layers below ``first_layer`` keep none.
+    layers below ``first_layer`` keep none. With ``recomputes`` a layer keeps one state, and one
+    layer at a time has the rest.
     """
     end = depth or shape.num_layers
     own = [(i, o) for layer, i, o in shape.linears if first_layer <= layer < end]
     count = sum(rank * (i + o) for i, o in own)
-    kept = (12 * shape.hidden + 4 * shape.intermediate) * shape.itemsize
+    layers, whole = end - first_layer, 12 * shape.hidden + 4 * shape.intermediate
+    kept = layers * shape.hidden + whole if recomputes else layers * whole
     return Line(
         role=role,
         num_parameters=count,
         num_bytes=4 * 4 * count,
-        activations=tokens * kept * (end - first_layer),
+        activations=tokens * kept * shape.itemsize,
     )
 
 

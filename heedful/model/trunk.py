@@ -1,13 +1,15 @@
 """The trunk: one frozen base, a LoRA adapter per role, and small float32 heads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from heedful.errors import ConfigError
 from heedful.model.attention import NAME, Layout
@@ -51,6 +53,7 @@ class Trunk:
         self.heads: dict[str, nn.Linear] = {}
         self.pooling: dict[str, str] = {}
         self.adapters: dict[str, AdapterSettings] = {}
+        self.recomputes = False  # layers in the backward pass, instead of keeping their states
 
     @property
     def device(self) -> torch.device:
@@ -229,7 +232,7 @@ class Trunk:
         """
         # stock attention would ignore the layout and let sequences see each other
         assert self.base.model.config._attn_implementation == NAME
-        with self._ending_early(), self._on_stem(stem):
+        with self._ending_early(), self._on_stem(stem), self._recomputing():
             states: Tensor = self.base.model.base_model(
                 input_ids=token_ids[None],
                 position_ids=position_ids[None],
@@ -289,6 +292,32 @@ class Trunk:
         finally:
             handle.remove()
             for layer in passed:
+                del layer.forward
+
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        """Let adapted layers keep their input only, and run again in the backward pass."""
+        role = self.switch.role
+        if not (self.recomputes and role is not None and torch.is_grad_enabled()):
+            yield
+            return
+        settings = self.adapters[role]
+        layers = self.decoder_layers[settings.first_layer : settings.depth]
+
+        def again(forward: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*args: Any, **kwargs: Any) -> Any:
+                # the backward pass comes when nobody acts any more
+                with self.acting(role):
+                    return forward(*args, **kwargs)
+
+            return partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
+
+        for layer in layers:
+            layer.forward = again(layer.forward)
+        try:
+            yield
+        finally:
+            for layer in layers:
                 del layer.forward
 
     @property

@@ -223,6 +223,22 @@ def test_micro_batching_changes_nothing(tmp_path: Path) -> None:
         torch.testing.assert_close(value, right[name], atol=2e-4, rtol=1e-3)
 
 
+def test_a_run_that_would_not_fit_recomputes_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from heedful.model import budget
+
+    roomy = fit_sft(sft_config(), tmp_path / "roomy")
+    assert "recomputed" not in capsys.readouterr().err
+    needed = budget.RUNTIME_BYTES + 40 * 2**20
+    monkeypatch.setattr(budget, "total_bytes", lambda _: needed)
+    monkeypatch.setattr(budget, "available_bytes", lambda _: needed - 1)
+    monkeypatch.setattr(budget, "refuse_what_cannot_fit", lambda *_: None)
+    tight = fit_sft(sft_config(), tmp_path / "tight")
+    assert "activations are recomputed" in capsys.readouterr().err
+    assert same(weights(roomy), weights(tight))
+
+
 def test_a_finished_run_is_returned_without_work(reward_run: FitResult) -> None:
     before = (Path(reward_run.run) / "metrics.jsonl").stat().st_mtime_ns
     again = fit_reward(reward_config(), Path(reward_run.run))

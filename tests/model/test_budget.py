@@ -39,6 +39,10 @@ def test_an_adapter_is_counted_as_it_is_made(
     assert line.num_parameters == made
     assert line.num_bytes == 16 * made
     assert line.activations == 10 * (12 * shape.hidden + 4 * shape.intermediate) * 4
+    thrifty = budget.trained_line(
+        shape, "policy", rank=4, first_layer=1, depth=None, tokens=10, recomputes=True
+    )
+    assert thrifty.activations == line.activations + 10 * shape.hidden * 4
     save_role(trunk, "policy", tmp_path / "saved")
     frozen = budget.frozen_line("reference", tmp_path / "saved")
     assert made <= frozen.num_parameters < made * 1.5

@@ -71,6 +71,24 @@ def test_gradients_do_not_depend_on_packing_or_prompt_sharing(trunk: Trunk) -> N
         torch.testing.assert_close(value, separate[name], atol=2e-4, rtol=2e-4, msg=name)
 
 
+def test_recomputed_activations_give_the_same_gradients(trunk: Trunk) -> None:
+    trunk.add_adapter("policy", rank=4, alpha=8, seed=0, first_layer=1)
+    with torch.no_grad():
+        for value in trunk.trainable("policy").values():
+            value.add_(torch.linspace(-0.1, 0.1, value.numel()).view_as(value))
+    weights = [1.0, -2.0, 0.5, 3.0]
+    runs: list[int] = []
+    inner = next(m for m in trunk.decoder_layers[1].modules() if isinstance(m, AdaptedLinear))
+    inner.register_forward_hook(lambda *_: runs.append(1))
+    kept = gradients(trunk, [TREES], weights)
+    assert len(runs) == 1
+    trunk.recomputes = True
+    recomputed = gradients(trunk, [TREES], weights)
+    assert len(runs) == 3
+    for name, value in kept.items():
+        torch.testing.assert_close(value, recomputed[name])
+
+
 def test_layers_that_two_roles_share_are_computed_once(trunk: Trunk) -> None:
     trunk.add_adapter("policy", rank=4, alpha=8, seed=0, first_layer=1)
     with torch.no_grad():

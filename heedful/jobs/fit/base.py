@@ -118,8 +118,9 @@ def run_fit(
     done = run.result()
     if done is not None:
         return result_of(run, done)
-    announce_memory(kind, config, store, data.rows)
+    recomputes = announce_memory(kind, config, store, data.rows)
     plan = build()
+    plan.trunk.recomputes = recomputes
     for parameter in plan.trunk.base.model.parameters():
         parameter.requires_grad_(False)
     trainable = plan.trunk.trainable(*plan.algorithm.trains)

@@ -14,17 +14,32 @@ from heedful.store.database import Store
 from heedful.types import Prompt
 
 
-def announce_memory(kind: str, config: FitConfig, store: Store | None, rows: Sequence[Any]) -> None:
-    """Print the budget on stderr; raises ``ResourceError`` when memory does not suffice."""
-    lines = memory_lines(kind, config, store, rows)
+def announce_memory(kind: str, config: FitConfig, store: Store | None, rows: Sequence[Any]) -> bool:
+    """Print the budget on stderr; returns whether activations are to be recomputed.
+
+    Raises ``ResourceError`` when memory does not suffice either way.
+    """
     free = budget.available_bytes(default_device())
+    recomputes = config.recompute == "always"
+    lines = memory_lines(kind, config, store, rows, recomputes=recomputes)
+    if config.recompute == "auto" and free is not None and budget.total_bytes(lines) > free:
+        recomputes = True
+        lines = memory_lines(kind, config, store, rows, recomputes=recomputes)
     for text in budget.describe(lines, free):
         print(text, file=sys.stderr)
+    if recomputes:
+        print("activations are recomputed in the backward pass", file=sys.stderr)
     budget.refuse_what_cannot_fit(lines, free)
+    return recomputes
 
 
 def memory_lines(
-    kind: str, config: FitConfig, store: Store | None, rows: Sequence[Any]
+    kind: str,
+    config: FitConfig,
+    store: Store | None,
+    rows: Sequence[Any],
+    *,
+    recomputes: bool,
 ) -> list[budget.Line]:
     """The roles of a fit, from the config, the files that it names and the length of its texts."""
     ref = models.find_model(config.model, store)
@@ -44,6 +59,7 @@ def memory_lines(
             first_layer=first,
             depth=depth,
             tokens=tokens,
+            recomputes=recomputes,
         )
     )
     if kind != "reward":
