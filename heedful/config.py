@@ -121,8 +121,13 @@ class Updates(Section):
 
 
 class PPO(Updates):
-    """Clipped policy and value losses on token rewards (Ziegler 2019)."""
+    """Clipped policy and value losses on token rewards (Ziegler 2019).
 
+    ``critic`` says what the critic's head reads besides the score so far: the frozen states of the
+    ``reward`` model, those of the ``policy`` that sampled, or an ``adapter`` of its own.
+    """
+
+    critic: Literal["reward", "policy", "adapter"] = "reward"
     value_clip_range: float = Field(0.2, gt=0)
     value_coef: float = Field(0.1, ge=0)
     gamma: float = Field(1.0, ge=0, le=1)

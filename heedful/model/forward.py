@@ -29,7 +29,8 @@ def forward(
 ) -> Outputs:
     """Outputs of ``role`` on ``batch``; ``needs`` holds any of logprobs, values and scores.
 
-    ``values`` come from the critic's head on ``batch.features``, which the rollout computed.
+    ``values`` come from the critic's head on ``batch.features``, which the rollout computed, and on
+    the states of the critic's adapter if it has one.
     """
     logprobs = entropy = values = scores = None
     if "logprobs" in needs or "scores" in needs:
@@ -49,7 +50,11 @@ def forward(
     if "values" in needs:
         if batch.features is None:
             raise ValueError("values need batch.features, which the rollout source computes")
-        values = to_rows(batch, apply_head(trunk.heads["critic"], batch.features))
+        features = batch.features
+        if "critic" in trunk.adapters:
+            own = normalise(hidden_states(trunk, batch, "critic")[batch.predictors])
+            features = torch.cat([own, features], dim=1)
+        values = to_rows(batch, apply_head(trunk.heads["critic"], features))
     return Outputs(logprobs=logprobs, entropy=entropy, values=values, scores=scores)
 
 

@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from heedful.config import GRPOConfig, PPOConfig, Updates
+from heedful.config import Adapter, GRPOConfig, PPOConfig, Updates
 from heedful.data.collate import Tree, collate, micro_batches
 from heedful.engine.base import Engine, Request
 from heedful.maths.kl import kl_k1
 from heedful.maths.masked import masked_mean, masked_sum
 from heedful.model.flops import forward_flops
-from heedful.model.forward import apply_head, hidden_states, logprobs_of, normalise, to_rows
+from heedful.model.forward import forward, hidden_states, logprobs_of, normalise, to_rows
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch, Step
 from heedful.train.credit import Credit, Scored
@@ -76,7 +76,10 @@ Progress = Callable[[int, int], None]
 
 
 class RolloutSource:
-    """Synchronous rollouts; each is used for ``epochs`` times ``minibatches`` steps."""
+    """Synchronous rollouts; each is used for ``epochs`` times ``minibatches`` steps.
+
+    ``critic`` names the form of the critic, as in the config.
+    """
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class RolloutSource:
         updates: Updates,
         credit: Credit,
         reference_role: str | None,
+        critic: str = "reward",
         on_rollout: OnRollout = lambda *_: None,
     ) -> None:
         self.trunk = trunk
@@ -99,6 +103,7 @@ class RolloutSource:
         self.updates = updates
         self.credit = credit
         self.reference_role = reference_role
+        self.critic = critic
         self.on_rollout = on_rollout
         self.phases = Phases(trunk.device)
         self.recomputes = False  # the old log-probabilities, because the sampler's are too coarse
@@ -232,7 +237,7 @@ class RolloutSource:
         temperature = self.config.rollouts.temperature
         with self.phases("data"):
             batch = collate(trees, self.trunk.device)
-            batch = replace(batch, stem=self.trunk.stem("policy", self.reference_role))
+            batch = replace(batch, stem=self.trunk.stem("policy", "critic", self.reference_role))
         rows = rows[: len(batch.mask)]
         tokens, role = batch.num_packed, self.reference_role
         flops = forward_flops(self.trunk, role, tokens, batch.num_tokens)
@@ -240,12 +245,18 @@ class RolloutSource:
             reference = logprobs_of(self.trunk, batch, role, temperature=temperature)
         flops = forward_flops(self.trunk, self.reward.feature_role, tokens)
         with self.phases("reward", tokens=tokens, flops=flops):
-            scores, features = self.read(trees, batch, rows)
+            scores, states, so_far = self.read(trees, batch, rows)
         batch = replace(batch, ref_logprobs=reference, old_logprobs=self.old_logprobs(batch, rows))
         if self.credit.has_critic:
             with self.phases("critic", tokens=batch.num_tokens):
-                values = to_rows(batch, apply_head(self.trunk.heads["critic"], features))
-            batch = replace(batch, old_values=values, features=features)
+                if self.critic == "policy":
+                    states = hidden_states(self.trunk, batch, "policy")[batch.predictors]
+                parts = [so_far[:, None]]
+                if self.critic != "adapter":
+                    parts.insert(0, normalise(states))
+                batch = replace(batch, features=torch.cat(parts, dim=1))
+                values = forward(self.trunk, batch, None, {"values"}).values
+            batch = replace(batch, old_values=values)
         return batch, list(scores)
 
     def old_logprobs(
@@ -262,20 +273,18 @@ class RolloutSource:
 
     def read(
         self, trees: Sequence[Tree], batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
-    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "M F"]]:
-        """One pass of the reward's trunk over closed answers: scores, and the critic's features.
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "M D"], Float[Tensor, "M"]]:
+        """One pass of the reward's trunk over closed answers: scores, states, and scores so far.
 
-        The features of token t are the states before it, so the end that closing adds is unseen.
+        The last two are those before each token, so the end that closing adds is unseen.
         """
         base = self.trunk.base
         closed = collate([t.closed(base.stop_id, base.stop_ids) for t in trees], self.trunk.device)
         states = hidden_states(self.trunk, closed, self.reward.feature_role)
         lengths = batch.mask.sum(dim=1)
         sampled = closed.columns < lengths[closed.rows]
-        before = normalise(states[closed.predictors])
-        so_far = self.reward.score_so_far(closed, states)
-        features = torch.cat([before, so_far[:, None]], dim=1)[sampled]
-        return self.reward.score(closed, states, rows), features
+        so_far = self.reward.score_so_far(closed, states)[sampled]
+        return self.reward.score(closed, states, rows), states[closed.predictors][sampled], so_far
 
     def assign(
         self, batches: list[Batch], scores: Tensor, samples: Sequence[Sample]
@@ -376,8 +385,19 @@ class RolloutSource:
         self.recomputes = bool(state["recomputes"])
 
 
-def add_critic(trunk: Trunk, seed: int) -> None:
-    """The critic's head, which starts as the reward model's score of the answer so far."""
+def add_critic(trunk: Trunk, seed: int, adapter: Adapter | None = None) -> None:
+    """The critic's head, which starts as the reward model's score of the answer so far.
+
+    With ``adapter`` the critic also has an adapter of its own.
+    """
+    if adapter is not None:
+        trunk.add_adapter(
+            "critic",
+            rank=adapter.rank,
+            alpha=adapter.alpha,
+            first_layer=adapter.first_layer,
+            seed=seed,
+        )
     head = trunk.add_head("critic", std=0.0, seed=seed, num_extra=1)
     with torch.no_grad():
         head.weight[0, -1] = 1.0

@@ -307,6 +307,23 @@ def test_grpo_refuses_one_answer_a_prompt_before_anything_is_loaded(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("critic", ["reward", "policy", "adapter"])
+def test_every_form_of_the_critic_starts_as_the_score_so_far_and_learns(
+    critic: str, reward_run: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ppo_config(reward_run.run, f"ppo.critic={critic}", "ppo.value_coef=1")
+    unbroken = fit_ppo(config, tmp_path / "unbroken")
+    rows = RunDirectory.read_rollouts(tmp_path / "unbroken")
+    # before the first token there is no score so far, and the head reads nothing else yet
+    assert all(row["value_first"] == 0 for row in rows if row["rollout"] == 0)
+    assert any(row["value_first"] != 0 for row in rows if row["rollout"] == 2)
+    with monkeypatch.context() as patch:
+        break_after(2, patch)
+        with pytest.raises(StoppedError):
+            fit_ppo(config, tmp_path / "broken")
+    assert same(weights(unbroken), weights(fit_ppo(config, tmp_path / "broken")))
+
+
 def test_every_rollout_is_kept_as_rows(reward_run: FitResult, tmp_path: Path) -> None:
     fit_ppo(ppo_config(reward_run.run), tmp_path / "run")
     rows = RunDirectory.read_rollouts(tmp_path / "run")

@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from heedful.config import FitConfig, OnlineConfig
+from heedful.config import FitConfig, OnlineConfig, PPOConfig
 from heedful.jobs import models
 from heedful.model import budget
 from heedful.model.base import resolve
@@ -62,6 +63,8 @@ def memory_lines(
             recomputes=recomputes,
         )
     )
+    if isinstance(config, PPOConfig) and config.ppo.critic == "adapter":
+        lines.append(replace(lines[-1], role="critic"))
     if kind != "reward":
         lines.append(budget.logits_line(shape, tokens))
     if isinstance(config, OnlineConfig):

@@ -75,13 +75,14 @@ def fit_online(
 ) -> FitResult:
     """What the two share: prompts, a reward, rollouts, and the proofs before the first step."""
     data = load_rows(store, config.data, "prompt", out)
+    critic = config.ppo.critic if isinstance(config, PPOConfig) else "reward"
 
     def build() -> Plan:
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
         reward, reward_ref = open_reward(config.reward, trunk, store, reference)
         if credit.has_critic:
-            add_critic(trunk, config.seed)
+            add_critic(trunk, config.seed, config.adapter if critic == "adapter" else None)
         prompts, drops = prompt_rows(trunk, data.rows, config)
         source = RolloutSource(
             trunk,
@@ -92,6 +93,7 @@ def fit_online(
             updates=updates,
             credit=credit,
             reference_role=reference,
+            critic=critic,
             on_rollout=RunDirectory.rollout_writer(out),
         )
         refs = (ref, reward_ref) if reward_ref else (ref,)
