@@ -171,20 +171,22 @@ def check_request(number: int, request: Request, trunk: Trunk) -> None:
 
 
 def share_prefixes(
-    prompts: Sequence[tuple[int, ...]], *, max_tokens: int = 512
+    prompts: Sequence[tuple[int, ...]],
 ) -> list[tuple[int, list[tuple[int, ...]]]]:
     """Groups of distinct prompts and the number of first tokens that each group shares.
 
-    A group is computed as one tree under a dense mask, so it holds at most ``max_tokens`` tokens
-    unless it is a single prompt. Every prompt keeps at least its last token to itself.
+    A prompt joins the group before it when that saves tokens, even if the group then shares fewer,
+    and unless it has far more in common with its follower. Every prompt keeps at least its last
+    token to itself.
     """
     groups: list[tuple[int, list[tuple[int, ...]]]] = []
-    for prompt in sorted(prompts):
+    ordered = sorted(prompts)
+    for prompt, follower in zip(ordered, [*ordered[1:], ()], strict=True):
         if groups:
             prefix, members = groups[-1]
             shared = min(prefix, common_prefix(members[0], prompt), len(prompt) - 1)
-            tokens = shared + sum(len(member) - shared for member in (*members, prompt))
-            if shared and tokens <= max_tokens:
+            saves = shared * len(members) > prefix * (len(members) - 1)
+            if saves and 2 * shared >= common_prefix(prompt, follower):
                 groups[-1] = (shared, [*members, prompt])
                 continue
         groups.append((len(prompt) - 1, [prompt]))

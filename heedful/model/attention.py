@@ -4,7 +4,7 @@ A *layout* says which positions see which; it travels as a keyword through the m
 ``heedful_attention``. Every architecture of transformers that uses the registry works unmodified.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -67,19 +67,82 @@ class TreeShape:
             ids += range(self.prompt_tokens, self.prompt_tokens + length)
         return ids
 
-    def mask(self, device: torch.device) -> Tensor | None:
-        """True where row i sees column j; None when plain causal attention says the same."""
-        if len(self.response_tokens) <= 1:
-            return None
-        segment = torch.zeros(self.num_tokens, dtype=torch.long, device=device)
-        start = self.prompt_tokens
-        for number, length in enumerate(self.response_tokens, start=1):
+
+Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+# Up to this many tokens one product under a mask costs no more than bringing responses together:
+# SmolLM2-135M's heads, float32, one core, forward and backward: 104 tokens in 4 responses 2.7 ms
+# against 4.1 ms, 200 in 4 7.7 against 7.9, 680 in 16 60 against 16.
+DENSE_TOKENS = 192
+
+
+def causal(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    """A tree of one response, or of none: everything before is seen."""
+    return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+
+
+class Dense:
+    """A small tree in one product: its responses see the prompt and themselves under a mask."""
+
+    def __init__(self, shape: TreeShape, device: torch.device) -> None:
+        segment = torch.zeros(shape.num_tokens, dtype=torch.long, device=device)
+        start = shape.prompt_tokens
+        for number, length in enumerate(shape.response_tokens, start=1):
             segment[start : start + length] = number
             start += length
-        causal = torch.ones(
-            self.num_tokens, self.num_tokens, dtype=torch.bool, device=device
-        ).tril()
-        return causal & ((segment[None, :] == 0) | (segment[None, :] == segment[:, None]))
+        ones = torch.ones(shape.num_tokens, shape.num_tokens, dtype=torch.bool, device=device)
+        own = (segment[None, :] == 0) | (segment[None, :] == segment[:, None])
+        self.mask = ones.tril() & own
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Attention output [1, H, N, D]."""
+        return scaled_dot_product_attention(query, key, value, attn_mask=self.mask, scale=scaling)
+
+
+class Split:
+    """A large tree, response by response as a batch: nothing grows with the square of the group."""
+
+    def __init__(self, shape: TreeShape, device: torch.device) -> None:
+        self.prompt = shape.prompt_tokens
+        lengths = torch.tensor(shape.response_tokens, device=device)
+        starts = self.prompt + lengths.cumsum(0) - lengths
+        place = torch.arange(int(lengths.max()), device=device)
+        self.is_token = place < lengths[:, None]
+        # padding repeats a response's last token; it stands after every token that counts
+        self.places = starts[:, None] + torch.minimum(place, lengths[:, None] - 1)
+        ones = torch.ones(len(place), self.prompt + len(place), dtype=torch.bool, device=device)
+        self.mask = ones.tril(self.prompt)
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Attention output [1, H, N, D]."""
+        first = slice(self.prompt)
+        prompt_query, prompt_key, prompt_value = (p[:, :, first] for p in (query, key, value))
+        out = scaled_dot_product_attention(
+            self.rows(query),
+            torch.cat([self.for_all(prompt_key), self.rows(key)], dim=2),
+            torch.cat([self.for_all(prompt_value), self.rows(value)], dim=2),
+            attn_mask=self.mask,
+            scale=scaling,
+        )
+        own = out.transpose(0, 1)[:, self.is_token][None]
+        if not self.prompt:
+            return own
+        return torch.cat([causal(prompt_query, prompt_key, prompt_value, scaling), own], dim=2)
+
+    def rows(self, part: Tensor) -> Tensor:
+        """[1, H, N, D] to one row per response, [G, H, L, D]."""
+        return part[0][:, self.places].transpose(0, 1)
+
+    def for_all(self, part: Tensor) -> Tensor:
+        """The prompt's part for every response, without a copy."""
+        return part.expand(len(self.places), -1, -1, -1)
+
+
+def attention_of(shape: TreeShape, device: torch.device) -> Attend:
+    """How a tree attends: by its size."""
+    if len(shape.response_tokens) <= 1:
+        return causal
+    return (Dense if shape.num_tokens <= DENSE_TOKENS else Split)(shape, device)
 
 
 class PackedLayout:
@@ -94,7 +157,7 @@ class PackedLayout:
         for shape in shapes:
             bounds.append(bounds[-1] + shape.num_tokens)
         self.spans = list(pairwise(bounds))
-        self.masks = [shape.mask(device) for shape in shapes]
+        self.attends = [attention_of(shape, device) for shape in shapes]
         self.keep = keep
 
     def attend(
@@ -108,14 +171,7 @@ class PackedLayout:
             key = key.repeat_interleave(group, dim=1)
             value = value.repeat_interleave(group, dim=1)
         parts = [
-            scaled_dot_product_attention(
-                query[:, :, start:end],
-                key[:, :, start:end],
-                value[:, :, start:end],
-                attn_mask=mask,
-                is_causal=mask is None,
-                scale=scaling,
-            )
-            for (start, end), mask in zip(self.spans, self.masks, strict=True)
+            attend(query[:, :, start:end], key[:, :, start:end], value[:, :, start:end], scaling)
+            for (start, end), attend in zip(self.spans, self.attends, strict=True)
         ]
         return torch.cat(parts, dim=2).transpose(1, 2)

@@ -28,6 +28,13 @@ def expected_logprobs(model: Any, tree: Tree, response: tuple[int, ...], tempera
     return torch.stack([logp[start + t, token] for t, token in enumerate(response)])
 
 
+@pytest.fixture(params=["dense", "split"], autouse=True)
+def attention(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test of this file, with small and with large trees' attention."""
+    if request.param == "split":
+        monkeypatch.setattr("heedful.model.attention.DENSE_TOKENS", 0)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_packed_shared_logprobs_equal_stock_attention_on_separate_sequences(
     trunk: Trunk, plain: Any, temperature: float
