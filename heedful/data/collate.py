@@ -30,6 +30,24 @@ class Tree:
         """Tokens in the packed row."""
         return len(self.prompt) + sum(len(response) for response in self.responses)
 
+    def split(self, max_tokens: int) -> list["Tree"]:
+        """The tree in parts of at most ``max_tokens``, each with the prompt; for lone responses.
+
+        A part keeps at least one response. Raises ``ValueError`` for a tree with pairs, whose sides
+        belong together.
+        """
+        if self.pairs:
+            raise ValueError(f"tree {self.id} has pairs; only lone responses can be split")
+        parts: list[list[tuple[int, ...]]] = []
+        room = 0
+        for response in self.responses:
+            if not parts or len(response) > room:
+                parts.append([])
+                room = max_tokens - len(self.prompt)
+            parts[-1].append(response)
+            room -= len(response)
+        return [replace(self, responses=tuple(part)) for part in parts]
+
     def closed(self, stop: int, stops: frozenset[int]) -> "Tree":
         """The tree as a reward model reads it: an answer cut at the length limit gets its end.
 

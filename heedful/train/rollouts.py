@@ -122,16 +122,16 @@ class RolloutSource:
         total = self.config.rollouts.num_rollouts
         while self.number < total and self.last_kl < self.config.kl.limit:
             started_kl_coef = self.credit.kl_coef
-            batches, metrics = self.collect(self.number)
-            plan = self.minibatch_plan(len(batches))
+            parts, metrics = self.collect(self.number)
+            plan = self.minibatch_plan(len(parts))
             self.stop_minibatches = False
-            for place, group in enumerate(plan):
+            for place, part in enumerate(plan):
                 last = place == len(plan) - 1
                 if last:
                     self.advance(metrics)
                 yield Step(
-                    micro_batches=tuple(batches[i] for i in group),
-                    count=sum(batches[i].num_tokens for i in group),
+                    micro_batches=tuple(parts[part]),
+                    count=sum(batch.num_tokens for batch in parts[part]),
                     progress=(self.number - last + place / len(plan)) / total,
                     resumable=last,
                     metrics=metrics | {"rollout/kl_coef": started_kl_coef},
@@ -147,21 +147,16 @@ class RolloutSource:
         self.last_kl = metrics["rollout/kl_nats"]
         self.credit.adapt(self.last_kl, rollouts.prompts_per_rollout * rollouts.samples_per_prompt)
 
-    def minibatch_plan(self, num_batches: int) -> list[list[int]]:
-        """Which packed batches make up which optimiser step, epoch by epoch, shuffled."""
-        plan = []
+    def minibatch_plan(self, num_parts: int) -> list[int]:
+        """Which part of the rollout makes which optimiser step, epoch by epoch, shuffled."""
+        plan: list[int] = []
         for epoch in range(self.updates.epochs):
             rng = np.random.default_rng([self.config.seed, 2, self.number, epoch])
-            order = rng.permutation(num_batches)
-            plan += [
-                part.tolist()
-                for part in np.array_split(order, self.updates.minibatches)
-                if len(part)
-            ]
+            plan += rng.permutation(num_parts).tolist()
         return plan
 
-    def collect(self, number: int) -> tuple[list[Batch], dict[str, float]]:
-        """Sample and credit rollout ``number``; returns packed batches and rollout metrics."""
+    def collect(self, number: int) -> tuple[list[list[Batch]], dict[str, float]]:
+        """Sample and credit rollout ``number``; returns batches by mini-batch, and metrics."""
         prompts, samples = self.sample(number)
         rollouts = self.config.rollouts
         group = rollouts.samples_per_prompt
@@ -176,20 +171,24 @@ class RolloutSource:
         rows = [(prompts[i // group], sample) for i, sample in enumerate(samples)]
         batches = []
         scores: list[Tensor] = []
-        for part in self.groups(trees):
-            batch, part_scores = self.judge(part, rows[len(scores) :])
+        parts = self.parts(trees)
+        for packed in (packed for part in parts for packed in part):
+            batch, group_scores = self.judge(packed, rows[len(scores) :])
             batches.append(batch)
-            scores += part_scores
+            scores += group_scores
         batches, metrics = self.assign(batches, torch.stack(scores), samples)
         self.on_rollout(number, self.rollout_rows(number, batches, rows, torch.stack(scores)))
-        return batches, metrics
+        rest = iter(batches)
+        return [[next(rest) for _ in part] for part in parts], metrics
 
-    def groups(self, trees: Sequence[Tree]) -> list[list[Tree]]:
-        """Packed batches: within the token limit, and at least one per mini-batch."""
+    def parts(self, trees: Sequence[Tree]) -> list[list[list[Tree]]]:
+        """Prompts by mini-batch, whatever the packing is; then packed within the token limit."""
         wanted = -(-len(trees) // self.updates.minibatches)
-        parts = [trees[i : i + wanted] for i in range(0, len(trees), wanted)]
         limit = self.config.batch.tokens_per_micro_step
-        return [group for part in parts for group in micro_batches(part, limit)]
+        return [
+            micro_batches([t for tree in trees[i : i + wanted] for t in tree.split(limit)], limit)
+            for i in range(0, len(trees), wanted)
+        ]
 
     def sample(self, number: int) -> tuple[list[PromptRow], list[Sample]]:
         """Answers of the current policy; seeds follow from the run's seed and the rollout."""

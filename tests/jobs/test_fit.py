@@ -223,6 +223,20 @@ def test_micro_batching_changes_nothing(tmp_path: Path) -> None:
         torch.testing.assert_close(value, right[name], atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize(("fit", "config"), [(fit_ppo, ppo_config), (fit_grpo, grpo_config)])
+def test_splitting_groups_of_answers_changes_nothing(
+    fit: Any, config: Any, reward_run: FitResult, tmp_path: Path
+) -> None:
+    more = ["rollouts.samples_per_prompt=4", "rollouts.max_new_tokens=16"]
+    runs = []
+    for tokens in (4096, 120):  # one row for all prompts; less than one prompt's four answers
+        size = f"batch.tokens_per_micro_step={tokens}"
+        runs.append(fit(config(reward_run.run, size, *more), tmp_path / str(tokens)))
+    whole, split = (weights(run) for run in runs)
+    for name, value in whole.items():
+        torch.testing.assert_close(value, split[name], atol=3e-4, rtol=1e-3)
+
+
 def test_a_run_that_would_not_fit_recomputes_and_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,30 @@
+from itertools import pairwise
+
+import pytest
+
+from heedful.data.collate import Tree, micro_batches
+
+LONE = Tree(id="a", prompt=(1, 2, 3), responses=((4,) * 5, (5,) * 4, (6,) * 20, (7,), (8,) * 6))
+
+
+@pytest.mark.parametrize("limit", [8, 12, 13, 23, 100])
+def test_a_split_tree_has_the_same_responses_within_the_limit(limit: int) -> None:
+    parts = LONE.split(limit)
+    assert tuple(r for part in parts for r in part.responses) == LONE.responses
+    assert all(part.prompt == LONE.prompt and part.id == LONE.id for part in parts)
+    for part in parts:
+        assert part.num_tokens <= limit or len(part.responses) == 1
+    # no two neighbours would have fitted into one
+    for left, right in pairwise(parts):
+        assert left.num_tokens + len(right.responses[0]) > limit
+
+
+def test_pairs_are_never_torn_apart() -> None:
+    paired = Tree(id="p", prompt=(1,), responses=((2,), (3,)), pairs=((0, 1),))
+    with pytest.raises(ValueError, match="tree p has pairs"):
+        paired.split(100)
+
+
+def test_a_tree_longer_than_a_micro_step_is_refused_by_name() -> None:
+    with pytest.raises(Exception, match="example a has 39 tokens; tokens_per_micro_step is 30"):
+        micro_batches([LONE], 30)
