@@ -25,12 +25,15 @@ def content_id(prefix: str, content: JSON) -> str:
 class Message:
     """One turn of a conversation. Made by import and serving, used by everything.
 
-    ``Message(role="user", content="Hello")``
+    ``tool_calls`` are JSON texts; a tool's result says by ``tool_call_id`` which call it answers.
+    ``name`` is the speaker's or the tool's. ``Message(role="user", content="Hello")``
     """
 
     role: Role
     content: str
     tool_calls: tuple[str, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
 
 
 def messages_json(messages: tuple[Message, ...]) -> list[dict[str, JSON]]:
@@ -40,6 +43,10 @@ def messages_json(messages: tuple[Message, ...]) -> list[dict[str, JSON]]:
         row: dict[str, JSON] = {"role": message.role, "content": message.content}
         if message.tool_calls:
             row["tool_calls"] = list(message.tool_calls)
+        if message.tool_call_id:
+            row["tool_call_id"] = message.tool_call_id
+        if message.name:
+            row["name"] = message.name
         rows.append(row)
     return rows
 
@@ -50,7 +57,9 @@ def messages_from_json(rows: list[dict[str, JSON]]) -> tuple[Message, ...]:
         Message(
             role=row["role"],
             content=row["content"],
-            tool_calls=tuple(row.get("tool_calls", ())),
+            tool_calls=tuple(row.get("tool_calls") or ()),
+            tool_call_id=row.get("tool_call_id") or "",
+            name=row.get("name") or "",
         )
         for row in rows
     )

@@ -1,18 +1,39 @@
 """Conversations to token ids through the model's own chat template."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from heedful.errors import DataError
-from heedful.types import Message, Prompt, messages_json
+from heedful.types import JSON, Message, Prompt, messages_json
 
 
-def render(tokenizer: Any, messages: Sequence[Message], *, answer_next: bool) -> str:
+def render(
+    tokenizer: Any, messages: Sequence[Message], *, answer_next: bool, tools: Sequence[str] = ()
+) -> str:
     """The template's text; ``answer_next`` ends it where the assistant starts to speak."""
     text: str = tokenizer.apply_chat_template(
-        messages_json(tuple(messages)), tokenize=False, add_generation_prompt=answer_next
+        [for_template(row) for row in messages_json(tuple(messages))],
+        tools=[unpacked(tool) for tool in tools] or None,
+        tokenize=False,
+        add_generation_prompt=answer_next,
     )
     return text
+
+
+def for_template(row: dict[str, JSON]) -> dict[str, JSON]:
+    """A message as templates expect it: calls of tools as objects."""
+    if "tool_calls" not in row:
+        return row
+    return row | {"tool_calls": [unpacked(call) for call in row["tool_calls"]]}
+
+
+def unpacked(text: str) -> JSON:
+    """What a JSON text says, or the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def tokenize(tokenizer: Any, text: str) -> tuple[int, ...]:
@@ -22,7 +43,9 @@ def tokenize(tokenizer: Any, text: str) -> tuple[int, ...]:
 
 def encode_prompt(tokenizer: Any, prompt: Prompt) -> tuple[int, ...]:
     """Everything the model sees before its answer."""
-    return tokenize(tokenizer, render(tokenizer, prompt.messages, answer_next=True))
+    return tokenize(
+        tokenizer, render(tokenizer, prompt.messages, answer_next=True, tools=prompt.tools)
+    )
 
 
 def encode_response(tokenizer: Any, prompt: Prompt, response: Sequence[Message]) -> tuple[int, ...]:
@@ -32,8 +55,9 @@ def encode_response(tokenizer: Any, prompt: Prompt, response: Sequence[Message])
     ``DataError`` when the template does not render the prompt as a prefix of the conversation or
     drops the end of the turn.
     """
-    before = render(tokenizer, prompt.messages, answer_next=True)
-    whole = render(tokenizer, [*prompt.messages, *response], answer_next=False)
+    before = render(tokenizer, prompt.messages, answer_next=True, tools=prompt.tools)
+    everything = [*prompt.messages, *response]
+    whole = render(tokenizer, everything, answer_next=False, tools=prompt.tools)
     if not whole.startswith(before):
         raise DataError(
             "the chat template does not render a prompt as a prefix of prompt and answer; "

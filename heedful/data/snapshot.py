@@ -1,6 +1,6 @@
 """A snapshot's file: frozen training rows in Parquet, readable by any tool that reads Parquet.
 
-Columns are lists of ``{role, content, tool_calls}`` plus ids; the file's metadata holds the hash
+Columns are lists of ``{role, content, ...}`` plus ids; the file's metadata holds the hash
 of the rows, which reading checks. Imports no store: ``jobs/snapshot.py`` joins the two.
 """
 
@@ -19,7 +19,6 @@ from heedful.errors import ConfigError, DataError, MissingError, ResourceError
 from heedful.types import (
     JSON,
     Demonstration,
-    Message,
     Preference,
     Prompt,
     messages_from_json,
@@ -33,7 +32,13 @@ T = TypeVar("T", bound=Example)
 
 _MESSAGES = pa.list_(
     pa.struct(
-        [("role", pa.string()), ("content", pa.string()), ("tool_calls", pa.list_(pa.string()))]
+        [
+            ("role", pa.string()),
+            ("content", pa.string()),
+            ("tool_calls", pa.list_(pa.string())),
+            ("tool_call_id", pa.string()),
+            ("name", pa.string()),
+        ]
     )
 )
 _PROMPT: dict[str, Any] = {
@@ -152,27 +157,23 @@ def _to_row(row: Example) -> dict[str, JSON]:
 
 
 def _canonical(line: dict[str, Any]) -> dict[str, JSON]:
-    """A row as ``_to_row`` made it: Parquet returns absent tool calls as null."""
+    """A row as ``_to_row`` made it: Parquet returns absent fields as null."""
     keys = ("prompt", "chosen", "rejected", "response")
-    return line | {key: messages_json(_messages(line[key])) for key in keys if key in line}
-
-
-def _messages(rows: list[dict[str, Any]]) -> tuple[Message, ...]:
-    return messages_from_json([row | {"tool_calls": row["tool_calls"] or ()} for row in rows])
+    return line | {key: messages_json(messages_from_json(line[key])) for key in keys if key in line}
 
 
 def _from_row(kind: str, line: dict[str, Any]) -> Example:
-    prompt = Prompt(messages=_messages(line["prompt"]), tools=tuple(line["tools"]))
+    prompt = Prompt(messages=messages_from_json(line["prompt"]), tools=tuple(line["tools"]))
     if kind == "prompt":
         return prompt
     weight, ids = line["weight"], tuple(line["annotation_ids"])
     if kind == "demonstration":
-        response = _messages(line["response"])
+        response = messages_from_json(line["response"])
         return Demonstration(prompt=prompt, response=response, weight=weight, annotation_ids=ids)
     return Preference(
         prompt=prompt,
-        chosen=_messages(line["chosen"]),
-        rejected=_messages(line["rejected"]),
+        chosen=messages_from_json(line["chosen"]),
+        rejected=messages_from_json(line["rejected"]),
         margin=line["margin"],
         weight=weight,
         annotation_ids=ids,

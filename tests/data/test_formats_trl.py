@@ -76,7 +76,7 @@ def test_trl_text_prompt_keeps_the_system_turn_of_the_sides() -> None:
 
 def test_trl_implicit_prompt_ends_with_the_last_common_user_turn() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"name": "f"}]}
-    result = {"role": "tool", "content": "7"}
+    result = {"role": "tool", "content": "7", "tool_call_id": "c1", "name": "f"}
     row = {
         "chosen": [user("q"), call, result, bot("7")],
         "rejected": [user("q"), call, result, bot("8")],
@@ -88,6 +88,7 @@ def test_trl_implicit_prompt_ends_with_the_last_common_user_turn() -> None:
     )
     assert [turn.role for turn in record.chosen] == ["assistant", "tool", "assistant"]
     assert record.chosen[0].tool_calls == ('{"name": "f"}',)
+    assert (record.chosen[1].tool_call_id, record.chosen[1].name) == ("c1", "f")
 
 
 @pytest.mark.parametrize(

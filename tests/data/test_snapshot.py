@@ -11,7 +11,11 @@ from heedful.data.snapshot import freeze, prompt_of, read_snapshot, split_by_pro
 from heedful.errors import ConfigError, DataError, MissingError, ResourceError
 from heedful.types import Demonstration, Message, Preference, Prompt
 
-MESSAGES = (Message(role="assistant", content="é\n\u2028", tool_calls=('{"name": "f"}',)),)
+MESSAGES = (
+    Message(role="assistant", content="é\n\u2028", tool_calls=('{"name": "f"}',)),
+    Message(role="tool", content="7", tool_call_id="c1", name="f"),
+    Message(role="assistant", content="seven"),
+)
 PROMPT = Prompt(
     messages=(Message(role="system", content=""), Message(role="user", content="q")), tools=("t",)
 )
@@ -77,7 +81,7 @@ def test_snapshot_that_was_changed_is_refused(tmp_path: Path) -> None:
 def test_snapshot_columns_can_be_read_without_heedful(tmp_path: Path) -> None:
     table = pq.read_table(freeze([ROWS["preference"]], "preference", tmp_path).path)
     (row,) = table.to_pylist()
-    assert row["prompt"][1] == {"role": "user", "content": "q", "tool_calls": None}
+    assert {k: v for k, v in row["prompt"][1].items() if v} == {"role": "user", "content": "q"}
     assert row["chosen"][0]["role"] == "assistant"
     assert row["prompt_id"] == PROMPT.id
 

@@ -108,7 +108,24 @@ def _message(where: str, row: dict[str, JSON]) -> Message:
     check_text(content, where)
     if calls is not None and not isinstance(calls, list):
         raise RowDropped("unsupported_content", f"{where} has tool_calls that are no list")
-    return Message(role=_ROLES[role], content=content, tool_calls=_texts(where, calls or ()))
+    return Message(
+        role=_ROLES[role],
+        content=content,
+        tool_calls=_texts(where, calls or ()),
+        tool_call_id=_label(where, row, "tool_call_id"),
+        name=_label(where, row, "name"),
+    )
+
+
+def _label(where: str, row: dict[str, JSON], key: str) -> str:
+    """A short text that may be absent."""
+    value = row.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise RowDropped("unsupported_content", f"{where} has a {key} that is no text")
+    check_text(value, where)
+    return value
 
 
 def _texts(where: str, values: Iterable[JSON]) -> tuple[str, ...]:
