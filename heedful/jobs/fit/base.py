@@ -129,6 +129,7 @@ def run_fit(
     optimiser = Optimiser(trainable, config.optimiser)
     proofs.trainable_are_intended(plan.trunk, plan.algorithm.trains)
     found = checkpoint.latest(run.checkpoints)
+    started = time.monotonic()
     if found is None:
         plan.prove()
         plan.initialise()
@@ -137,7 +138,8 @@ def run_fit(
     checksum = proofs.base_checksum(plan.trunk)
     record(store, run, config, data, "start")
     with plan.source.phases.watching() if profile else nullcontext():
-        seconds = train(kind, config, plan, optimiser, run, first)
+        train(kind, config, plan, optimiser, run, first)
+    seconds = time.monotonic() - started  # with the probe that the head starts from
     if proofs.base_checksum(plan.trunk) != checksum:
         proofs.refuse("frozen weights do not change", "another checksum", "the same")
     mean, std = plan.normaliser()
@@ -170,9 +172,8 @@ def train(
     optimiser: Optimiser,
     run: RunDirectory,
     first: int,
-) -> float:
-    """The loop with progress, metrics and checkpoints; returns seconds."""
-    started = time.monotonic()
+) -> None:
+    """The loop with progress, metrics and checkpoints."""
     since_checkpoint = 0
     with progress(f"fit {kind}", plan.source.num_steps, done=first) as advance:
 
@@ -195,7 +196,6 @@ def train(
             on_step=on_step,
             first_step=first,
         )
-    return time.monotonic() - started
 
 
 def record(
