@@ -1,12 +1,35 @@
 """``heedful bench``."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from heedful.cli.options import JsonOption, show
+
+
+def read_limits(path: Path, known: Iterable[str]) -> dict[str, dict[str, float]]:
+    """The limits of a JSON file; refuses what would never be compared."""
+    from heedful.errors import ConfigError
+    from heedful.registry import nearest
+
+    try:
+        limits: dict[str, dict[str, float]] = json.loads(path.read_text())
+        names = {name: set(values) for name, values in limits.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"limits file {path} cannot be read: {error}; write for example "
+            '{"dpo": {"speed_ratio": 3, "peak_gb": 3}}'
+        ) from None
+    for name, keys in names.items():
+        if name not in known:
+            raise ConfigError(f"limits file {path}: no workload {name!r}; {nearest(name, known)}")
+        for key in keys - {"speed_ratio", "peak_gb"}:
+            hint = nearest(key, ("speed_ratio", "peak_gb"))
+            raise ConfigError(f"limits file {path}: {name} has no limit {key!r}; {hint}")
+    return limits
 
 
 def bench(
@@ -51,6 +74,9 @@ def bench(
             raise MissingError(f"file {path} does not exist; give an existing file")
     if dtype not in ("auto", "float32", "bfloat16"):
         raise ConfigError(f"--dtype is {dtype!r}; choose auto, float32 or bfloat16")
+    allowed = read_limits(limits, WORKLOADS) if limits else {}
+    if out is not None and not out.parent.is_dir():
+        raise MissingError(f"directory {out.parent} does not exist; make it, or give another --out")
     settings = Settings(
         workloads=names,
         against=against,
@@ -62,11 +88,15 @@ def bench(
         seed=seed,
         data=data,
     )
-    result = run_bench(settings, say=lambda text: typer.echo(text, err=True))
+    try:
+        result = run_bench(settings, say=lambda text: typer.echo(text, err=True))
+    except KeyboardInterrupt:
+        typer.echo("error: interrupted; nothing is kept of a benchmark: run it again", err=True)
+        raise typer.Exit(130) from None
     if out is not None:
         with out.open("a") as stream:
             stream.write(json.dumps(result) + "\n")
-    worse = too_slow(result["rows"], json.loads(limits.read_text()) if limits else {})
+    worse = too_slow(result["rows"], allowed)
     lines = (f"worse than its limit: {text}" for text in worse)
     show(result | {"worse": worse}, as_json, *lines)
     if worse:

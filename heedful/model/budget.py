@@ -1,6 +1,5 @@
 """What a run needs in memory, by role, from the files of the base: before anything is loaded."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,15 +42,18 @@ class Line:
 
 def read_shape(path: Path, dtype: torch.dtype) -> Shape:
     """Sizes from config.json and the headers of the safetensors files; no weight is read."""
-    config = json.loads((path / "config.json").read_text())
+    from transformers import AutoConfig
+
+    # transformers knows each architecture's own names, and where a text model is nested
+    config = AutoConfig.from_pretrained(path).get_text_config()
     shapes: dict[str, list[int]] = {}
     for file in sorted(path.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
                 shapes[name] = list(tensors.get_slice(name).get_shape())
-    hidden = config.get("hidden_size") or config["n_embd"]
-    heads = config.get("num_attention_heads") or config["n_head"]
-    key_heads = config.get("num_key_value_heads") or heads
+    hidden, heads = config.hidden_size, config.num_attention_heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
     linears = tuple(
         (number, shape[1], shape[0])
         for name, shape in shapes.items()
@@ -59,11 +61,11 @@ def read_shape(path: Path, dtype: torch.dtype) -> Shape:
     )
     return Shape(
         num_parameters=sum(int(torch.Size(shape).numel()) for shape in shapes.values()),
-        num_layers=config.get("num_hidden_layers") or config["n_layer"],
+        num_layers=config.num_hidden_layers,
         hidden=hidden,
-        intermediate=config.get("intermediate_size") or config.get("n_inner") or 4 * hidden,
-        vocabulary=config["vocab_size"],
-        key_width=key_heads * (config.get("head_dim") or hidden // heads),
+        intermediate=inner or 4 * hidden,
+        vocabulary=config.vocab_size,
+        key_width=key_heads * (getattr(config, "head_dim", None) or hidden // heads),
         linears=linears,
         itemsize=torch.empty(0, dtype=dtype).element_size(),
     )

@@ -7,7 +7,6 @@ import time
 
 import torch
 
-from heedful.model.lora import layer_number
 from heedful.model.trunk import Trunk
 
 
@@ -39,12 +38,7 @@ def update_flops(
 
 def weights(trunk: Trunk, first: int, end: int | None) -> int:
     """Weights of the decoder's linear layers from ``first`` to before ``end``."""
-    last = trunk.base.model.config.num_hidden_layers if end is None else end
-    return sum(
-        int(layer.in_features * layer.out_features)
-        for path, layer in trunk.layers.items()
-        if first <= (layer_number(path) or 0) < last
-    )
+    return sum(trunk.layer_weights[first:end])
 
 
 def output_weights(trunk: Trunk) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -78,6 +78,14 @@ class Trunk:
         """The longest sequence the base has positions for."""
         length: int = self.base.model.config.max_position_embeddings
         return length
+
+    @cached_property
+    def layer_weights(self) -> list[int]:
+        """Weights of the linear layers, by decoder layer."""
+        sizes = [0] * self.base.model.config.num_hidden_layers
+        for path, layer in self.layers.items():
+            sizes[layer_number(path) or 0] += int(layer.in_features * layer.out_features)
+        return sizes
 
     def add_adapter(
         self,

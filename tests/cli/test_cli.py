@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -217,3 +218,25 @@ def test_a_full_disk_is_one_line_and_exit_code_1(
     )  # fmt: skip
     assert code == 1
     assert "free some space" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[1]", "cannot be read"),
+        ('{"dop": {"speed_ratio": 3}}', "no workload 'dop'; did you mean 'dpo'?"),
+        ('{"dpo": {"speed": 3}}', "dpo has no limit 'speed'"),
+    ],
+)
+def test_bench_refuses_bad_limits_before_it_runs_anything(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    from heedful.cli.bench import read_limits
+    from heedful.errors import ConfigError
+    from heedful.jobs.bench import WORKLOADS
+
+    file = tmp_path / "limits.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read_limits(file, WORKLOADS)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from heedful.errors import ResourceError
 from heedful.model import budget
 from heedful.model.adapter_files import save_role
 from heedful.model.base import load_base, resolve
+from heedful.model.lora import layer_number
 from heedful.model.trunk import Trunk
 
 
@@ -79,3 +81,12 @@ def test_the_table_has_a_line_per_role(shape: budget.Shape) -> None:
     text = budget.describe(lines, 8 * budget.GB)
     assert [row.split()[0] for row in text] == ["memory,", "base", "sampling", "in"]
     assert text[-1].endswith("of 8.0 free")
+
+
+def test_sizes_are_read_from_every_architecture(plain: Any, tmp_path: Path) -> None:
+    plain.save_pretrained(tmp_path)
+    read = budget.read_shape(tmp_path, torch.float32)
+    layers = [n for n, w in plain.named_parameters() if w.ndim == 2 and layer_number(n) is not None]
+    assert len(read.linears) == len(layers)
+    assert (read.hidden, read.num_layers) == (32, 2)
+    assert read.num_parameters == sum(value.numel() for value in plain.parameters())
