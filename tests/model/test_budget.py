@@ -21,30 +21,30 @@ def trunk() -> Trunk:
 
 
 @pytest.fixture(scope="module")
-def shape() -> budget.Shape:
+def sizes() -> budget.Shape:
     return budget.read_shape(resolve("test")[0], torch.float32)
 
 
-def test_sizes_are_read_without_loading(trunk: Trunk, shape: budget.Shape) -> None:
+def test_sizes_are_read_without_loading(trunk: Trunk, sizes: budget.Shape) -> None:
     model = trunk.base.model
-    assert shape.num_parameters == sum(p.numel() for p in load_base("test").model.parameters())
-    assert shape.num_layers == model.config.num_hidden_layers
-    assert len(shape.linears) == len(trunk.layers)
-    assert (shape.hidden, shape.vocabulary) == (trunk.width, len(trunk.output_weight))
+    assert sizes.num_parameters == sum(p.numel() for p in load_base("test").model.parameters())
+    assert sizes.num_layers == model.config.num_hidden_layers
+    assert len(sizes.linears) == len(trunk.layers)
+    assert (sizes.hidden, sizes.vocabulary) == (trunk.width, len(trunk.output_weight))
 
 
 def test_an_adapter_is_counted_as_it_is_made(
-    trunk: Trunk, shape: budget.Shape, tmp_path: Path
+    trunk: Trunk, sizes: budget.Shape, tmp_path: Path
 ) -> None:
-    line = budget.trained_line(shape, "policy", rank=4, first_layer=1, depth=None, tokens=10)
+    line = budget.trained_line(sizes, "policy", rank=4, first_layer=1, depth=None, tokens=10)
     made = sum(value.numel() for value in trunk.adapter_parameters("policy").values())
     assert line.num_parameters == made
     assert line.num_bytes == 16 * made
-    assert line.activations == 10 * (12 * shape.hidden + 4 * shape.intermediate) * 4
+    assert line.activations == 10 * (12 * sizes.hidden + 4 * sizes.intermediate) * 4
     thrifty = budget.trained_line(
-        shape, "policy", rank=4, first_layer=1, depth=None, tokens=10, recomputes=True
+        sizes, "policy", rank=4, first_layer=1, depth=None, tokens=10, recomputes=True
     )
-    assert thrifty.activations == line.activations + 10 * shape.hidden * 4
+    assert thrifty.activations == line.activations + 10 * sizes.hidden * 4
     save_role(trunk, "policy", tmp_path / "saved")
     frozen = budget.frozen_line("reference", tmp_path / "saved")
     assert made <= frozen.num_parameters < made * 1.5
@@ -59,8 +59,8 @@ def test_what_follows_each_other_is_not_added() -> None:
     assert budget.total_bytes(lines) == budget.RUNTIME_BYTES + 111 + 700
 
 
-def test_what_cannot_fit_is_refused_with_the_numbers(shape: budget.Shape) -> None:
-    large = replace(shape, num_parameters=7_000_000_000)
+def test_what_cannot_fit_is_refused_with_the_numbers(sizes: budget.Shape) -> None:
+    large = replace(sizes, num_parameters=7_000_000_000)
     lines = [budget.base_line(large)]
     budget.refuse_what_cannot_fit(lines, 40 * budget.GB)
     budget.refuse_what_cannot_fit(lines, None)
@@ -73,10 +73,10 @@ def test_the_machine_says_how_much_is_free() -> None:
     assert free is None or 2**20 < free < 2**50
 
 
-def test_the_table_has_a_line_per_role(shape: budget.Shape) -> None:
+def test_the_table_has_a_line_per_role(sizes: budget.Shape) -> None:
     lines = [
-        budget.base_line(shape),
-        budget.generation_line(shape, slots=8, tokens=64, first_layer=0, depth=None),
+        budget.base_line(sizes),
+        budget.generation_line(sizes, slots=8, tokens=64, first_layer=0, depth=None),
     ]
     text = budget.describe(lines, 8 * budget.GB)
     assert [row.split()[0] for row in text] == ["memory,", "base", "sampling", "in"]
