@@ -2,10 +2,11 @@
 
     python benchmarks/peers/trl_reward.py --data DIR --seconds 900 --seeds 0 1 2
 
-TRL's own defaults, except for the learning rate, batches of 8 pairs, and what a CPU needs: no
-gradient checkpointing (memory is ample) and nothing saved. The learning rate falls linearly over
-the budget. The clock starts at the first step, so that loading is not held against it. The rows
-are those that ``heedful import hh`` keeps, so both sides see the same pairs.
+TRL's own defaults, except for the learning rate, steps of 8 pairs in parts of 2 (the same gradient
+with less padding and a quarter of the memory), no gradient checkpointing, and nothing saved. The
+learning rate falls linearly over the budget. The clock starts at the first step, so that loading
+is not held against it. The rows are those that ``heedful import hh`` keeps, so both sides see the
+same pairs.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from heedful.stats.intervals import wilson
 from heedful.types import Message, Preference
 
 PAIRS_PER_STEP = 8
+PAIRS_PER_PART = 2
 MAX_LENGTH = 1024  # of TRL's RewardConfig
 
 
@@ -83,7 +85,8 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
     """Train within the budget, then measure once on dev."""
     config = trl.RewardConfig(
         output_dir=str(scratch),
-        per_device_train_batch_size=PAIRS_PER_STEP,
+        per_device_train_batch_size=PAIRS_PER_PART,
+        gradient_accumulation_steps=PAIRS_PER_STEP // PAIRS_PER_PART,
         num_train_epochs=1,
         learning_rate=options.learning_rate,
         lr_scheduler_type="constant",
