@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
 
 from heedful.errors import ConfigError, MissingError
 from heedful.registry import nearest
@@ -24,13 +31,41 @@ class Section(BaseModel):
 class Adapter(Section):
     """The LoRA adapter that is trained: on all linear layers from ``first_layer`` up.
 
-    ``depth`` is how many layers of the base a reward model reads; all of them when it is None.
+    ``middle`` is half of the base's layers, whatever their number.
     """
 
     rank: PositiveInt = 16
     alpha: float = Field(32.0, gt=0)
-    first_layer: int = Field(0, ge=0)
-    depth: PositiveInt | None = None
+    first_layer: NonNegativeInt | Literal["middle"] = 0
+
+    def span(self, num_layers: int) -> tuple[int, int]:
+        """The first layer that is adapted and the number of layers that are run."""
+        return place(self.first_layer, num_layers), num_layers
+
+
+class UpperAdapter(Adapter):
+    """The adapter of a policy that is sampled: what lies below it is computed once a rollout."""
+
+    first_layer: NonNegativeInt | Literal["middle"] = "middle"
+
+
+class RewardAdapter(Adapter):
+    """The adapter of a reward model, which reads the state after ``depth`` layers of the base.
+
+    ``None`` reads the last layer.
+    """
+
+    depth: PositiveInt | Literal["middle"] | None = "middle"
+
+    def span(self, num_layers: int) -> tuple[int, int]:
+        """The first layer that is adapted and the number of layers that are run."""
+        end = num_layers if self.depth is None else place(self.depth, num_layers)
+        return place(self.first_layer, num_layers), end
+
+
+def place(layer: int | str, num_layers: int) -> int:
+    """The number behind ``middle``."""
+    return num_layers // 2 if isinstance(layer, str) else layer
 
 
 class Optimiser(Section):
@@ -45,6 +80,18 @@ class Optimiser(Section):
     warmup_share: float = Field(0.05, ge=0, le=1)
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     max_grad_norm: float = Field(1.0, gt=0)
+
+
+class RewardOptimiser(Optimiser):
+    """The head starts at its best value on the frozen base, so it moves as slowly as the rest."""
+
+    head_learning_rate: float = Field(1e-4, gt=0)
+
+
+class OnlineOptimiser(Optimiser):
+    """Few steps, each on fresh answers."""
+
+    learning_rate: float = Field(4e-4, gt=0)
 
 
 class Batching(Section):
@@ -85,6 +132,8 @@ class RewardConfig(FitConfig):
 
     epochs: PositiveInt = 1
     held_out_share: float = Field(0.1, ge=0, lt=1)
+    adapter: RewardAdapter = RewardAdapter()
+    optimiser: RewardOptimiser = RewardOptimiser()
     pooling: Literal["mean", "last"] = "mean"
     warm_start: bool = Field(True, description="start the head at the probe on the base's states")
     loss: str = "bradley_terry"
@@ -173,6 +222,8 @@ class OnlineConfig(FitConfig):
     """What every fit has that samples from the policy."""
 
     reward: str = Field(description="run directory or registered reward model, or gold:NAME")
+    adapter: UpperAdapter = UpperAdapter()
+    optimiser: OnlineOptimiser = OnlineOptimiser()
     rollouts: Rollouts = Rollouts()
 
 

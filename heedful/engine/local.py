@@ -144,7 +144,7 @@ def check_request(number: int, request: Request, trunk: Trunk) -> None:
     """Refuse what could never be answered, before anything is computed."""
     params, max_tokens = request.params, trunk.max_tokens
     settings = trunk.adapters.get(request.role or "")
-    if settings is not None and settings.depth < trunk.base.model.config.num_hidden_layers:
+    if settings is not None and settings.depth < trunk.num_layers:
         raise DataError(
             f"request {number} asks role {request.role!r}, which ends after layer "
             f"{settings.depth} and cannot write; ask a policy"

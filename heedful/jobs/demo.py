@@ -22,11 +22,9 @@ from heedful.annotators.golds import Gold, resolve_gold
 from heedful.annotators.simulated import SimulatedAnnotator, label_ceiling
 from heedful.config import (
     PPO,
-    Adapter,
     Batching,
     DemoConfig,
     EvaluateConfig,
-    Optimiser,
     PPOConfig,
     RewardConfig,
     Rollouts,
@@ -40,7 +38,6 @@ from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_ppo, fit_reward
 from heedful.jobs.progress import progress
 from heedful.jobs.rundir import RunDirectory
-from heedful.model import tiny
 from heedful.model.adapter_files import write_text
 from heedful.prompts import demo_prompts
 from heedful.store import annotations as annotation_table
@@ -95,8 +92,6 @@ def reward_config(config: DemoConfig) -> RewardConfig:
         seed=config.seed,
         epochs=1,
         held_out_share=0.2,
-        adapter=Adapter(depth=None if config.model == tiny.NAME else 15),
-        optimiser=Optimiser(learning_rate=1e-4, head_learning_rate=1e-4),
         batch=Batching(examples_per_step=4, tokens_per_micro_step=900, max_tokens=600),
     )
 
@@ -110,8 +105,6 @@ def ppo_config(config: DemoConfig, reward: str) -> PPOConfig:
         reward=reward,
         seed=config.seed,
         checkpoint_every=2,
-        adapter=Adapter(first_layer=0 if config.model == tiny.NAME else 15),
-        optimiser=Optimiser(learning_rate=4e-4, head_learning_rate=1e-3, warmup_share=0.05),
         batch=Batching(tokens_per_micro_step=900, max_tokens=600),
         rollouts=Rollouts(
             num_rollouts=budget.num_rollouts,

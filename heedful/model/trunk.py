@@ -68,6 +68,12 @@ class Trunk:
         return width
 
     @property
+    def num_layers(self) -> int:
+        """Decoder layers of the base."""
+        number: int = self.base.model.config.num_hidden_layers
+        return number
+
+    @property
     def output_weight(self) -> Float[Tensor, "V D"]:
         """The frozen output embedding."""
         weight: Tensor = self.base.model.get_output_embeddings().weight
@@ -82,7 +88,7 @@ class Trunk:
     @cached_property
     def layer_weights(self) -> list[int]:
         """Weights of the linear layers, by decoder layer."""
-        sizes = [0] * self.base.model.config.num_hidden_layers
+        sizes = [0] * self.num_layers
         for path, layer in self.layers.items():
             sizes[layer_number(path) or 0] += int(layer.in_features * layer.out_features)
         return sizes
@@ -104,12 +110,11 @@ class Trunk:
         """
         if role in self.adapters:
             raise ConfigError(f"role {role!r} already has an adapter; roles are unique")
-        num_layers: int = self.base.model.config.num_hidden_layers
-        end = num_layers if depth is None else depth
-        if not 0 <= first_layer < end <= num_layers:
+        end = self.num_layers if depth is None else depth
+        if not 0 <= first_layer < end <= self.num_layers:
             raise ConfigError(
                 f"adapter.first_layer is {first_layer} and adapter.depth is {depth}; this base has "
-                f"layers 0 to {num_layers - 1}"
+                f"layers 0 to {self.num_layers - 1}"
             )
         generator = torch.Generator().manual_seed(seed)
         for path, layer in self.layers.items():
@@ -254,8 +259,7 @@ class Trunk:
     def _ending_early(self) -> Iterator[None]:
         """End the forward pass after the acting role's last layer, for any architecture."""
         role = self.switch.role
-        num_layers = self.base.model.config.num_hidden_layers
-        if role is None or self.adapters[role].depth == num_layers:
+        if role is None or self.adapters[role].depth == self.num_layers:
             yield
             return
 
@@ -332,7 +336,7 @@ class Trunk:
     def decoder_layers(self) -> nn.ModuleList:
         """The base's layers in order."""
         lists = [m for m in self.base.model.modules() if isinstance(m, nn.ModuleList)]
-        return next(m for m in lists if len(m) == self.base.model.config.num_hidden_layers)
+        return next(m for m in lists if len(m) == self.num_layers)
 
     def logits(self, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits in float32."""

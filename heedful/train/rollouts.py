@@ -394,7 +394,7 @@ def add_critic(trunk: Trunk, seed: int, adapter: Adapter | None = None) -> None:
             "critic",
             rank=adapter.rank,
             alpha=adapter.alpha,
-            first_layer=adapter.first_layer,
+            first_layer=adapter.span(trunk.num_layers)[0],
             seed=seed,
         )
     head = trunk.add_head("critic", std=0.0, seed=seed, num_extra=1)

@@ -20,6 +20,7 @@ from heedful.config import (
     GRPOConfig,
     PPOConfig,
     PreferenceConfig,
+    RewardAdapter,
     RewardConfig,
     SFTConfig,
     resolve,
@@ -173,9 +174,10 @@ def rule(scratch: Path) -> Path:
 
 
 def untrained_reward(job: Job, scratch: Path) -> Path:
-    """A reward model of full depth with a random head: its scores mean nothing, its cost does."""
+    """A reward model with a random head: its scores mean nothing, its cost does."""
     trunk = models.open_trunk(models.find_model(job.model, None), dtype=job.dtype)
-    trunk.add_adapter("reward", rank=job.rank, alpha=job.alpha, seed=job.seed)
+    _, depth = RewardAdapter().span(trunk.num_layers)
+    trunk.add_adapter("reward", rank=job.rank, alpha=job.alpha, seed=job.seed, depth=depth)
     trunk.add_head("reward", std=0.02, seed=job.seed, pooling="mean")
     save_role(trunk, "reward", scratch / "reward")
     return scratch / "reward"

@@ -48,7 +48,7 @@ def memory_lines(
     dtype = models.DTYPES[config.dtype] or default_dtype(default_device())
     shape = budget.read_shape(path, dtype)
     adapter, tokens = config.adapter, config.batch.tokens_per_micro_step
-    first, depth = adapter.first_layer, adapter.depth if kind == "reward" else None
+    first_layer, depth = adapter.span(shape.num_layers)
     lines = [budget.base_line(shape)]
     if ref.adapter is not None:
         lines.append(budget.frozen_line("reference", ref.adapter))
@@ -57,7 +57,7 @@ def memory_lines(
             shape,
             "reward" if kind == "reward" else "policy",
             rank=adapter.rank,
-            first_layer=first,
+            first_layer=first_layer,
             depth=depth,
             tokens=tokens,
             recomputes=recomputes,
@@ -92,7 +92,7 @@ def online_lines(
                 rollouts.num_slots, rollouts.prompts_per_rollout * rollouts.samples_per_prompt
             ),
             tokens=min(prompt_tokens + rollouts.max_new_tokens, config.batch.max_tokens),
-            first_layer=config.adapter.first_layer,
+            first_layer=config.adapter.span(shape.num_layers)[0],
             depth=None,
         )
     )

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from heedful.config import FitConfig
 from heedful.data.collate import Tree, collate
-from heedful.errors import ConfigError
 from heedful.jobs import models
 from heedful.model.trunk import Trunk
 from heedful.train import proofs
@@ -12,17 +11,12 @@ from heedful.train import proofs
 
 def add_policy(config: FitConfig, trunk: Trunk, reference: str | None) -> None:
     """The policy adapter as the config wants it."""
-    if config.adapter.depth is not None:
-        raise ConfigError(
-            f"adapter.depth is {config.adapter.depth}; only a reward model can end early, a policy "
-            "needs all layers"
-        )
     models.new_policy(
         trunk,
         reference,
         rank=config.adapter.rank,
         alpha=config.adapter.alpha,
-        first_layer=config.adapter.first_layer,
+        first_layer=config.adapter.span(trunk.num_layers)[0],
         seed=config.seed,
     )
 

@@ -41,12 +41,13 @@ def fit_reward(
     def build() -> Plan:
         algorithm = algorithms.reward(loss=config.loss, params=config.params)
         ref, trunk, _ = open_for(config, store)
+        first_layer, depth = config.adapter.span(trunk.num_layers)
         trunk.add_adapter(
             "reward",
             rank=config.adapter.rank,
             alpha=config.adapter.alpha,
-            first_layer=config.adapter.first_layer,
-            depth=config.adapter.depth,
+            first_layer=first_layer,
+            depth=depth,
             seed=config.seed,
         )
         trunk.add_head(
