@@ -106,7 +106,8 @@ class FitConfig(Section):
     """What every fit has.
 
     ``recompute`` saves the memory of activations for a third more arithmetic: ``auto`` does so only
-    when the run would not fit otherwise. The result does not depend on it.
+    when the run would not fit otherwise. ``attention`` of packed rows goes tree by tree (``sdpa``)
+    or in one fused product (``flex``, CUDA only). The result depends on neither.
     """
 
     data: str = Field(description="data set in the store, snapshot file, or 'test'")
@@ -115,6 +116,7 @@ class FitConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: PositiveInt = 20
     recompute: Literal["auto", "always", "never"] = "auto"
+    attention: Literal["sdpa", "flex"] = "sdpa"
     adapter: Adapter = Adapter()
     optimiser: Optimiser = Optimiser()
     batch: Batching = Batching()

@@ -18,7 +18,7 @@ from heedful.engine.base import OnFinish, OnText, Request
 from heedful.engine.sampling import draw_tokens, stop_place
 from heedful.engine.streaming import TextStream
 from heedful.errors import DataError
-from heedful.model.attention import PackedLayout, TreeShape
+from heedful.model.attention import TreeShape
 from heedful.model.trunk import Trunk
 from heedful.types import Sample
 
@@ -277,7 +277,7 @@ class _Batch:
             states = self.trunk.hidden(
                 torch.tensor(tokens, device=device),
                 torch.tensor(positions, device=device),
-                PackedLayout(shapes, device, keep),
+                self.trunk.layout(shapes, keep),
             )
         return states[[last[slot] for slot in sorted(last)]]
 

@@ -6,11 +6,13 @@ A *layout* says which positions see which; it travels as a keyword through the m
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -67,6 +69,13 @@ class TreeShape:
             ids += range(self.prompt_tokens, self.prompt_tokens + length)
         return ids
 
+    def segments(self) -> list[int]:
+        """Which part every token belongs to: 0 is the prompt, 1 and up are the responses."""
+        parts = [0] * self.prompt_tokens
+        for number, length in enumerate(self.response_tokens, start=1):
+            parts += [number] * length
+        return parts
+
 
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
@@ -85,11 +94,7 @@ class Dense:
     """A small tree in one product: its responses see the prompt and themselves under a mask."""
 
     def __init__(self, shape: TreeShape, device: torch.device) -> None:
-        segment = torch.zeros(shape.num_tokens, dtype=torch.long, device=device)
-        start = shape.prompt_tokens
-        for number, length in enumerate(shape.response_tokens, start=1):
-            segment[start : start + length] = number
-            start += length
+        segment = torch.tensor(shape.segments(), device=device)
         ones = torch.ones(shape.num_tokens, shape.num_tokens, dtype=torch.bool, device=device)
         own = (segment[None, :] == 0) | (segment[None, :] == segment[:, None])
         self.mask = ones.tril() & own
@@ -145,14 +150,19 @@ def attention_of(shape: TreeShape, device: torch.device) -> Attend:
     return (Dense if shape.num_tokens <= DENSE_TOKENS else Split)(shape, device)
 
 
+Keep = Callable[[int, Tensor, Tensor], None]
+
+
 class PackedLayout:
-    """Trees side by side in one row; each attends within itself only.
+    """Trees side by side in one row; each attends within itself only, product by product.
 
     ``keep(layer, key, value)`` receives keys and values as they are made, which is how the engine
     fills its cache during prefill.
     """
 
-    def __init__(self, shapes: Sequence[TreeShape], device: torch.device, keep: Any = None) -> None:
+    def __init__(
+        self, shapes: Sequence[TreeShape], device: torch.device, keep: Keep | None = None
+    ) -> None:
         bounds = [0]
         for shape in shapes:
             bounds.append(bounds[-1] + shape.num_tokens)
@@ -175,3 +185,51 @@ class PackedLayout:
             for (start, end), attend in zip(self.spans, self.attends, strict=True)
         ]
         return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+class FlexLayout:
+    """The same as ``PackedLayout`` in one fused product: FlexAttention, for CUDA.
+
+    On a CPU it has no backward pass and is not compiled; it is there to be compared.
+    """
+
+    def __init__(
+        self, shapes: Sequence[TreeShape], device: torch.device, keep: Keep | None = None
+    ) -> None:
+        trees = [number for number, shape in enumerate(shapes) for _ in range(shape.num_tokens)]
+        tree = torch.tensor(trees, device=device)
+        part = torch.tensor([s for shape in shapes for s in shape.segments()], device=device)
+
+        def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            del batch, head
+            own = (part[key] == 0) | (part[key] == part[query])
+            return (key <= query) & (tree[key] == tree[query]) & own
+
+        self.mask = create_block_mask(sees, None, None, len(trees), len(trees), device=str(device))
+        self.flex = fused(device.type)
+        self.keep = keep
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """Attention of the whole row; key heads are shared, not repeated."""
+        if self.keep is not None:
+            self.keep(layer, key, value)
+        out: Tensor = self.flex(
+            query,
+            key,
+            value,
+            block_mask=self.mask,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        return out.transpose(1, 2)
+
+
+@cache
+def fused(device: str) -> Any:
+    """FlexAttention, compiled where it has to be."""
+    return torch.compile(flex_attention, dynamic=True) if device == "cuda" else flex_attention
+
+
+LAYOUTS: dict[str, Callable[..., Layout]] = {"sdpa": PackedLayout, "flex": FlexLayout}

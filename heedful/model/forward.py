@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from heedful.maths.logprobs import linear_logprobs
-from heedful.model.attention import PackedLayout, TreeShape
+from heedful.model.attention import TreeShape
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch, Outputs
 
 
 def hidden_states(trunk: Trunk, batch: Batch, role: str | None) -> Float[Tensor, "N D"]:
     """Last hidden states of the packed row as ``role``, from the batch's stem if there is one."""
-    layout = PackedLayout([TreeShape(*tree) for tree in batch.trees], batch.token_ids.device)
+    layout = trunk.layout([TreeShape(*tree) for tree in batch.trees])
     with trunk.acting(role):
         return trunk.hidden(batch.token_ids, batch.position_ids, layout, stem=batch.stem)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from heedful.errors import ConfigError
-from heedful.model.attention import NAME, Layout
+from heedful.model.attention import LAYOUTS, NAME, Keep, Layout, TreeShape
 from heedful.model.base import Base
 from heedful.model.lora import Switch, adapt, layer_number
 from heedful.tensors import Stem
@@ -53,6 +53,7 @@ class Trunk:
         self.heads: dict[str, nn.Linear] = {}
         self.pooling: dict[str, str] = {}
         self.adapters: dict[str, AdapterSettings] = {}
+        self.attention: Literal["sdpa", "flex"] = "sdpa"
         self.recomputes = False  # layers in the backward pass, instead of keeping their states
 
     @property
@@ -223,6 +224,10 @@ class Trunk:
         finally:
             for layer, original in zip(layers, originals, strict=True):
                 layer.base.weight.data = original
+
+    def layout(self, shapes: Sequence[TreeShape], keep: Keep | None = None) -> Layout:
+        """Who sees whom in a packed row of trees, by the trunk's kind of attention."""
+        return LAYOUTS[self.attention](shapes, self.device, keep)
 
     def stem(self, *roles: str | None) -> Stem | None:
         """An empty stem of the layers that none of ``roles`` adapts; None when there are none."""

@@ -48,6 +48,14 @@ def test_packed_shared_logprobs_equal_stock_attention_on_separate_sequences(
             row += 1
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")  # no compiler in a fast test
+def test_fused_attention_equals_attention_tree_by_tree(trunk: Trunk) -> None:
+    expected = logprobs_of(trunk, collate(TREES, trunk.device), None)
+    trunk.attention = "flex"
+    fused = logprobs_of(trunk, collate(TREES, trunk.device), None)
+    torch.testing.assert_close(fused, expected, atol=1e-5, rtol=1e-5)
+
+
 def gradients(trunk: Trunk, groups: list[list[Tree]], weights: list[float]) -> dict[str, Any]:
     parameters = trunk.trainable("policy")
     for parameter in parameters.values():

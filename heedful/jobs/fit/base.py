@@ -12,13 +12,14 @@ from heedful.data import testing
 from heedful.data.collate import Tree
 from heedful.data.examples import Encoded
 from heedful.data.snapshot import read_snapshot
-from heedful.errors import DataError, MissingError
+from heedful.errors import ConfigError, DataError, MissingError
 from heedful.jobs import models
 from heedful.jobs.fit.memory import announce_memory
 from heedful.jobs.progress import progress
 from heedful.jobs.rundir import RunDirectory
 from heedful.jobs.snapshot import make_snapshot
 from heedful.model.adapter_files import save_role
+from heedful.model.device import default_device
 from heedful.model.flops import matrix_product_peak
 from heedful.model.trunk import Trunk
 from heedful.monitor.profile import packing_density, phase_costs
@@ -274,8 +275,14 @@ def example_source(
 
 def open_for(config: FitConfig, store: Store | None) -> tuple[models.ModelRef, Trunk, str | None]:
     """The start model's trunk and its reference role."""
+    device = default_device()
+    if config.attention == "flex" and device.type != "cuda":
+        raise ConfigError(
+            f"attention is 'flex', which has no backward pass on this {device.type}; use sdpa"
+        )
     ref = models.find_model(config.model, store)
     trunk = models.open_trunk(ref, dtype=config.dtype)
+    trunk.attention = config.attention
     return ref, trunk, models.start_policy(trunk, ref)
 
 
