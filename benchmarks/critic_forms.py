@@ -10,33 +10,35 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Literal
 
-from heedful.config import DemoConfig
+from heedful.config import DemoConfig, PPOConfig
 from heedful.jobs.demo import ppo_config
 from heedful.jobs.fit import fit_ppo
 from heedful.jobs.rundir import RunDirectory
 from heedful.store import open_store
 
-FORMS = ("reward", "policy", "adapter")
+FORMS: tuple[Literal["reward", "policy", "adapter"], ...] = ("reward", "policy", "adapter")
 
 
-def run(
-    demo: Path, form: str, seed: int, num_rollouts: int, scratch: Path
-) -> list[dict[str, float]]:
-    """One PPO run; seconds are those of the steps, data and sampling included."""
+def ppo_config_of(
+    demo: Path, seed: int, num_rollouts: int, form: Literal["reward", "policy", "adapter"]
+) -> PPOConfig:
+    """The PPO of a finished demo with another seed, number of rollouts and form of the critic."""
     recorded = json.loads((demo / "config.json").read_text())["config"]
     base = ppo_config(DemoConfig(**recorded | {"seed": seed}), str(demo / "reward"))
-    config = base.model_copy(
-        update={
-            "rollouts": base.rollouts.model_copy(update={"num_rollouts": num_rollouts}),
-            "ppo": base.ppo.model_copy(update={"critic": form}),
-        }
-    )
+    rollouts = base.rollouts.model_copy(update={"num_rollouts": num_rollouts})
+    ppo = base.ppo.model_copy(update={"critic": form})
+    return base.model_copy(update={"rollouts": rollouts, "ppo": ppo})
+
+
+def run(config: PPOConfig, demo: Path, scratch: Path) -> list[dict[str, float]]:
+    """The curve of one PPO run; seconds are those of the steps, data and sampling included."""
     with open_store(demo / "heedful.db") as store:
-        fit_ppo(config, scratch / f"{form}-{seed}", store=store)
+        fit_ppo(config, scratch / "run", store=store)
     curve: dict[int, dict[str, float]] = {}
     seconds = 0.0
-    for row in RunDirectory.read_metrics(scratch / f"{form}-{seed}"):
+    for row in RunDirectory.read_metrics(scratch / "run"):
         seconds += row["train/step_seconds"]
         names = ("reward", "kl_nats", "explained_variance")
         curve.setdefault(
@@ -58,7 +60,8 @@ def main() -> None:
     for seed in given.seeds:
         for form in FORMS:
             with tempfile.TemporaryDirectory() as scratch:
-                curve = run(given.demo, form, seed, given.rollouts, Path(scratch))
+                config = ppo_config_of(given.demo, seed, given.rollouts, form)
+                curve = run(config, given.demo, Path(scratch))
             row = {"critic": form, "seed": seed, "curve": curve, "note": given.note}
             with (given.out / "critic_forms.jsonl").open("a") as stream:
                 stream.write(json.dumps(row) + "\n")

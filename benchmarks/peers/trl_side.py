@@ -117,21 +117,25 @@ def conversations(job: Any) -> Dataset:
 
 def ppo(job: Any, scratch: str, watch: Stopwatch) -> Any:
     """Policy, reference, reward and critic."""
+    loaded = tokenizer(job)
+    rows = [
+        loaded.apply_chat_template(
+            [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=True
+        )["input_ids"]
+        for text in job.prompts
+    ]
+    reward = classifier(job)
+    reward.config.pad_token_id = loaded.pad_token_id
+    return ppo_trainer(job, scratch, watch, loaded, rows, reward)
+
+
+def ppo_trainer(
+    job: Any, scratch: str, watch: Any, loaded: Any, prompts: list[list[int]], reward: Any
+) -> Any:
+    """PPO on encoded prompts against a reward model; the rest is the job's."""
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-    loaded = tokenizer(job)
-    rows = Dataset.from_list(
-        [
-            {
-                "input_ids": loaded.apply_chat_template(
-                    [{"role": "user", "content": text}],
-                    add_generation_prompt=True,
-                    return_dict=True,
-                )["input_ids"]
-            }
-            for text in job.prompts
-        ]
-    )
+    rows = Dataset.from_list([{"input_ids": ids} for ids in prompts])
     arguments = common(job, scratch)
     total = arguments.pop("max_steps")
     config = PPOConfig(
@@ -140,7 +144,7 @@ def ppo(job: Any, scratch: str, watch: Stopwatch) -> Any:
         per_device_train_batch_size=job.count,
         gradient_accumulation_steps=1,
         num_ppo_epochs=1,
-        num_mini_batches=1,
+        num_mini_batches=getattr(job, "minibatches", 1),
         response_length=job.max_new_tokens,
         stop_token="eos",
         temperature=job.temperature,
@@ -149,9 +153,8 @@ def ppo(job: Any, scratch: str, watch: Stopwatch) -> Any:
     )
     policy = language_model(job)
     adapter = peft(job, "CAUSAL_LM")
-    reward, critic = classifier(job), classifier(job)
-    for model in (reward, critic):
-        model.config.pad_token_id = loaded.pad_token_id
+    critic = classifier(job)
+    critic.config.pad_token_id = loaded.pad_token_id
     return PPOTrainer(
         args=config,
         processing_class=loaded,

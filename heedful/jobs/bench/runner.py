@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -133,17 +133,16 @@ def compare(
 ) -> dict[str, JSON]:
     """One workload: in every round we and then each setting of the peer, in fresh processes."""
     peer = peer_of(work.name)
+    own = [sys.executable, "-m", "heedful.jobs.bench.side"]
     ours: list[dict[str, Any]] = []
     theirs: dict[str, list[dict[str, Any]]] = {}
     for turn in range(rounds):
         say(f"{work.name}: round {turn + 1} of {rounds}, heedful")
-        ours.append(
-            one_process([sys.executable, "-m", "heedful.jobs.bench.side"], job("lora", turn))
-        )
+        ours.append(one_process(own, asdict(job("lora", turn))))
         for adapter in peer.adapters if python else ():
             say(f"{work.name}: round {turn + 1} of {rounds}, {peer.name} {adapter}")
             command = [str(python), str(PEERS / peer.script)]
-            theirs.setdefault(adapter, []).append(one_process(command, job(adapter, turn)))
+            theirs.setdefault(adapter, []).append(one_process(command, asdict(job(adapter, turn))))
     row: dict[str, JSON] = {"workload": work.name, "step": work.step, "ours": side_of(ours)}
     if theirs:
         sides = {adapter: side_of(results) for adapter, results in theirs.items()}
@@ -162,10 +161,11 @@ def compare(
     return row
 
 
-def one_process(command: Sequence[str], job: Job) -> dict[str, Any]:
+def one_process(command: Sequence[str], job: Mapping[str, Any]) -> Any:
     """Run a side on a job in a process of its own; raises ``SideError`` with its last line."""
     with tempfile.TemporaryDirectory() as scratch:
-        path = job.write(Path(scratch) / "job.json")
+        path = Path(scratch) / "job.json"
+        path.write_text(json.dumps(job))
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(  # noqa: S603 - our own scripts
             [*command, str(path)],
@@ -176,9 +176,8 @@ def one_process(command: Sequence[str], job: Job) -> dict[str, Any]:
         )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no word on stderr"])[-1]
-        raise SideError(f"{command[-1]} failed on workload {job.workload}: {last}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+        raise SideError(f"{command[-1]} failed on workload {job['workload']}: {last}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def side_of(results: Sequence[dict[str, Any]]) -> dict[str, JSON]:

@@ -7,7 +7,7 @@ A side is a program that reads a job and prints, as its last line, a JSON object
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +92,9 @@ class Job:
     prompts: list[str] = field(default_factory=list)
     pairs: list[dict[str, list[dict[str, str]]]] = field(default_factory=list)
 
-    def write(self, path: Path) -> Path:
-        """The job as a JSON file."""
-        path.write_text(json.dumps(asdict(self)))
-        return path
-
     @classmethod
     def read(cls, path: Path) -> "Job":
-        """Inverse of ``write``."""
+        """The job in a JSON file."""
         return cls(**json.loads(path.read_text()))
 
 
