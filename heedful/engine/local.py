@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from heedful.engine.base import OnFinish, OnText, Request
+from heedful.engine.cache import DecodeLayout, KeyValueCache
+from heedful.engine.lanes import Lanes
 from heedful.engine.sampling import draw_tokens, stop_place
 from heedful.engine.streaming import TextStream
 from heedful.errors import DataError
@@ -23,6 +25,7 @@ from heedful.model.trunk import Trunk
 from heedful.types import Sample
 
 Asked = tuple[str | None, tuple[int, ...]]  # a role and a prompt
+Drawn = tuple[list[int], list[float]]  # tokens and their log-probabilities
 
 
 class Segment(NamedTuple):
@@ -45,66 +48,6 @@ class Row:
     stream: TextStream
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-
-
-class DecodeLayout:
-    """One new token per row against a preallocated cache, laid out [layer, slot, head, token, D].
-
-    The query heads that share a key head are laid out as query positions, so that a step is two
-    batched matrix products per layer and no key or value is repeated.
-    """
-
-    def __init__(self, trunk: Trunk, num_slots: int, max_tokens: int) -> None:
-        config = trunk.base.model.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or trunk.width // config.num_attention_heads
-        shape = (config.num_hidden_layers, num_slots, heads, max_tokens, width)
-        dtype = trunk.base.model.dtype
-        self.keys = torch.zeros(shape, dtype=dtype, device=trunk.device)
-        self.values = torch.zeros(shape, dtype=dtype, device=trunk.device)
-        self.begin(torch.zeros(0, dtype=torch.long, device=trunk.device))
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the cache."""
-        return 2 * self.keys.numel() * self.keys.element_size()
-
-    def begin(self, lengths: Tensor) -> None:
-        """Prepare a step in which slot i writes at position ``lengths[i]``."""
-        self.lengths = lengths
-        self.slots = torch.arange(len(lengths), device=lengths.device)
-        self.span = int(lengths.max()) + 1 if len(lengths) else 0
-        seen = torch.arange(self.span, device=lengths.device)[None] <= lengths[:, None]
-        self.bias = torch.zeros(seen.shape, dtype=torch.float32, device=lengths.device)
-        self.bias.masked_fill_(~seen, float("-inf"))
-
-    def write_prompt(
-        self, layer: int, slots: Sequence[int], place: int, key: Tensor, value: Tensor
-    ) -> None:
-        """Copy keys and values [H, T, D] of prompt tokens from ``place`` on into ``slots``."""
-        part = slice(place, place + key.shape[1])
-        for slot in slots:
-            self.keys[layer, slot, :, part] = key
-            self.values[layer, slot, :, part] = value
-
-    def move(self, source: int, target: int, length: int) -> None:
-        """Move a row to another slot so that the busy slots stay a prefix."""
-        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
-        self.values[:, target, :, :length] = self.values[:, source, :, :length]
-
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
-    ) -> Tensor:
-        """One step. ``query`` is [1, H, R, D] with a row per slot; returns [1, R, H, D]."""
-        _, num_heads, num_rows, width = query.shape
-        self.keys[layer, self.slots, :, self.lengths] = key[0].transpose(0, 1)
-        self.values[layer, self.slots, :, self.lengths] = value[0].transpose(0, 1)
-        keys = self.keys[layer, :num_rows, :, : self.span]
-        values = self.values[layer, :num_rows, :, : self.span]
-        grouped = query[0].transpose(0, 1).reshape(num_rows, keys.shape[1], -1, width)
-        scores = torch.matmul(grouped * scaling, keys.transpose(-1, -2)).float()
-        weights = torch.softmax(scores + self.bias[:, None, None], dim=-1).to(values.dtype)
-        return torch.matmul(weights, values).reshape(1, num_rows, num_heads, width)
 
 
 class LocalEngine:
@@ -134,9 +77,11 @@ class LocalEngine:
         longest = max(len(r.prompt) + r.params.max_new_tokens for r in requests)
         slots = min(self.num_slots, len(requests))
         roles = {request.role for request in requests}
-        batch = _Batch(self.trunk, DecodeLayout(self.trunk, slots, longest), slots)
-        batch.on_finish, batch.on_text, batch.is_mixed = on_finish, on_text, len(roles) > 1
-        with nullcontext() if batch.is_mixed else self.trunk.merged(roles.pop()):
+        is_mixed = len(roles) > 1
+        merged = nullcontext() if is_mixed else self.trunk.merged(roles.pop())
+        with merged, Lanes(self.trunk.device) as lanes:
+            batch = _Batch(self.trunk, KeyValueCache(self.trunk, slots, longest), slots, lanes)
+            batch.on_finish, batch.on_text, batch.is_mixed = on_finish, on_text, is_mixed
             return batch.run(requests)
 
 
@@ -202,10 +147,11 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 class _Batch:
     """The state of one call: rows in flight are slots 0 to len(rows) - 1."""
 
-    def __init__(self, trunk: Trunk, layout: DecodeLayout, num_slots: int) -> None:
+    def __init__(self, trunk: Trunk, cache: KeyValueCache, num_slots: int, lanes: Lanes) -> None:
         self.trunk = trunk
-        self.layout = layout
+        self.cache = cache
         self.num_slots = num_slots
+        self.lanes = lanes
         self.on_finish: OnFinish | None = None
         self.on_text: OnText | None = None
         self.is_mixed = False
@@ -235,7 +181,7 @@ class _Batch:
             self.rows.append(Row(index, request, len(request.prompt), uniforms, stream))
             slots_of.setdefault((request.role, request.prompt), []).append(first + offset)
         states = self.prefill(slots_of)
-        self.draw(range(first, len(self.rows)), states)
+        self.take(first, [self.draw(self.rows[first:], states)])
 
     def prefill(self, slots_of: dict[Asked, list[int]]) -> Tensor:
         """Last hidden state of each entering row, in slot order; fills the cache.
@@ -269,7 +215,7 @@ class _Batch:
         def keep(layer: int, key: Tensor, value: Tensor) -> None:
             for start, end, place, slots in segments:
                 part = slice(start, end)
-                self.layout.write_prompt(layer, slots, place, key[0, :, part], value[0, :, part])
+                self.cache.write_prompt(layer, slots, place, key[0, :, part], value[0, :, part])
 
         device = self.trunk.device
         positions = [place for shape in shapes for place in shape.positions()]
@@ -288,26 +234,37 @@ class _Batch:
     def step(self) -> None:
         """One token for every row in flight."""
         device = self.trunk.device
-        lengths = torch.tensor([row.length for row in self.rows], device=device)
-        tokens = torch.tensor([row.token_ids[-1] for row in self.rows], device=device)
-        self.layout.begin(lengths)
-        with self.acting([row.request.role for row in self.rows]):
-            states = self.trunk.hidden(tokens, lengths, self.layout)
-        for row in self.rows:
-            row.length += 1
-        self.draw(range(len(self.rows)), states)
+        rows = self.rows
+        lengths = torch.tensor([row.length for row in rows], device=device)
+        tokens = torch.tensor([row.token_ids[-1] for row in rows], device=device)
 
-    def draw(self, slots: range, states: Tensor) -> None:
-        """Sample a token for each of ``slots``; rows that end leave, from the back."""
-        rows = [self.rows[slot] for slot in slots]
+        def advance(part: slice) -> Drawn:
+            layout = DecodeLayout(self.cache, part.start, lengths[part])
+            states = self.trunk.hidden(tokens[part], lengths[part], layout)
+            return self.draw(rows[part], states)
+
+        if self.is_mixed:  # the places that a role owns are those of the whole row
+            with self.acting([row.request.role for row in rows]):
+                drawn = [advance(slice(0, len(rows)))]
+        else:
+            drawn = self.lanes.over(len(rows), advance)
+        for row in rows:
+            row.length += 1
+        self.take(0, drawn)
+
+    def draw(self, rows: Sequence[Row], states: Tensor) -> Drawn:
+        """A token for each row and its log-probability."""
         temperature = torch.tensor([row.request.params.temperature for row in rows])
         logits = self.trunk.logits(states) / temperature.to(states.device)[:, None]
         uniforms = torch.tensor([row.uniforms[len(row.token_ids)] for row in rows])
         params = [row.request.params for row in rows]
         tokens, logprobs = draw_tokens(logits, uniforms.to(states.device), params)
-        for slot, token, logprob in reversed(
-            list(zip(slots, tokens.tolist(), logprobs.tolist(), strict=True))
-        ):
+        return tokens.tolist(), logprobs.tolist()
+
+    def take(self, first: int, drawn: Sequence[Drawn]) -> None:
+        """Give the slots from ``first`` on their tokens; rows that end leave, from the back."""
+        pairs = [pair for part in drawn for pair in zip(*part, strict=True)]
+        for slot, (token, logprob) in reversed(list(enumerate(pairs, start=first))):
             row = self.rows[slot]
             row.token_ids.append(token)
             row.logprobs.append(logprob)
@@ -352,6 +309,6 @@ class _Batch:
         mover = self.rows.pop()
         if slot < len(self.rows):
             self.rows[slot] = mover
-            self.layout.move(len(self.rows), slot, mover.length)
+            self.cache.move(len(self.rows), slot, mover.length)
         if self.on_finish is not None:
             self.on_finish(row.index, sample)
