@@ -117,6 +117,7 @@ class FitConfig(Section):
     checkpoint_every: PositiveInt = 20
     recompute: Literal["auto", "always", "never"] = "auto"
     attention: Literal["sdpa", "flex"] = "sdpa"
+    compile: bool = Field(False, description="torch.compile; its cost is printed")
     adapter: Adapter = Adapter()
     optimiser: Optimiser = Optimiser()
     batch: Batching = Batching()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from heedful.data.collate import Tree, collate
 from heedful.maths.logprobs import linear_logprobs
+from heedful.model.compiled import compile_layers, compile_seconds
 from heedful.model.forward import forward, logprobs_of
 from heedful.model.lora import AdaptedLinear
 from heedful.model.trunk import Trunk
@@ -71,6 +72,21 @@ def gradients(trunk: Trunk, groups: list[list[Tree]], weights: list[float]) -> d
         (logprobs.sum(dim=1) * part).sum().backward()
         row += count
     return {name: value.grad.clone() for name, value in parameters.items()}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch about itself
+def test_compiled_layers_give_the_same_gradients(trunk: Trunk) -> None:
+    trunk.add_adapter("policy", rank=4, alpha=8, seed=0)
+    with torch.no_grad():
+        for value in trunk.trainable("policy").values():
+            value.add_(torch.linspace(-0.1, 0.1, value.numel()).view_as(value))
+    weights = [1.0, -2.0, 0.5, 3.0]
+    expected = gradients(trunk, [TREES], weights)
+    compile_layers(trunk, backend="aot_eager")  # all of torch.compile but for the C++ compiler
+    compiled = gradients(trunk, [TREES], weights)
+    for name, value in expected.items():
+        torch.testing.assert_close(compiled[name], value, atol=1e-4, rtol=1e-4, msg=name)
+    assert compile_seconds() > 0
 
 
 def test_gradients_do_not_depend_on_packing_or_prompt_sharing(trunk: Trunk) -> None:

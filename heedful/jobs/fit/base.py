@@ -1,5 +1,6 @@
 """The shape of every fit: load, prove, resume, loop, save, measure, register."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from heedful.jobs.progress import progress
 from heedful.jobs.rundir import RunDirectory
 from heedful.jobs.snapshot import make_snapshot
 from heedful.model.adapter_files import save_role
+from heedful.model.compiled import compile_layers, compile_seconds
 from heedful.model.device import default_device
 from heedful.model.flops import matrix_product_peak
 from heedful.model.trunk import Trunk
@@ -122,6 +124,8 @@ def run_fit(
     recomputes = announce_memory(kind, config, store, data.rows)
     plan = build()
     plan.trunk.recomputes = recomputes
+    if config.compile:
+        compile_layers(plan.trunk)
     for parameter in plan.trunk.base.model.parameters():
         parameter.requires_grad_(False)
     trainable = plan.trunk.trainable(*plan.algorithm.trains)
@@ -147,6 +151,12 @@ def run_fit(
     weights = save_role(plan.trunk, plan.algorithm.role, run.model, mean=mean, std=std)
     metrics = plan.finish() | {"seconds": round(seconds, 1)}
     version = register(store, run, plan, data, weights)
+    if config.compile:
+        metrics["compile_seconds"] = round(compile_seconds(), 1)
+        print(
+            f"torch.compile took {metrics['compile_seconds']} s of {metrics['seconds']} s",
+            file=sys.stderr,
+        )
     costs = profile_of(plan.trunk, run.metrics(), profile)
     outcome = {"metrics": metrics, "model": version, "weights": weights, "profile": costs}
     page = run_report(kind, config.model_dump(mode="json"), run.metrics(), metrics, profile=costs)
