@@ -1,9 +1,9 @@
 """Alarms on a training curve and an evaluation: pure rules, each with a cause and a remedy.
 
 A row of a curve may hold ``reward`` (the proxy), ``gold``, ``kl_nats`` (per answer),
-``entropy_nats`` (per token), ``response_tokens``, ``clip_share`` and ``distinct_2``; a rule whose
-quantities are missing stays silent. First and last are means over a fifth of the rows, at most
-five, so that one noisy row raises nothing.
+``entropy_nats`` (per token), ``response_tokens``, ``clip_share``, ``equal_groups_share`` and
+``distinct_2``; a rule whose quantities are missing stays silent. First and last are means over a
+fifth of the rows, at most five, so that one noisy row raises nothing.
 """
 
 import math
@@ -17,6 +17,7 @@ KL_LIMIT = 40.0  # nats per answer; the default of kl.limit
 ENTROPY_SHARE = 0.5
 LENGTH_RATIOS = (0.5, 2.0)
 CLIP_SHARE = 0.3
+EQUAL_GROUPS_SHARE = 0.5
 DIVERSITY_SHARE = 0.5
 TURN_ERRORS = 2.5  # standard errors between the best and the last third of a curve
 
@@ -38,12 +39,13 @@ def findings(
 
 
 def on_curve(curve: Sequence[Row], *, kl_limit: float = KL_LIMIT) -> list[Finding]:
-    """KL, entropy, length, clipping, diversity, and a proxy that rises while the gold falls."""
+    """KL, entropy, length, clipping, groups, diversity, and a proxy that rises as gold falls."""
     found = [
         kl_above_limit(column(curve, "kl_nats"), kl_limit),
         entropy_collapse(column(curve, "entropy_nats")),
         length_drift(*ends(column(curve, "response_tokens"))),
         heavy_clipping(column(curve, "clip_share")),
+        equal_groups(column(curve, "equal_groups_share")),
         collapsed_diversity(*ends(column(curve, "distinct_2"))),
         over_optimisation(column(curve, "reward"), column(curve, "gold")),
     ]
@@ -137,6 +139,19 @@ def heavy_clipping(clip_share: Sequence[float]) -> Finding | None:
         f"Up to {100 * most:.0f} % of the tokens were clipped in a step; expected is below "
         f"{100 * CLIP_SHARE:.0f} %.",
         "Lower the learning rate or ppo.epochs.",
+    )
+
+
+def equal_groups(shares: Sequence[float]) -> Finding | None:
+    """Groups whose answers all score the same teach nothing (Yu 2025, arXiv:2503.14476)."""
+    if not shares or mean(shares) <= EQUAL_GROUPS_SHARE:
+        return None
+    return _finding(
+        "equal_groups",
+        mean(shares),
+        f"In {100 * mean(shares):.0f} % of the groups all answers scored the same; these taught "
+        "nothing.",
+        "Use a finer reward, prompts of middling difficulty or more samples_per_prompt.",
     )
 
 

@@ -26,6 +26,7 @@ def test_a_healthy_run_raises_no_alarm(seed: int) -> None:
         ({"response_tokens": np.linspace(20, 60, NUM)}, "length_drift"),
         ({"response_tokens": np.linspace(60, 20, NUM)}, "length_drift"),
         ({"clip_share": np.linspace(0, 0.31, NUM)}, "heavy_clipping"),
+        ({"equal_groups_share": np.linspace(0.2, 0.9, NUM)}, "equal_groups"),
         ({"distinct_2": np.linspace(0.9, 0.3, NUM)}, "collapsed_diversity"),
         ({"gold": 0.6 - np.abs(np.linspace(-0.2, 0.3, NUM))}, "over_optimisation"),
     ],
@@ -41,6 +42,7 @@ def test_a_planted_fault_is_found_and_nothing_else(planted: dict[str, Any], rule
         {"entropy_nats": np.linspace(1.8, 1.0, NUM)},
         {"response_tokens": np.linspace(20, 39, NUM)},
         {"clip_share": np.full(NUM, 0.3)},
+        {"equal_groups_share": np.full(NUM, 0.5)},
         {"distinct_2": np.linspace(0.9, 0.5, NUM)},
     ],
 )
