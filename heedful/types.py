@@ -375,3 +375,40 @@ class Finding:
     value: float
     cause: str
     remedy: str
+
+
+UserRole = Literal["owner", "reviewer", "annotator", "reader"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person of the studio. Made by owners, named by annotations through ``id``.
+
+    ``attributes`` are what a project asks of annotators, such as language or expertise.
+    """
+
+    id: str
+    name: str
+    role: UserRole
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    is_active: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """How people are asked about the tasks of a dataset. Made in the studio or by ``ask``.
+
+    Every new task gets ``overlap`` slots. ``criteria`` are what a rating rates, ``attributes`` what
+    annotators are asked about themselves, ``masked`` the phrases that are hidden in answers.
+    """
+
+    dataset: str
+    title: str
+    form: str
+    overlap: int = 1
+    lease_seconds: int = 600
+    is_paused: bool = False
+    warning: str = ""
+    criteria: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    masked: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -261,5 +262,119 @@ alias_moves = Table(
     Column("who", String, nullable=False),
     Column("why", String, nullable=False),
     Column("evidence_id", String, ForeignKey("evidence.id")),
+    _created_at(),
+)
+
+# A project is a dataset whose tasks people answer, and how they are asked.
+projects = Table(
+    "projects",
+    metadata,
+    Column("dataset", String, ForeignKey("datasets.name"), primary_key=True),
+    Column("title", String, nullable=False),
+    Column("form", String, nullable=False),
+    Column("overlap", Integer, nullable=False),
+    Column("lease_seconds", Integer, nullable=False),
+    Column("is_paused", Boolean, nullable=False),
+    Column("settings", JSON, nullable=False),
+    _created_at(),
+)
+
+# Append only: an edit is a version more.
+guidelines = Table(
+    "guidelines",
+    metadata,
+    Column("project", String, ForeignKey("projects.dataset"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("text", String, nullable=False),
+    Column("author", String, nullable=False),
+    _created_at(),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("role", String, nullable=False),
+    Column("password_hash", String),
+    Column("attributes", JSON, nullable=False),
+    Column("is_active", Boolean, nullable=False),
+    _created_at(),
+    CheckConstraint("role in ('owner', 'reviewer', 'annotator', 'reader')", name="role"),
+)
+
+# Whoever shows the secret is the user; only its hash is kept.
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("secret_hash", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("user_id", String, ForeignKey("users.id"), nullable=False, index=True),
+    Column("name", String, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("ended_at", UtcTime),
+    _created_at(),
+    CheckConstraint("kind in ('link', 'session', 'key')", name="kind"),
+)
+
+# A place for one answer. Free when open, or when its lease has run out.
+slots = Table(
+    "slots",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project", String, ForeignKey("projects.dataset"), nullable=False),
+    Column("task_id", String, ForeignKey("tasks.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("priority", Float, nullable=False),
+    Column("state", String, nullable=False),
+    Column("holder", String, ForeignKey("users.id")),
+    Column("until", UtcTime),
+    CheckConstraint("state in ('open', 'leased', 'done')", name="state"),
+    CheckConstraint("(state = 'open') = (holder is null)", name="holder"),
+    CheckConstraint("(state = 'leased') = (until is not null)", name="until"),
+    UniqueConstraint("project", "task_id", "number"),
+    Index("ix_slots_queue", "project", "state", "priority", "task_id"),
+    Index("ix_slots_holder", "holder", "state"),
+    Index("ix_slots_until", "until"),
+)
+
+# What one annotator saw of a task: the order is drawn once and stays.
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("project", String, ForeignKey("projects.dataset"), primary_key=True),
+    Column("task_id", String, ForeignKey("tasks.id"), primary_key=True),
+    Column("annotator", String, ForeignKey("users.id"), primary_key=True),
+    Column("shown_order", JSON, nullable=False),
+    Column("guideline", Integer),
+    Column("state", String, nullable=False),
+    Column("draft", JSON),
+    Column("skip_reason", String),
+    Column("changed_at", UtcTime, nullable=False),
+    _created_at(),
+    CheckConstraint("state in ('open', 'submitted', 'skipped')", name="state"),
+    Index("ix_assignments_annotator", "annotator", "project", "state", "changed_at"),
+)
+
+# The key that a browser made for an answer, so that sending it twice stores it once.
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("annotation_id", String, ForeignKey("annotations.id"), nullable=False, index=True),
+    Column("is_surplus", Boolean, nullable=False),
+    _created_at(),
+)
+
+# Append only: who did what.
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("who", String, nullable=False),
+    Column("what", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("detail", JSON, nullable=False),
     _created_at(),
 )

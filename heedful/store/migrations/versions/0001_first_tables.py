@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from heedful.store.append_only import allow_updates, refuse_updates
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -10,32 +12,6 @@ depends_on = None
 
 
 _APPEND_ONLY = ("annotations", "alias_moves")
-
-
-def _refuse_updates(table: str) -> None:
-    message = f"{table} are append only; write a new row"
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute(
-            f"CREATE TRIGGER {table}_are_append_only BEFORE UPDATE ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
-        )
-        return
-    op.execute(
-        f"CREATE FUNCTION {table}_are_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{message}'; END $$"
-    )
-    op.execute(
-        f"CREATE TRIGGER {table}_are_append_only BEFORE UPDATE ON {table} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_are_append_only()"
-    )
-
-
-def _allow_updates(table: str) -> None:
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute(f"DROP TRIGGER {table}_are_append_only")
-        return
-    op.execute(f"DROP TRIGGER {table}_are_append_only ON {table}")
-    op.execute(f"DROP FUNCTION {table}_are_append_only()")
 
 
 def upgrade() -> None:
@@ -348,13 +324,13 @@ def upgrade() -> None:
         unique=False,
     )
     for table in _APPEND_ONLY:
-        _refuse_updates(table)
+        refuse_updates(table)
 
 
 def downgrade() -> None:
     """Undo."""
     for table in _APPEND_ONLY:
-        _allow_updates(table)
+        allow_updates(table)
     op.drop_index(op.f("ix_task_completions_completion_id"), table_name="task_completions")
     op.drop_table("task_completions")
     op.drop_index(op.f("ix_alias_moves_to_id"), table_name="alias_moves")

@@ -1,0 +1,170 @@
+"""People of the studio: accounts, what proves who they are, and the log of what they did."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+from sqlalchemy import select, update
+
+from heedful.errors import DataError, MissingError
+from heedful.store import tables
+from heedful.store.database import Transaction
+from heedful.types import JSON, User, UserRole
+
+Kind = Literal["link", "session", "key"]
+ROLES: tuple[UserRole, ...] = ("owner", "reviewer", "annotator", "reader")
+USERS, CREDENTIALS = tables.users.c, tables.credentials.c
+
+
+def add(tx: Transaction, user: User, *, password_hash: str | None = None) -> None:
+    """Add a person; raises ``DataError`` for a name that is taken or a role that is unknown."""
+    if not user.name.strip():
+        raise DataError("a person's name is empty; name them")
+    if user.role not in ROLES:
+        raise DataError(f"role {user.role!r} is unknown; choose from {', '.join(ROLES)}")
+    row = {
+        "id": user.id,
+        "name": user.name.strip(),
+        "role": user.role,
+        "password_hash": password_hash,
+        "attributes": dict(user.attributes),
+        "is_active": user.is_active,
+    }
+    hint = f"the name {user.name!r} is taken; choose another"
+    tx.insert_new(tables.users, [row], hint=hint)
+
+
+def get(tx: Transaction, user_id: str) -> User:
+    """A person by id; raises ``MissingError``."""
+    row = tx.connection.execute(select(tables.users).where(USERS.id == user_id)).one_or_none()
+    if row is None:
+        raise MissingError(f"user {user_id!r} is not in the store")
+    return _from_row(row)
+
+
+def find(tx: Transaction, name: str) -> tuple[User, str | None] | None:
+    """A person by name with the hash of their password; None when there is no such name."""
+    row: Any = tx.connection.execute(
+        select(tables.users).where(USERS.name == name.strip())
+    ).one_or_none()
+    return (_from_row(row), row.password_hash) if row else None
+
+
+def list_all(tx: Transaction) -> list[User]:
+    """Everyone, oldest first."""
+    query = select(tables.users).order_by(USERS.created_at, USERS.id)
+    return [_from_row(row) for row in tx.connection.execute(query)]
+
+
+def change(tx: Transaction, user_id: str, **values: Any) -> None:
+    """Set ``role``, ``password_hash``, ``attributes`` or ``is_active``.
+
+    Raises ``MissingError`` for an unknown person, ``DataError`` when nobody would be left who is an
+    active owner.
+    """
+    statement = update(tables.users).where(USERS.id == user_id).values(**values)
+    if not tx.connection.execute(statement).rowcount:
+        raise MissingError(f"user {user_id!r} is not in the store")
+    owners = select(USERS.id).where(USERS.role == "owner", USERS.is_active)
+    if not tx.connection.scalars(owners).first():
+        raise DataError("the last owner cannot leave; make another owner first")
+
+
+def grant(
+    tx: Transaction,
+    secret: str,
+    kind: Kind,
+    user_id: str,
+    *,
+    valid: timedelta | None,
+    name: str = "",
+    scopes: Sequence[str] = (),
+) -> None:
+    """Let whoever shows ``secret`` be the user, for a time or (None) until it is ended."""
+    row = {
+        "secret_hash": hash_secret(secret),
+        "kind": kind,
+        "user_id": user_id,
+        "name": name,
+        "scopes": list(scopes),
+        "expires_at": tx.now + valid if valid else None,
+    }
+    tx.insert_new(tables.credentials, [row], hint="add the person first")
+
+
+def bearer(tx: Transaction, secret: str, kind: Kind) -> tuple[User, tuple[str, ...]] | None:
+    """Who shows this secret, with its scopes; None when it is unknown, ended or too old."""
+    query = (
+        select(tables.users, CREDENTIALS.scopes, CREDENTIALS.expires_at, CREDENTIALS.ended_at)
+        .join(tables.credentials, CREDENTIALS.user_id == USERS.id)
+        .where(CREDENTIALS.secret_hash == hash_secret(secret), CREDENTIALS.kind == kind)
+    )
+    row: Any = tx.connection.execute(query).one_or_none()
+    if row is None or row.ended_at is not None or not row.is_active:
+        return None
+    if row.expires_at is not None and row.expires_at <= tx.now:
+        return None
+    return _from_row(row), tuple(row.scopes)
+
+
+def end(tx: Transaction, secret: str) -> bool:
+    """Make a secret worthless; False when it was already. A sign-in link is ended by its use."""
+    statement = (
+        update(tables.credentials)
+        .where(CREDENTIALS.secret_hash == hash_secret(secret), CREDENTIALS.ended_at.is_(None))
+        .values(ended_at=tx.now)
+    )
+    return tx.connection.execute(statement).rowcount > 0
+
+
+def end_all(tx: Transaction, user_id: str) -> int:
+    """Sign a person out everywhere and end their keys; how many secrets that were."""
+    statement = (
+        update(tables.credentials)
+        .where(CREDENTIALS.user_id == user_id, CREDENTIALS.ended_at.is_(None))
+        .values(ended_at=tx.now)
+    )
+    return tx.connection.execute(statement).rowcount
+
+
+def log(
+    tx: Transaction,
+    who: str,
+    what: str,
+    subject: str,
+    detail: Mapping[str, JSON] | None = None,
+) -> None:
+    """Add a line to the audit log: who did what to which record."""
+    row = {
+        "who": who,
+        "what": what,
+        "subject": subject,
+        "detail": dict(detail or {}),
+        "created_at": tx.now,
+    }
+    tx.connection.execute(tables.audit.insert().values(**row))
+
+
+def history(tx: Transaction, *, limit: int, before: int | None = None) -> list[Any]:
+    """Lines of the audit log, newest first; ``before`` is the number that the page ends at."""
+    numbers = tables.audit.c.number
+    query = select(tables.audit).order_by(numbers.desc()).limit(limit)
+    if before is not None:
+        query = query.where(numbers < before)
+    return list(tx.connection.execute(query))
+
+
+def hash_secret(secret: str) -> str:
+    """What is kept of a secret. Secrets are long and random, so a plain hash suffices."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _from_row(row: Any) -> User:
+    return User(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        attributes=row.attributes,
+        is_active=row.is_active,
+    )

@@ -1,0 +1,170 @@
+"""Projects: how people are asked about the tasks of a dataset, and the versions of guidelines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from heedful.errors import DataError, MissingError
+from heedful.forms import FORMS
+from heedful.registry import nearest
+from heedful.store import datasets, tables, tasks
+from heedful.store.database import Transaction
+from heedful.types import Project, Task
+
+MAX_OVERLAP = 50
+MIN_LEASE_SECONDS = 30
+SETTINGS = ("warning", "criteria", "attributes", "masked")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guideline:
+    """One version of a project's guidelines, in Markdown. Version 0 is the empty one."""
+
+    version: int
+    text: str
+    author: str
+
+
+def add(tx: Transaction, project: Project) -> int:
+    """Make a project and its dataset; 1 when it was new.
+
+    Raises ``DataError`` for a setting out of range, or when a project of that name differs.
+    """
+    check(project)
+    datasets.add_tasks(tx, project.dataset, ())
+    num_new = tx.insert_new(tables.projects, [_to_row(project)])
+    if not num_new and get(tx, project.dataset) != project:
+        raise DataError(f"project {project.dataset!r} is there already; choose another name")
+    return num_new
+
+
+def change(tx: Transaction, project: Project) -> None:
+    """Save new settings; overlap holds for tasks that are added from now on.
+
+    Raises ``DataError`` when the form would change: answers of another form are in the project.
+    """
+    check(project)
+    before = get(tx, project.dataset)
+    if before.form != project.form:
+        raise DataError(
+            f"project {project.dataset!r} asks {before.form!r}; a form cannot change: make a new "
+            "project"
+        )
+    row = _to_row(project)
+    statement = update(tables.projects).where(tables.projects.c.dataset == row.pop("dataset"))
+    tx.connection.execute(statement.values(**row))
+
+
+def check(project: Project) -> None:
+    """Refuse settings out of range; raises ``DataError``."""
+    FORMS[project.form]
+    if not project.title.strip():
+        raise DataError("a project's title is empty; name it")
+    if not 1 <= project.overlap <= MAX_OVERLAP:
+        raise DataError(f"overlap is {project.overlap}; give 1 to {MAX_OVERLAP} answers per task")
+    if project.lease_seconds < MIN_LEASE_SECONDS:
+        raise DataError(
+            f"lease_seconds is {project.lease_seconds}; give people at least {MIN_LEASE_SECONDS}"
+        )
+
+
+def get(tx: Transaction, dataset: str) -> Project:
+    """A project by its dataset's name; raises ``MissingError`` with the nearest name."""
+    query = select(tables.projects).where(tables.projects.c.dataset == dataset)
+    row = tx.connection.execute(query).one_or_none()
+    if row is None:
+        known = [one.dataset for one in list_all(tx)]
+        hint = nearest(dataset, known) if known else "there is none yet; make one"
+        raise MissingError(f"project {dataset!r} is not in the store; {hint}")
+    return _from_row(row)
+
+
+def list_all(tx: Transaction) -> list[Project]:
+    """Every project, oldest first."""
+    columns = tables.projects.c
+    query = select(tables.projects).order_by(columns.created_at, columns.dataset)
+    return [_from_row(row) for row in tx.connection.execute(query)]
+
+
+def add_tasks(tx: Transaction, dataset: str, new: Sequence[Task]) -> int:
+    """Queue tasks in a project, each with as many slots as the project wants; how many were new."""
+    project = get(tx, dataset)
+    for task in new:
+        if task.form != project.form:
+            raise DataError(f"task {task.id} asks {task.form!r}; {dataset!r} asks {project.form!r}")
+    tasks.add(tx, [replace(task, slots=project.overlap) for task in new])
+    num_new = datasets.add_tasks(tx, dataset, (task.id for task in new))
+    slots = tables.slots.c
+    known = select(slots.task_id).where(slots.project == dataset, slots.number == 0)
+    queued = set(tx.connection.scalars(known))
+    rows = [
+        {
+            "project": dataset,
+            "task_id": task.id,
+            "number": number,
+            "priority": task.priority,
+            "state": "open",
+        }
+        for task in {task.id: task for task in new}.values()
+        if task.id not in queued
+        for number in range(project.overlap)
+    ]
+    if rows:
+        tx.connection.execute(tables.slots.insert(), rows)
+    return num_new
+
+
+def write_guideline(tx: Transaction, dataset: str, text: str, *, author: str) -> int:
+    """A new version of the guidelines; returns its number. Unchanged text makes no version."""
+    get(tx, dataset)
+    newest = guideline(tx, dataset)
+    if newest.text == text:
+        return newest.version
+    row = {"project": dataset, "version": newest.version + 1, "text": text, "author": author}
+    tx.insert_new(tables.guidelines, [row])
+    return newest.version + 1
+
+
+def guideline(tx: Transaction, dataset: str, version: int | None = None) -> Guideline:
+    """A version of the guidelines, by default the newest."""
+    columns = tables.guidelines.c
+    newest = select(func.max(columns.version)).where(columns.project == dataset).scalar_subquery()
+    query = select(tables.guidelines).where(
+        columns.project == dataset, columns.version == (newest if version is None else version)
+    )
+    row: Any = tx.connection.execute(query).one_or_none()
+    if row is None:
+        if version:
+            raise MissingError(f"project {dataset!r} has no guidelines of version {version}")
+        return Guideline(version=0, text="", author="")
+    return Guideline(version=row.version, text=row.text, author=row.author)
+
+
+def _to_row(project: Project) -> dict[str, Any]:
+    return {
+        "dataset": project.dataset,
+        "title": project.title,
+        "form": project.form,
+        "overlap": project.overlap,
+        "lease_seconds": project.lease_seconds,
+        "is_paused": project.is_paused,
+        "settings": {name: getattr(project, name) for name in SETTINGS},
+    }
+
+
+def _from_row(row: Any) -> Project:
+    settings: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in row.settings.items()
+    }
+    return Project(
+        dataset=row.dataset,
+        title=row.title,
+        form=row.form,
+        overlap=row.overlap,
+        lease_seconds=row.lease_seconds,
+        is_paused=row.is_paused,
+        **settings,
+    )
