@@ -58,9 +58,9 @@ class Batch:
         return len(self.targets)
 
     @property
-    def num_pairs(self) -> int:
-        """Compared pairs: the normaliser of pairwise losses."""
-        return 0 if self.pairs is None else len(self.pairs)
+    def pair_weight(self) -> float:
+        """Compared pairs by weight: the normaliser of pairwise losses."""
+        return 0.0 if self.weights is None else self.weights.sum().item()
 
     @property
     def num_packed(self) -> int:
@@ -96,7 +96,7 @@ class Step:
     """
 
     micro_batches: tuple[Batch, ...]
-    count: int
+    count: float
     progress: float
     resumable: bool = True
     metrics: dict[str, float] = field(default_factory=dict)

@@ -1,19 +1,29 @@
 """What a feedback form is: a question, the answers it allows, and what they mean for training.
 
-A form is one file: a class that satisfies ``Form`` and one line in ``FORMS``. The contract suite
-in ``tests/contracts/test_forms.py`` then tests it.
+A form is one file: a class that extends ``Form`` and one line in ``FORMS``. The contract suite
+in ``tests/contracts/test_forms.py`` then tests it. Checks that several forms make live here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from heedful.errors import DataError
 from heedful.registry import nearest
-from heedful.types import JSON, Annotation, Completion, Demonstration, Preference, Task
+from heedful.types import JSON, Annotation, Completion, Demonstration, Message, Preference, Task
+
+MAX_TEXT = 20_000  # characters of an answer or critique that a person wrote
+MAX_NOTE = 4_000  # characters of a comment or note, which is read beside the answer
+MAX_SHOWN = 9  # completions of a task: the most that InstructGPT showed, one digit key each
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
 
 
 class Form(Protocol):
-    """A kind of task. Used by pages (question, schema), the store (validate) and snapshots."""
+    """A kind of task. Used by pages (question, schema), the store (validate) and snapshots.
+
+    A form extends this class and states the first six members; the others have the meaning of a
+    form that judges without comparing. Forms keep no state.
+    """
 
     @property
     def name(self) -> str:
@@ -31,41 +41,152 @@ class Form(Protocol):
         ...
 
     def schema(self, completion_ids: Sequence[str]) -> JSON:
-        """JSON Schema of the payloads allowed for a task with these completions."""
+        """JSON Schema of the payloads allowed for a task with these completions.
+
+        It accepts all that ``validate`` accepts; rules between two values are only in ``validate``.
+        """
         ...
 
     def examples(self, completion_ids: Sequence[str]) -> list[dict[str, JSON]]:
-        """One valid payload of every kind; for documentation and the contract suite."""
+        """One valid payload of every kind; for documentation and the contract suite.
+
+        Where a completion has steps, the examples are about one of three.
+        """
         ...
 
     def validate(self, payload: Mapping[str, JSON], completion_ids: Sequence[str]) -> None:
         """Raise ``DataError`` that says what was seen and what is allowed."""
         ...
 
-    def undecided(self, payload: Mapping[str, JSON]) -> str | None:
+    def check(
+        self,
+        task: Task,
+        completions: Mapping[str, Completion],  # noqa: ARG002 - for forms that look at the text
+        annotation: Annotation,
+    ) -> None:
+        """Like ``validate``, with the completions at hand; every conversion calls it.
+
+        Who has the completions calls it before an answer is stored.
+        """
+        self.validate(annotation.payload, task.completion_ids)
+
+    def undecided(self, payload: Mapping[str, JSON]) -> str | None:  # noqa: ARG002 - as above
         """Why a valid payload teaches nothing (the rule it is dropped by), or None."""
-        ...
+        return None
 
     def to_preferences(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
     ) -> list[Preference]:
         """The comparisons that the answer states; empty when it states none."""
-        ...
+        self.check(task, completions, annotation)
+        return []
 
     def to_demonstrations(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
     ) -> list[Demonstration]:
         """The answers that the annotator found worth imitating; empty when there are none."""
-        ...
+        self.check(task, completions, annotation)
+        return []
 
 
-def check_keys(form: str, payload: Mapping[str, JSON], allowed: Iterable[str]) -> None:
-    """Refuse a payload that is no object or has a key outside ``allowed``."""
-    if not isinstance(payload, Mapping):
-        raise DataError(f"{form} answer is {payload!r:.80}; send a JSON object")
-    for key in payload:
-        if key not in allowed:
-            raise DataError(f"{form} answer has an unknown key {key!r:.80}; {_hint(key, allowed)}")
+class Comparison(NamedTuple):
+    """One side is better than the other. Made by forms, used by ``compared``."""
+
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    margin: float = 0.0
+
+
+def compared(
+    task: Task, annotation: Annotation, comparisons: Sequence[Comparison]
+) -> list[Preference]:
+    """The comparisons of one answer as preferences; their weights sum to 1.
+
+    A ranking of nine thus counts as much as one pair: the loss is the mean over the pairs that a
+    prompt's ranking implies (InstructGPT, arXiv 2203.02155, equation 1), here without its ties.
+    """
+    return [
+        Preference(
+            prompt=task.prompt,
+            chosen=one.chosen,
+            rejected=one.rejected,
+            margin=one.margin,
+            weight=1 / len(comparisons),
+            annotation_ids=(annotation.id,),
+        )
+        for one in comparisons
+    ]
+
+
+def imitated(
+    task: Task, annotation: Annotation, responses: Iterable[tuple[Message, ...]]
+) -> list[Demonstration]:
+    """The responses that one answer found worth imitating, as demonstrations."""
+    return [
+        Demonstration(prompt=task.prompt, response=one, annotation_ids=(annotation.id,))
+        for one in responses
+    ]
+
+
+def written_answer(text: str) -> tuple[Message, ...]:
+    """What an annotator wrote, as a completion's messages."""
+    return (Message(role="assistant", content=text),)
+
+
+def payload_schema(properties: Mapping[str, JSON], *, required: Sequence[str]) -> dict[str, JSON]:
+    """JSON Schema of a payload: these properties and the ``comment`` that every form takes."""
+    return object_schema({**properties, "comment": text_schema(MAX_NOTE)}, required=required)
+
+
+def object_schema(
+    properties: Mapping[str, JSON], *, required: Sequence[str] = ()
+) -> dict[str, JSON]:
+    """JSON Schema of an object without other keys."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def text_schema(most: int = MAX_TEXT) -> dict[str, JSON]:
+    """JSON Schema of what ``check_text`` accepts."""
+    return {"type": "string", "pattern": r"\S", "maxLength": most}
+
+
+def number_schema(low: int, high: int) -> dict[str, JSON]:
+    """JSON Schema of what ``check_number`` accepts."""
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
+def check_payload(
+    form: str, payload: Mapping[str, JSON], allowed: Sequence[str], *, required: Sequence[str] = ()
+) -> None:
+    """Refuse a payload with a missing or an unknown key, or a ``comment`` that is no short text."""
+    check_object(form, "", payload, (*allowed, "comment"), required=required)
+    if "comment" in payload:
+        check_text(form, "comment", payload["comment"], most=MAX_NOTE)
+
+
+def check_object(
+    form: str, place: str, seen: JSON, allowed: Collection[str], *, required: Sequence[str] = ()
+) -> None:
+    """Refuse what is no object, has a key outside ``allowed`` or lacks one of ``required``.
+
+    ``place`` is the key under which it stands, empty for the payload itself.
+    """
+    what = f"{form} answer's {place}" if place else f"{form} answer"
+    if not isinstance(seen, Mapping):
+        raise DataError(f"{what} is {seen!r:.80}; send a JSON object")
+    for key in seen:
+        if not isinstance(key, str) or key not in allowed:
+            raise DataError(f"{what} has an unknown key {key!r:.80}; {_hint(key, allowed)}")
+    for key in required:
+        if key not in seen:
+            raise DataError(
+                f"{what} has no {key!r} among its {len(seen)} keys; it needs {', '.join(required)}"
+            )
 
 
 def check_choice(form: str, key: str, seen: JSON, allowed: Sequence[str | None]) -> None:
@@ -76,12 +197,30 @@ def check_choice(form: str, key: str, seen: JSON, allowed: Sequence[str | None])
     raise DataError(f"{form} answer has {key} {seen!r:.80}; choose from: {names}")
 
 
+def check_number(form: str, key: str, seen: JSON, low: int, high: int) -> None:
+    """Refuse what is no whole number from ``low`` to ``high``; true and 1.0 are none."""
+    if type(seen) is not int or not low <= seen <= high:
+        raise DataError(
+            f"{form} answer has {key} {seen!r:.80}; send a whole number from {low} to {high}"
+        )
+
+
+def check_text(form: str, key: str, seen: JSON, *, most: int = MAX_TEXT) -> None:
+    """Refuse what is no text, blank, longer than ``most`` or not storable as UTF-8 text."""
+    if not isinstance(seen, str) or not seen.strip():
+        raise DataError(
+            f"{form} answer has {key} {seen!r:.80}; send a text that is not empty, or no {key}"
+        )
+    if len(seen) > most:
+        raise DataError(
+            f"{form} answer has {key} of {len(seen)} characters; shorten it to at most {most}"
+        )
+    if found := _UNSTORABLE.search(seen):
+        raise DataError(
+            f"{form} answer has {key} with the character {found.group()!r}, which a database "
+            "cannot hold; remove it"
+        )
+
+
 def _hint(key: object, allowed: Iterable[str]) -> str:
     return nearest(key, allowed) if isinstance(key, str) else "keys are strings"
-
-
-def is_text(seen: JSON) -> bool:
-    """Whether ``seen`` is a text with something in it that UTF-8 can hold."""
-    if not isinstance(seen, str) or not seen.strip():
-        return False
-    return not any("\ud800" <= character <= "\udfff" for character in seen)

@@ -3,34 +3,39 @@
 from collections.abc import Mapping, Sequence
 
 from heedful.errors import DataError
-from heedful.forms.base import check_choice, check_keys, is_text
-from heedful.types import JSON, Annotation, Completion, Demonstration, Message, Preference, Task
+from heedful.forms.base import (
+    Comparison,
+    Form,
+    check_choice,
+    check_payload,
+    check_text,
+    compared,
+    imitated,
+    payload_schema,
+    text_schema,
+    written_answer,
+)
+from heedful.types import JSON, Annotation, Completion, Demonstration, Preference, Task
 
 REJECTED = "not_accepted"
 
 
-class DemonstrationForm:
+class DemonstrationForm(Form):
     """Payload ``{"accepted": ID}``, ``{"accepted": null}`` or ``{"written": "a better answer"}``.
 
-    The task shows one completion; ``written`` replaces its text.
+    The task shows one completion; ``written`` is that completion edited, or another answer in its
+    place, and better than it.
     """
 
     name = "demonstration"
-    question = "Is this a good answer? Accept it, or write a better one."
+    question = "Is this a good answer? Accept it, edit it or write a better one."
     num_completions = (1, 1)
 
     def schema(self, completion_ids: Sequence[str]) -> JSON:
         """JSON Schema of a payload."""
-        return {
-            "type": "object",
-            "properties": {
-                "accepted": {"enum": [*completion_ids, None]},
-                "written": {"type": "string", "pattern": r"\S"},
-            },
-            "minProperties": 1,
-            "maxProperties": 1,
-            "additionalProperties": False,
-        }
+        properties = {"accepted": {"enum": [*completion_ids, None]}, "written": text_schema()}
+        either = [{"required": [key]} for key in properties]
+        return payload_schema(properties, required=[]) | {"oneOf": either}
 
     def examples(self, completion_ids: Sequence[str]) -> list[dict[str, JSON]]:
         """Accepted, rejected and rewritten."""
@@ -38,46 +43,39 @@ class DemonstrationForm:
 
     def validate(self, payload: Mapping[str, JSON], completion_ids: Sequence[str]) -> None:
         """Raise ``DataError`` unless exactly one of ``accepted`` and ``written`` is stated."""
-        check_keys(self.name, payload, ("accepted", "written"))
-        if len(payload) != 1:
+        check_payload(self.name, payload, ("accepted", "written"))
+        if ("accepted" in payload) == ("written" in payload):
             raise DataError(
                 f"demonstration answer has keys {sorted(payload)}; "
                 "send exactly one of 'accepted' and 'written'"
             )
         if "accepted" in payload:
             check_choice(self.name, "accepted", payload["accepted"], [*completion_ids, None])
-        elif not is_text(payload["written"]):
-            raise DataError(
-                f"demonstration answer has written {payload['written']!r:.80}; "
-                "send a text that is not empty, or 'accepted'"
-            )
+        else:
+            check_text(self.name, "written", payload["written"])
 
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:
         """``not_accepted`` when the completion was turned down without a better one."""
         return None if payload.get("accepted") or "written" in payload else REJECTED
 
     def to_preferences(
-        self,
-        task: Task,
-        completions: Mapping[str, Completion],  # noqa: ARG002 - a form's signature
-        annotation: Annotation,
+        self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
     ) -> list[Preference]:
-        """None: one answer is compared with nothing."""
-        self.validate(annotation.payload, task.completion_ids)
-        return []
+        """The written answer over the shown one."""
+        self.check(task, completions, annotation)
+        (shown,) = task.completion_ids
+        if "written" not in annotation.payload:
+            return []
+        written = written_answer(annotation.payload["written"])
+        return compared(task, annotation, [Comparison(written, completions[shown].messages)])
 
     def to_demonstrations(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
     ) -> list[Demonstration]:
         """The accepted or the written answer."""
-        self.validate(annotation.payload, task.completion_ids)
-        accepted = annotation.payload.get("accepted")
-        if accepted:
-            response = completions[accepted].messages
-        elif "written" in annotation.payload:
-            response = (Message(role="assistant", content=annotation.payload["written"]),)
-        else:
+        self.check(task, completions, annotation)
+        if self.undecided(annotation.payload):
             return []
-        return [
-            Demonstration(prompt=task.prompt, response=response, annotation_ids=(annotation.id,))
-        ]
+        if "written" in annotation.payload:
+            return imitated(task, annotation, [written_answer(annotation.payload["written"])])
+        return imitated(task, annotation, [completions[annotation.payload["accepted"]].messages])

@@ -1,20 +1,34 @@
-"""Which of two completions is better, and by how much."""
+"""Which of two completions is better, and by how much; or what the right answer would be."""
 
 from collections.abc import Mapping, Sequence
 
 from heedful.errors import DataError
-from heedful.forms.base import check_choice, check_keys
+from heedful.forms.base import (
+    Comparison,
+    Form,
+    check_choice,
+    check_number,
+    check_payload,
+    check_text,
+    compared,
+    imitated,
+    number_schema,
+    payload_schema,
+    text_schema,
+    written_answer,
+)
 from heedful.types import JSON, Annotation, Completion, Demonstration, Preference, Task
 
 BOTH_BAD = "both_bad"
 MAX_STRENGTH = 3  # 0 no statement, 1 slightly, 2 clearly, 3 far better
 
 
-class Pairwise:
-    """Payload ``{"preferred": ID, "strength": 2}``.
+class Pairwise(Form):
+    """Payload ``{"preferred": ID, "strength": 2, "written": "a better answer"}``.
 
     ``preferred`` is a completion id, null for a tie or ``"both_bad"``; ``strength`` (0 to 3,
-    optional) becomes the margin and goes with a completion id only.
+    optional) becomes the margin and goes with a completion id only; ``written`` (optional) is
+    better than both completions, whatever is preferred.
     """
 
     name = "pairwise"
@@ -23,49 +37,47 @@ class Pairwise:
 
     def schema(self, completion_ids: Sequence[str]) -> JSON:
         """JSON Schema of a payload."""
-        return {
-            "type": "object",
-            "properties": {
+        return payload_schema(
+            {
                 "preferred": {"enum": [*completion_ids, None, BOTH_BAD]},
-                "strength": {"type": "integer", "minimum": 0, "maximum": MAX_STRENGTH},
+                "strength": number_schema(0, MAX_STRENGTH),
+                "written": text_schema(),
             },
-            "required": ["preferred"],
-            "additionalProperties": False,
-        }
+            required=["preferred"],
+        )
 
     def examples(self, completion_ids: Sequence[str]) -> list[dict[str, JSON]]:
-        """Left, right with a strength, tie and both bad."""
+        """Left, right with a strength, tie, both bad, and with the right answer written."""
         left, right = completion_ids
         return [
             {"preferred": left},
             {"preferred": right, "strength": 2},
             {"preferred": None},
             {"preferred": BOTH_BAD},
+            {"preferred": BOTH_BAD, "written": "Better."},
+            {"preferred": left, "strength": 1, "written": "Better."},
         ]
 
     def validate(self, payload: Mapping[str, JSON], completion_ids: Sequence[str]) -> None:
-        """Raise ``DataError`` for an unknown completion, a bad strength or an unknown key."""
-        check_keys(self.name, payload, ("preferred", "strength"))
-        if "preferred" not in payload:
-            raise DataError(
-                "pairwise answer has no 'preferred'; "
-                f"send a completion id, null for a tie, or {BOTH_BAD!r}"
-            )
+        """Raise ``DataError`` for an unknown completion or key, a bad strength or an empty text."""
+        check_payload(
+            self.name, payload, ("preferred", "strength", "written"), required=["preferred"]
+        )
         preferred, strength = payload["preferred"], payload.get("strength", 0)
         check_choice(self.name, "preferred", preferred, [*completion_ids, None, BOTH_BAD])
-        if type(strength) is not int or not 0 <= strength <= MAX_STRENGTH:
-            raise DataError(
-                f"pairwise answer has strength {strength!r:.80}; "
-                f"send a whole number from 0 to {MAX_STRENGTH}"
-            )
+        check_number(self.name, "strength", strength, 0, MAX_STRENGTH)
         if strength and preferred not in completion_ids:
             raise DataError(
                 f"pairwise answer has strength {strength} but prefers neither completion; "
                 "leave strength out"
             )
+        if "written" in payload:
+            check_text(self.name, "written", payload["written"])
 
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:
-        """``tie`` or ``both_bad``."""
+        """``tie`` or ``both_bad``, unless a better answer was written."""
+        if "written" in payload:
+            return None
         if payload["preferred"] is None:
             return "tie"
         return BOTH_BAD if payload["preferred"] == BOTH_BAD else None
@@ -73,27 +85,35 @@ class Pairwise:
     def to_preferences(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
     ) -> list[Preference]:
-        """One preference, or none for a tie or two bad answers."""
-        self.validate(annotation.payload, task.completion_ids)
-        if self.undecided(annotation.payload):
-            return []
-        preferred = annotation.payload["preferred"]
-        (other,) = (one for one in task.completion_ids if one != preferred)
-        return [
-            Preference(
-                prompt=task.prompt,
-                chosen=completions[preferred].messages,
-                rejected=completions[other].messages,
-                margin=float(annotation.payload.get("strength", 0)),
-                annotation_ids=(annotation.id,),
+        """The stated preference, and the written answer over both completions."""
+        self.check(task, completions, annotation)
+        payload = annotation.payload
+        comparisons = []
+        preferred = payload["preferred"]
+        if preferred in task.completion_ids:
+            (other,) = (one for one in task.completion_ids if one != preferred)
+            comparisons.append(
+                Comparison(
+                    chosen=completions[preferred].messages,
+                    rejected=completions[other].messages,
+                    margin=float(payload.get("strength", 0)),
+                )
             )
-        ]
+        if "written" in payload:
+            written = written_answer(payload["written"])
+            comparisons += [
+                Comparison(written, completions[one].messages)
+                for one in sorted(task.completion_ids)
+            ]
+        return compared(task, annotation, comparisons)
 
     def to_demonstrations(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
     ) -> list[Demonstration]:
-        """The chosen side of the preference."""
-        return [
-            Demonstration(prompt=one.prompt, response=one.chosen, annotation_ids=one.annotation_ids)
-            for one in self.to_preferences(task, completions, annotation)
-        ]
+        """The written answer, or else the preferred one."""
+        self.check(task, completions, annotation)
+        payload = annotation.payload
+        if "written" in payload:
+            return imitated(task, annotation, [written_answer(payload["written"])])
+        preferred = [one for one in task.completion_ids if one == payload["preferred"]]
+        return imitated(task, annotation, [completions[one].messages for one in preferred])

@@ -83,16 +83,16 @@ def pairwise_reward(loss: str, params: Mapping[str, float]) -> Objective:
         total = per_pair.sum()
         return total, {
             "reward/loss_nats": total.detach(),
-            "reward/accuracy_rate": pair_accuracy(chosen, rejected),
-            "reward/margin": (chosen - rejected).detach().sum(),
+            "reward/accuracy_rate": pair_accuracy(chosen, rejected, batch.weights),
+            "reward/margin": ((chosen - rejected).detach() * batch.weights).sum(),
         }
 
     return objective
 
 
-def pair_accuracy(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """Number of pairs in the right order; a tie counts one half."""
-    return (chosen > rejected).float().sum() + 0.5 * (chosen == rejected).float().sum()
+def pair_accuracy(chosen: Tensor, rejected: Tensor, weights: Tensor) -> Tensor:
+    """Weight of the pairs in the right order; a tie counts one half."""
+    return (((chosen > rejected).float() + 0.5 * (chosen == rejected).float()) * weights).sum()
 
 
 def chosen_and_rejected(rows: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -115,15 +115,14 @@ def direct_preference(loss: str, params: Mapping[str, float]) -> Objective:
         reference = masked_sum(batch.ref_logprobs, batch.mask, dim=1)
         chosen, rejected = chosen_and_rejected(own, batch)
         ref_chosen, ref_rejected = chosen_and_rejected(reference, batch)
-        total = (
-            formula(chosen, rejected, ref_chosen, ref_rejected, **params) * batch.weights
-        ).sum()
+        weights = batch.weights
+        total = (formula(chosen, rejected, ref_chosen, ref_rejected, **params) * weights).sum()
         gain, loss_of_rejected = chosen - ref_chosen, rejected - ref_rejected
         return total, {
             "preference/loss_nats": total.detach(),
-            "preference/accuracy_rate": pair_accuracy(gain, loss_of_rejected).detach(),
-            "preference/margin_nats": (gain - loss_of_rejected).detach().sum(),
-            "preference/chosen_gain_nats": gain.detach().sum(),
+            "preference/accuracy_rate": pair_accuracy(gain, loss_of_rejected, weights).detach(),
+            "preference/margin_nats": ((gain - loss_of_rejected).detach() * weights).sum(),
+            "preference/chosen_gain_nats": (gain.detach() * weights).sum(),
         }
 
     return objective

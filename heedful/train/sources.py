@@ -89,6 +89,6 @@ class ExampleSource:
         self.position = int(state["position"])
 
 
-def count(batches: Sequence[Batch], unit: str) -> int:
-    """The one normaliser of a step: response tokens or compared pairs."""
-    return sum(b.num_tokens if unit == "tokens" else b.num_pairs for b in batches)
+def count(batches: Sequence[Batch], unit: str) -> float:
+    """The one normaliser of a step: response tokens, or compared pairs by weight."""
+    return sum(b.num_tokens if unit == "tokens" else b.pair_weight for b in batches)

@@ -1,19 +1,43 @@
 """What every feedback form promises. New entries of ``FORMS`` are tested without being asked."""
 
+import copy
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heedful.errors import DataError
 from heedful.forms import FORMS, Form
-from heedful.types import JSON, Annotation, Completion, Demonstration, Message, Prompt, Task
+from heedful.forms.base import MAX_NOTE
+from heedful.types import (
+    JSON,
+    Annotation,
+    Completion,
+    Demonstration,
+    Message,
+    Preference,
+    Prompt,
+    Task,
+)
 
+STEPS = "\n\nSecond.\n\nThird."
+TEXTS = ("Light scatters.", "It just is.", "Ask later.", "Blue.", "Air.", "No.", "7", "8", "9")
+
+
+def sizes(form: Form) -> set[int]:
+    low, high = form.num_completions
+    return {low, min(low + 1, high), high}
+
+
+NAMES_AND_SIZES = [(name, size) for name in FORMS for size in sorted(sizes(FORMS[name]))]
 CASES = [
-    pytest.param(FORMS[name], number, id=f"{name}-{number}")
-    for name in FORMS
-    for number in range(
-        len(FORMS[name].examples(("left", "right")[: FORMS[name].num_completions[0]]))
-    )
+    pytest.param(FORMS[name], size, number, id=f"{name}-{size}-{number}")
+    for name, size in NAMES_AND_SIZES
+    for number in range(len(FORMS[name].examples(TEXTS[:size])))
 ]
 HOSTILE: list[JSON] = [
     {},
@@ -21,12 +45,15 @@ HOSTILE: list[JSON] = [
     None,
     "left",
     7,
+    {"comment": "A comment alone."},
     {"preferred": "cmp_of_another_task"},
     {"preferred": ["left"]},
     {"preferred": {"id": "left"}},
     {"preferred": True},
     {"preferred": 0},
     {"preferred": ""},
+    {"preferred": None, "written": ""},
+    {"preferred": None, "written": "x" * 20_001},
     {"accepted": "cmp_of_another_task"},
     {"accepted": False},
     {"accepted": None, "written": "x"},
@@ -35,19 +62,51 @@ HOSTILE: list[JSON] = [
     {"written": None},
     {"written": ["x"]},
     {"written": "\ud800"},
+    {"written": "\0"},
+    {"written": "x" * 20_001},
+    {"ranks": None},
+    {"ranks": []},
+    {"ranks": [[]]},
+    {"ranks": ["left", "right"]},
+    {"ranks": [["cmp_of_another_task"]]},
+    {"ranks": [[["left"]]]},
+    {"ranks": {"left": 1}},
+    {"ratings": []},
+    {"ratings": {}},
+    {"ratings": {"cmp_of_another_task": {"helpful": 1}}},
+    {"ratings": {7: {"helpful": 1}}},
+    {"flags": None},
+    {"flags": ["bias"]},
+    {"flags": {"cmp_of_another_task": {}}},
+    {"critique": ""},
+    {"critique": 7},
+    {"critique": "x" * 20_001},
+    {"labels": []},
+    {"labels": None},
+    {"labels": [2]},
+    {"labels": [True]},
+    {"labels": [1.0]},
+    {"labels": "good"},
+    {"labels": [1], "first_error": True},
+    {"labels": [-1, 1], "first_error": True},
+    {"labels": [-1], "first_error": 1},
     {"unknown": 1},
     {7: "left"},
 ]
+# Their answers are labels of a completion, which need not compare or improve it.
+TEACH_WITHOUT_ROWS = ("rating", "flags", "critique", "steps")
+BAD_COMMENTS: list[JSON] = [None, "", " \n", 7, ["x"], "\ud800", "a\0b", "x" * (MAX_NOTE + 1)]
 
 
-def shown(form: Form) -> tuple[Task, dict[str, Completion]]:
+def shown(form: Form, size: int | None = None) -> tuple[Task, dict[str, Completion]]:
     prompt = Prompt.of("Why is the sky blue?")
-    texts = ("Light scatters.", "It just is.", "Ask later.")[: form.num_completions[0]]
     sides = [
         Completion(
-            prompt=prompt, messages=(Message(role="assistant", content=text),), model="import:t"
+            prompt=prompt,
+            messages=(Message(role="assistant", content=text + STEPS),),
+            model="import:t",
         )
-        for text in texts
+        for text in TEXTS[: size or form.num_completions[0]]
     ]
     task = Task(form=form.name, prompt=prompt, completion_ids=tuple(one.id for one in sides))
     return task, {one.id: one for one in sides}
@@ -63,55 +122,88 @@ def answered(task: Task, payload: JSON) -> Annotation:
     )
 
 
+def rows(
+    form: Form, task: Task, completions: Mapping[str, Completion], annotation: Annotation
+) -> list[Preference | Demonstration]:
+    return [
+        *form.to_preferences(task, completions, annotation),
+        *form.to_demonstrations(task, completions, annotation),
+    ]
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_form_is_registered_under_its_name(name: str) -> None:
     form = FORMS[name]
     assert form.name == name
     assert form.question.endswith((".", "?"))
+    assert 1 <= form.num_completions[0] <= form.num_completions[1] <= len(TEXTS)
 
 
-@pytest.mark.parametrize(("form", "number"), CASES)
-def test_form_accepts_its_examples_and_derives_rows_or_says_why_not(
-    form: Form, number: int
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_accepts_its_examples_and_derives_rows_of_its_task(
+    form: Form, size: int, number: int
 ) -> None:
-    task, completions = shown(form)
+    task, completions = shown(form, size)
     payload = form.examples(task.completion_ids)[number]
     form.validate(payload, task.completion_ids)
     annotation = answered(task, payload)
-    rows = [
-        *form.to_preferences(task, completions, annotation),
-        *form.to_demonstrations(task, completions, annotation),
-    ]
-    assert bool(rows) == (form.undecided(payload) is None)
-    assert all(row.prompt == task.prompt for row in rows)
-    assert all(row.annotation_ids == (annotation.id,) for row in rows)
+    form.check(task, completions, annotation)
+    derived = rows(form, task, completions, annotation)
+    assert all(row.prompt == task.prompt for row in derived)
+    assert all(row.annotation_ids == (annotation.id,) for row in derived)
 
 
-@pytest.mark.parametrize(("form", "number"), CASES)
-def test_form_example_fits_its_schema(form: Form, number: int) -> None:
-    task, _ = shown(form)
-    payload, schema = form.examples(task.completion_ids)[number], form.schema(task.completion_ids)
-    assert schema["additionalProperties"] is False
-    assert set(payload) <= set(schema["properties"])
-    assert set(schema.get("required", ())) <= set(payload)
-    for key, value in payload.items():
-        allowed = schema["properties"][key].get("enum")
-        assert allowed is None or value in allowed
-
-
-@pytest.mark.parametrize(("form", "number"), CASES)
-def test_form_reads_a_payload_that_went_through_json_alike(form: Form, number: int) -> None:
-    task, completions = shown(form)
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_derives_rows_or_says_why_not(form: Form, size: int, number: int) -> None:
+    task, completions = shown(form, size)
     payload = form.examples(task.completion_ids)[number]
-    written, read = answered(task, payload), answered(task, json.loads(json.dumps(payload)))
+    derived = rows(form, task, completions, answered(task, payload))
+    if form.undecided(payload):
+        assert derived == []
+    elif form.name not in TEACH_WITHOUT_ROWS:
+        assert derived != []
+
+
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_preferences_weigh_one_in_sum_and_contradict_nothing(
+    form: Form, size: int, number: int
+) -> None:
+    task, completions = shown(form, size)
+    annotation = answered(task, form.examples(task.completion_ids)[number])
+    preferences = form.to_preferences(task, completions, annotation)
+    assert sum(one.weight for one in preferences) == pytest.approx(1 if preferences else 0)
+    stated = {(one.chosen, one.rejected) for one in preferences}
+    assert len(stated) == len(preferences)
+    assert not stated & {(rejected, chosen) for chosen, rejected in stated}
+
+
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_example_fits_its_schema(form: Form, size: int, number: int) -> None:
+    task, _ = shown(form, size)
+    payload, schema = form.examples(task.completion_ids)[number], form.schema(task.completion_ids)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(payload)
+    assert schema["additionalProperties"] is False
+    assert json.loads(json.dumps(schema)) == schema
+
+
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_reads_a_payload_that_went_through_json_alike(
+    form: Form, size: int, number: int
+) -> None:
+    task, completions = shown(form, size)
+    payload = form.examples(task.completion_ids)[number]
+    written = answered(task, payload)
+    # Keys sorted: a database may return them in its own order.
+    read = answered(task, json.loads(json.dumps(payload, sort_keys=True)))
     assert written.id == read.id
     for convert in (form.to_preferences, form.to_demonstrations):
         assert convert(task, completions, written) == convert(task, completions, read)
 
 
-@pytest.mark.parametrize(("form", "number"), CASES)
-def test_form_ignores_on_which_side_a_completion_stood(form: Form, number: int) -> None:
-    task, completions = shown(form)
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_ignores_on_which_side_a_completion_stood(form: Form, size: int, number: int) -> None:
+    task, completions = shown(form, size)
     annotation = answered(task, form.examples(task.completion_ids)[number])
     mirrored = Task(
         form=task.form, prompt=task.prompt, completion_ids=tuple(reversed(task.completion_ids))
@@ -120,22 +212,27 @@ def test_form_ignores_on_which_side_a_completion_stood(form: Form, number: int) 
         assert convert(task, completions, annotation) == convert(mirrored, completions, annotation)
 
 
-@pytest.mark.parametrize(("form", "number"), CASES)
-def test_form_flips_when_the_completions_swap_names(form: Form, number: int) -> None:
-    task, completions = shown(form)
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_follows_when_two_completions_swap_names(form: Form, size: int, number: int) -> None:
+    task, completions = shown(form, size)
     payload = form.examples(task.completion_ids)[number]
     first, last = task.completion_ids[0], task.completion_ids[-1]
-    text = json.dumps(payload).replace(first, "\0").replace(last, first).replace("\0", last)
-    original = form.to_preferences(task, completions, answered(task, payload))
-    annotation = answered(task, json.loads(text))
-    flipped = form.to_preferences(task, completions, annotation)
-    assert [(one.chosen, one.rejected, one.margin) for one in flipped] == [
-        (one.swap().chosen, one.swap().rejected, one.margin) for one in original
-    ]
+    text = json.dumps(payload).replace(first, "\1").replace(last, first).replace("\1", last)
+    exchanged = completions | {first: completions[last], last: completions[first]}
+    by_payload = rows(form, task, completions, answered(task, json.loads(text)))
+    by_completions = rows(form, task, exchanged, answered(task, payload))
+    assert sorted(map(content, by_payload)) == sorted(map(content, by_completions))
+
+
+def content(row: Preference | Demonstration) -> str:
+    """What a row says, without who said it."""
+    if isinstance(row, Preference):
+        return f"{row.chosen} over {row.rejected} by {row.margin} weighs {row.weight}"
+    return f"{row.response} weighs {row.weight}"
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("payload", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("payload", HOSTILE, ids=lambda payload: ascii(payload)[:60])
 def test_form_refuses_a_hostile_payload_on_one_line(name: str, payload: JSON) -> None:
     form = FORMS[name]
     task, _ = shown(form)
@@ -145,27 +242,122 @@ def test_form_refuses_a_hostile_payload_on_one_line(name: str, payload: JSON) ->
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_refuses_an_example_with_one_more_key(form: Form, size: int, number: int) -> None:
+    task, _ = shown(form, size)
+    payload = form.examples(task.completion_ids)[number]
+    with pytest.raises(DataError, match="extra"):
+        form.validate(payload | {"extra": 1}, task.completion_ids)
+
+
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_takes_a_comment_that_changes_nothing_else(form: Form, size: int, number: int) -> None:
+    task, completions = shown(form, size)
+    payload = form.examples(task.completion_ids)[number]
+    commented = payload | {"comment": "Hard to say. " + "x" * (MAX_NOTE - 13)}
+    form.validate(commented, task.completion_ids)
+    jsonschema.Draft202012Validator(form.schema(task.completion_ids)).validate(commented)
+    assert form.undecided(commented) == form.undecided(payload)
+    said = [
+        list(map(content, rows(form, task, completions, answered(task, one))))
+        for one in (payload, commented)
+    ]
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize("name", FORMS)
-def test_form_refuses_an_example_with_one_more_key(name: str) -> None:
+@pytest.mark.parametrize("comment", BAD_COMMENTS, ids=lambda comment: ascii(comment)[:20])
+def test_form_refuses_a_comment_that_is_no_short_text(name: str, comment: JSON) -> None:
     form = FORMS[name]
     task, _ = shown(form)
-    for payload in form.examples(task.completion_ids):
-        with pytest.raises(DataError, match="extra"):
-            form.validate(payload | {"extra": 1}, task.completion_ids)
+    payload = form.examples(task.completion_ids)[0] | {"comment": comment}
+    with pytest.raises(DataError, match=f"{name} answer has comment"):
+        form.validate(payload, task.completion_ids)
+    if comment not in ("\ud800", "a\0b"):  # JSON Schema has no words for these
+        assert not jsonschema.Draft202012Validator(form.schema(task.completion_ids)).is_valid(
+            payload
+        )
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_form_conversion_refuses_what_validation_refuses(name: str) -> None:
     form = FORMS[name]
     task, completions = shown(form)
-    for convert in (form.to_preferences, form.to_demonstrations):
+    for convert in (form.check, form.to_preferences, form.to_demonstrations):
         with pytest.raises(DataError):
             convert(task, completions, answered(task, {"unknown": 1}))
 
 
-def test_demonstration_rows_are_demonstrations() -> None:
-    form = FORMS["demonstration"]
-    task, completions = shown(form)
-    (row,) = form.to_demonstrations(task, completions, answered(task, {"written": "Better."}))
-    assert isinstance(row, Demonstration)
-    assert row.response == (Message(role="assistant", content="Better."),)
+def places(value: JSON, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path to every value inside a payload."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield (*at, key)
+            yield from places(value[key], (*at, key))
+
+
+def changed(payload: JSON, path: Sequence[Any], change: Callable[[Any, Any], None]) -> JSON:
+    """A copy of the payload with ``change(container, key)`` done at the end of the path."""
+    result = copy.deepcopy(payload)
+    container = result
+    for key in path[:-1]:
+        container = container[key]
+    change(container, path[-1])
+    return result
+
+
+def junk(completion_ids: Sequence[str]) -> st.SearchStrategy[JSON]:
+    leaves = (
+        st.none()
+        | st.booleans()
+        | st.integers(-2, 6)
+        | st.floats()
+        | st.text(max_size=3)
+        | st.sampled_from(completion_ids)
+    )
+    return st.recursive(
+        leaves,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(completion_ids) | st.text(max_size=3), inner)
+        ),
+        max_leaves=4,
+    )
+
+
+@pytest.mark.parametrize("name", FORMS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_form_refuses_a_damaged_example_or_its_schema_accepts_it(
+    name: str, data: st.DataObject
+) -> None:
+    form = FORMS[name]
+    task, completions = shown(form, data.draw(st.sampled_from(sorted(sizes(form)))))
+    payload = data.draw(st.sampled_from(form.examples(task.completion_ids)))
+    path = data.draw(st.sampled_from(list(places(payload))))
+    value = data.draw(junk(task.completion_ids))
+    damage = data.draw(
+        st.sampled_from(
+            [
+                lambda container, key: container.__setitem__(key, value),
+                lambda container, key: container.__delitem__(key),
+                lambda container, _: (
+                    container.append(value)
+                    if isinstance(container, list)
+                    else container.__setitem__("new", value)
+                ),
+            ]
+        )
+    )
+    damaged = changed(payload, path, damage)
+    annotation = answered(task, damaged)
+    try:
+        form.check(task, completions, annotation)
+    except DataError:
+        for convert in (form.to_preferences, form.to_demonstrations):
+            with pytest.raises(DataError):
+                convert(task, completions, annotation)
+        return
+    jsonschema.Draft202012Validator(form.schema(task.completion_ids)).validate(damaged)
+    if form.undecided(damaged):
+        assert rows(form, task, completions, annotation) == []

@@ -5,7 +5,8 @@ import torch
 
 from heedful.data.collate import Tree, collate
 from heedful.tensors import Batch, Outputs
-from heedful.train.objectives import grpo
+from heedful.train.objectives import grpo, pairwise_reward
+from heedful.train.sources import count
 
 
 def batch() -> Batch:
@@ -41,3 +42,29 @@ def test_grpo_is_the_clipped_loss_plus_k3() -> None:
         distance += np.exp(-d) - 1 + d
     np.testing.assert_allclose(loss.item(), total + 0.05 * distance, rtol=1e-5)
     np.testing.assert_allclose(metrics["policy/kl_k3_nats"].item(), distance, rtol=1e-5)
+
+
+def test_a_ranking_counts_as_much_as_one_pair_and_one_alone_as_its_mean() -> None:
+    ranking = Tree(
+        id="r",
+        prompt=(1,),
+        responses=((2,), (3,), (4,), (5,)),
+        pairs=tuple((i, j) for i in range(4) for j in range(i + 1, 4)),
+        weights=(1 / 6,) * 6,
+    )
+    pair = Tree(id="p", prompt=(1,), responses=((6,), (7,)), pairs=((0, 1),))
+    scores = torch.tensor([2.0, 0.5, 1.0, -1.0, 0.3, 0.1])
+    objective = pairwise_reward("bradley_terry", {})
+
+    def mean(trees: list[Tree], scores: torch.Tensor) -> tuple[float, float]:
+        made = collate(trees, torch.device("cpu"))
+        loss, metrics = objective(Outputs(scores=scores), made)
+        total = count([made], "pairs")
+        return loss.item() / total, metrics["reward/accuracy_rate"].item() / total
+
+    deltas = [scores[i] - scores[j] for i, j in ranking.pairs]
+    of_ranking = np.mean([np.logaddexp(0, -delta.item()) for delta in deltas])
+    of_pair = np.logaddexp(0, -0.2)
+    np.testing.assert_allclose(mean([ranking], scores[:4]), (of_ranking, 5 / 6), rtol=1e-6)
+    both = mean([ranking, pair], scores)
+    np.testing.assert_allclose(both, ((of_ranking + of_pair) / 2, (5 / 6 + 1) / 2), rtol=1e-6)

@@ -1,0 +1,68 @@
+"""What is wrong with a completion, and how badly."""
+
+from collections.abc import Mapping, Sequence
+
+from heedful.forms.base import (
+    MAX_NOTE,
+    MAX_SHOWN,
+    Form,
+    check_number,
+    check_object,
+    check_payload,
+    check_text,
+    number_schema,
+    object_schema,
+    payload_schema,
+    text_schema,
+)
+from heedful.types import JSON
+
+FLAGS = ("hallucination", "bias", "unsafe", "toxic", "off_topic", "refusal")
+MAX_SEVERITY = 3  # 1 slight, 2 clear, 3 severe
+
+
+class Flags(Form):
+    """Payload ``{"flags": {ID: {"bias": {"severity": 2, "note": "Only men."}}}}``.
+
+    ``severity`` is 1 to 3, ``note`` is optional. A completion without flags, or left out, has
+    nothing wrong with it. Flags compare nothing: they are labels, not preferences.
+    """
+
+    name = "flags"
+    question = "What is wrong with each answer, if anything?"
+    num_completions = (1, MAX_SHOWN)
+
+    def schema(self, completion_ids: Sequence[str]) -> JSON:
+        """JSON Schema of a payload."""
+        found = object_schema(
+            {"severity": number_schema(1, MAX_SEVERITY), "note": text_schema(MAX_NOTE)},
+            required=["severity"],
+        )
+        of_one = object_schema(dict.fromkeys(FLAGS, found))
+        flags = object_schema(dict.fromkeys(completion_ids, of_one))
+        return payload_schema({"flags": flags}, required=["flags"])
+
+    def examples(self, completion_ids: Sequence[str]) -> list[dict[str, JSON]]:
+        """Nothing wrong, one flag, and every flag with a note."""
+        first = completion_ids[0]
+        noted = {"severity": MAX_SEVERITY, "note": "Invents a source."}
+        return [
+            {"flags": {}},
+            {"flags": {one: {} for one in completion_ids}},
+            {"flags": {first: {"refusal": {"severity": 1}}}},
+            {"flags": {first: dict.fromkeys(FLAGS, noted)}},
+        ]
+
+    def validate(self, payload: Mapping[str, JSON], completion_ids: Sequence[str]) -> None:
+        """Raise ``DataError`` for an unknown completion or flag, a bad severity or empty note."""
+        check_payload(self.name, payload, ("flags",), required=["flags"])
+        check_object(self.name, "flags", payload["flags"], completion_ids)
+        for one, found in payload["flags"].items():
+            check_object(self.name, one, found, FLAGS)
+            for flag, value in found.items():
+                check_object(
+                    self.name, f"{flag} flag", value, ("severity", "note"), required=["severity"]
+                )
+                check_number(self.name, f"{flag} severity", value["severity"], 1, MAX_SEVERITY)
+                if "note" in value:
+                    check_text(self.name, f"{flag} note", value["note"], most=MAX_NOTE)

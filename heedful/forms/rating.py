@@ -1,0 +1,113 @@
+"""Scores from 1 to 5 on named criteria."""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from heedful.errors import DataError
+from heedful.forms.base import (
+    MAX_SHOWN,
+    Comparison,
+    Form,
+    check_number,
+    check_object,
+    check_payload,
+    compared,
+    number_schema,
+    object_schema,
+    payload_schema,
+)
+from heedful.types import JSON, Annotation, Completion, Preference, Task
+
+LOWEST, HIGHEST = 1, 5
+MAX_CRITERIA = 20
+CRITERION = "[a-z][a-z0-9_-]{0,39}"
+
+
+class RatingForm(Form):
+    """Payload ``{"ratings": {ID: {"helpful": 4, "honest": 5}}}``; 1 is the worst, 5 the best.
+
+    Criteria are free names; every completion is rated on the same ones. Which ones a project asks
+    for is the project's matter.
+    """
+
+    name = "rating"
+    question = "How good is each answer? 1 is poor, 5 is excellent."
+    num_completions = (1, MAX_SHOWN)
+
+    def schema(self, completion_ids: Sequence[str]) -> JSON:
+        """JSON Schema of a payload."""
+        scores = {
+            "type": "object",
+            "propertyNames": {"pattern": f"^{CRITERION}$"},
+            "additionalProperties": number_schema(LOWEST, HIGHEST),
+            "minProperties": 1,
+            "maxProperties": MAX_CRITERIA,
+        }
+        ratings = object_schema(dict.fromkeys(completion_ids, scores), required=completion_ids)
+        return payload_schema({"ratings": ratings}, required=["ratings"])
+
+    def examples(self, completion_ids: Sequence[str]) -> list[dict[str, JSON]]:
+        """All alike, the first one better on a criterion, and a trade-off between criteria."""
+        first, *others = completion_ids
+        plain = {"helpful": 4, "honest": 3}
+        rest = dict.fromkeys(others, plain)
+        return [
+            {"ratings": {first: plain} | rest},
+            {"ratings": {first: plain | {"honest": HIGHEST}} | rest},
+            {"ratings": {first: {"helpful": LOWEST, "honest": HIGHEST}} | rest},
+        ]
+
+    def validate(self, payload: Mapping[str, JSON], completion_ids: Sequence[str]) -> None:
+        """Raise ``DataError`` unless every completion has a score on the same criteria."""
+        check_payload(self.name, payload, ("ratings",), required=["ratings"])
+        ratings = payload["ratings"]
+        check_object(self.name, "ratings", ratings, completion_ids, required=completion_ids)
+        first = ratings[completion_ids[0]]
+        if not isinstance(first, Mapping):
+            raise DataError(
+                f"rating answer rates {completion_ids[0]} with {first!r:.80}; "
+                'send an object such as {"helpful": 4}'
+            )
+        check_criteria(first)
+        for one in completion_ids:
+            check_object(self.name, one, ratings[one], list(first), required=list(first))
+            for criterion, score in ratings[one].items():
+                check_number(self.name, f"{criterion} of {one}", score, LOWEST, HIGHEST)
+
+    def to_preferences(
+        self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
+    ) -> list[Preference]:
+        """A completion over another when no criterion is worse and at least one is better.
+
+        Scores that trade one criterion for another state no preference: how much a criterion
+        weighs is not the annotator's answer. The scores' distance is no margin either.
+        """
+        self.check(task, completions, annotation)
+        ratings = annotation.payload["ratings"]
+        return compared(
+            task,
+            annotation,
+            [
+                Comparison(completions[better].messages, completions[worse].messages)
+                for better, worse in itertools.permutations(sorted(ratings), 2)
+                if _dominates(ratings[better], ratings[worse])
+            ],
+        )
+
+
+def check_criteria(names: Iterable[object]) -> None:
+    """Refuse no or too many criteria, and names that are no slugs; also for a project's list."""
+    seen = list(names)
+    if not 1 <= len(seen) <= MAX_CRITERIA:
+        raise DataError(f"rating has {len(seen)} criteria; name 1 to {MAX_CRITERIA} of them")
+    for name in seen:
+        if not isinstance(name, str) or not re.fullmatch(CRITERION, name):
+            raise DataError(
+                f"rating has the criterion {name!r:.80}; a name starts with a small letter and has "
+                "at most 40 small letters, digits, '_' and '-', such as brand_voice"
+            )
+
+
+def _dominates(better: Mapping[str, int], worse: Mapping[str, int]) -> bool:
+    return better != worse and all(better[name] >= worse[name] for name in better)
