@@ -6,7 +6,7 @@ import sys
 import click
 import typer
 
-from heedful.cli import bench, data, demo, evaluate, fit, trace
+from heedful.cli import bench, data, demo, evaluate, fit, studio, trace
 from heedful.errors import HeedfulError, ResourceError
 
 INTERRUPTED = 130
@@ -23,6 +23,7 @@ app.command("import")(data.import_file)
 app.command("snapshot")(data.snapshot)
 app.add_typer(fit.app, name="fit")
 app.command("evaluate")(evaluate.evaluate)
+app.command("studio")(studio.studio)
 app.command("bench")(bench.bench)
 app.command("models")(trace.models)
 app.command("trace")(trace.trace)

@@ -32,7 +32,7 @@ def wilson(successes: float, total: int, *, confidence: float = 0.95) -> Interva
             f"{successes} successes of {total}; there must be at least 1 observation and from 0 to "
             f"{total} successes"
         )
-    z = _normal_quantile(confidence)
+    z = normal_quantile(confidence)
     share = successes / total
     scale = 1 + z**2 / total
     centre = (share + z**2 / (2 * total)) / scale
@@ -90,7 +90,11 @@ def win_rate(wins: int, ties: int, losses: int, *, confidence: float = 0.95) -> 
     return wilson(wins + ties / 2, wins + ties + losses, confidence=confidence)
 
 
-def _normal_quantile(confidence: float) -> float:
+def normal_quantile(confidence: float) -> float:
+    """How many standard errors a two-sided normal interval reaches: 1.96 for 0.95.
+
+    Raises ``ValueError`` unless ``confidence`` is above 0 and below 1.
+    """
     if not 0 < confidence < 1:
         raise ValueError(
             f"confidence is {confidence}; it must be above 0 and below 1, such as 0.95"

@@ -8,6 +8,7 @@ from sqlalchemy import func, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
+from heedful.forms.rating import check_criteria
 from heedful.registry import nearest
 from heedful.store import datasets, tables, tasks
 from heedful.store.database import Transaction
@@ -64,6 +65,8 @@ def check(project: Project) -> None:
         raise DataError("a project's title is empty; name it")
     if not 1 <= project.overlap <= MAX_OVERLAP:
         raise DataError(f"overlap is {project.overlap}; give 1 to {MAX_OVERLAP} answers per task")
+    if project.criteria:
+        check_criteria(project.criteria)
     if project.lease_seconds < MIN_LEASE_SECONDS:
         raise DataError(
             f"lease_seconds is {project.lease_seconds}; give people at least {MIN_LEASE_SECONDS}"

@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, func, select, update
 
 from heedful.errors import DataError, MissingError
-from heedful.store import annotations, projects, tables
+from heedful.forms import FORMS
+from heedful.store import annotations, projects, tables, tasks
 from heedful.store.database import Transaction
 from heedful.types import JSON, Annotation
 
@@ -167,6 +168,8 @@ def submit(
         revision=_next_revision(tx, task_id, annotator),
         seconds=seconds,
     )
+    asked = tasks.get(tx, [task_id])[task_id]
+    FORMS[asked.task.form].check(asked.task, asked.completions, answer)
     annotations.add(tx, [answer])
     is_surplus = view.state != "submitted" and not _fill_slot(tx, project, annotator, task_id)
     row = {"key": key, "annotation_id": answer.id, "is_surplus": is_surplus}

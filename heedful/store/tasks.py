@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
-from heedful.errors import DataError
+from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.store import annotations, completions, tables
 from heedful.store.database import Transaction
@@ -53,9 +53,11 @@ def add(tx: Transaction, tasks: Sequence[Task]) -> int:
 
 def by_dataset(tx: Transaction, dataset: str) -> list[AnsweredTask]:
     """The tasks of a dataset with completions and latest annotations, ordered by task id."""
-    shown = _shown(tx, dataset)
+    items = tables.dataset_items
+    asked = select(items.c.task_id).where(items.c.dataset == dataset)
+    shown = _shown(tx, tables.task_completions.c.task_id.in_(asked))
     answers = annotations.latest_by_dataset(tx, dataset)
-    items, tasks = tables.dataset_items, tables.tasks
+    tasks = tables.tasks
     query = (
         select(tasks)
         .join(items, items.c.task_id == tasks.c.id)
@@ -72,14 +74,28 @@ def by_dataset(tx: Transaction, dataset: str) -> list[AnsweredTask]:
     ]
 
 
-def _shown(tx: Transaction, dataset: str) -> dict[str, dict[str, Completion]]:
-    """Completions by task id and completion id, in the order in which a task lists them."""
-    items, links = tables.dataset_items, tables.task_completions
+def get(tx: Transaction, ids: Sequence[str]) -> dict[str, AnsweredTask]:
+    """A few tasks by id, without answers; raises ``MissingError`` for an unknown one."""
+    shown = _shown(tx, tables.task_completions.c.task_id.in_(ids))
+    rows = tx.connection.execute(select(tables.tasks).where(tables.tasks.c.id.in_(ids)))
+    found = {
+        row.id: AnsweredTask(
+            task=_from_row(row, shown[row.id]), completions=shown[row.id], annotations=()
+        )
+        for row in rows
+    }
+    missing = [one for one in ids if one not in found]
+    if missing:
+        raise MissingError(f"task {missing[0]!r} is not in the store; add it first")
+    return found
+
+
+def _shown(tx: Transaction, condition: ColumnElement[bool]) -> dict[str, dict[str, Completion]]:
+    links = tables.task_completions
     query = (
         completions.query_with_prompts()
         .join(links, links.c.completion_id == tables.completions.c.id)
-        .join(items, items.c.task_id == links.c.task_id)
-        .where(items.c.dataset == dataset)
+        .where(condition)
         .add_columns(links.c.task_id)
         .order_by(links.c.task_id, links.c.position)
     )

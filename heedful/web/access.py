@@ -1,0 +1,137 @@
+"""Who may do what. Every route is denied unless it says otherwise.
+
+A route is marked ``@public`` or ``@allows(PERMISSION)``; everyone signed in may ``enter``. The
+guard runs before every route; one without a mark is refused, so a forgotten mark opens nothing.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from fastapi import Request
+
+from heedful.errors import HeedfulError
+from heedful.store import Store, people
+from heedful.types import User, UserRole
+
+Permission = Literal["enter", "label", "view", "review", "manage"]
+PERMISSIONS: Mapping[UserRole, frozenset[Permission]] = {
+    "owner": frozenset({"enter", "label", "view", "review", "manage"}),
+    "reviewer": frozenset({"enter", "label", "view", "review"}),
+    "annotator": frozenset({"enter", "label"}),
+    "reader": frozenset({"enter", "view"}),
+}
+COOKIE = "heedful_session"
+UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class SignInNeededError(HeedfulError):
+    """Nobody is signed in."""
+
+
+class NotAllowedError(HeedfulError):
+    """This person may not do this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """Who makes a request. ``csrf`` goes into the forms of their pages; empty for API keys."""
+
+    user: User
+    permissions: frozenset[str]
+    csrf: str
+
+    def may(self, permission: Permission) -> bool:
+        """Is this allowed?"""
+        return permission in self.permissions
+
+
+def public(route: F) -> F:
+    """Mark a route that needs no sign-in."""
+    route.__dict__["heedful_access"] = "public"
+    return route
+
+
+def allows(permission: Permission) -> Callable[[F], F]:
+    """Mark a route that needs a permission."""
+
+    def mark(route: F) -> F:
+        route.__dict__["heedful_access"] = permission
+        return route
+
+    return mark
+
+
+def new_secret() -> str:
+    """A secret nobody guesses: 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def csrf_token(session: str) -> str:
+    """What forms of a session carry; it cannot be made without the session's secret."""
+    return hmac.new(session.encode(), b"csrf", hashlib.sha256).hexdigest()
+
+
+def guard(request: Request) -> None:
+    """Let a request through to its route, or raise; sets ``request.state.visitor``."""
+    wanted = getattr(request.scope.get("endpoint"), "heedful_access", None)
+    request.state.visitor = None
+    if wanted == "public":
+        return
+    visitor = identify(request)
+    if visitor is None:
+        raise SignInNeededError("nobody is signed in; sign in, or send an API key")
+    if wanted is None or wanted not in visitor.permissions:
+        raise NotAllowedError(
+            f"{visitor.user.name} ({visitor.user.role}) may not do this; ask an owner"
+        )
+    request.state.visitor = visitor
+
+
+def identify(request: Request) -> Visitor | None:
+    """The visitor behind a session cookie or an API key."""
+    store: Store = request.app.state.store
+    header = request.headers.get("authorization", "")
+    if header:
+        kind, _, secret = header.partition(" ")
+        if kind.lower() != "bearer":
+            return None
+        with store.read() as tx:
+            found = people.bearer(tx, secret.strip(), "key")
+        if found is None:
+            return None
+        user, scopes = found
+        return Visitor(user=user, permissions=PERMISSIONS[user.role] & set(scopes), csrf="")
+    session = request.cookies.get(COOKIE)
+    if not session:
+        return None
+    with store.read() as tx:
+        found = people.bearer(tx, session, "session")
+    if found is None:
+        return None
+    user, _ = found
+    return Visitor(user=user, permissions=PERMISSIONS[user.role], csrf=csrf_token(session))
+
+
+async def check_csrf(request: Request) -> None:
+    """A changing request of a session must come from one of our pages."""
+    visitor: Visitor | None = request.state.visitor
+    if visitor is None or not visitor.csrf or request.method not in UNSAFE:
+        return
+    sent = request.headers.get("x-csrf-token")
+    if sent is None:
+        kind = request.headers.get("content-type", "")
+        if kind.startswith(("application/x-www-form-urlencoded", "multipart/form-data")):
+            sent = str((await request.form()).get("csrf", ""))
+    if not hmac.compare_digest(sent or "", visitor.csrf):
+        raise NotAllowedError("this request did not come from a page of ours; reload and try again")
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Who makes this request; for routes behind the guard."""
+    visitor: Visitor = request.state.visitor
+    return visitor

@@ -1,0 +1,124 @@
+"""The studio: pages and the JSON API in one FastAPI app. Starts without torch."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from heedful.errors import (
+    ConfigError,
+    DataError,
+    HeedfulError,
+    MissingError,
+    ResourceError,
+)
+from heedful.store import Store
+from heedful.web import label, projects, sign_in
+from heedful.web.access import NotAllowedError, SignInNeededError, check_csrf, guard
+from heedful.web.pages import page
+
+HERE = Path(__file__).parent
+STATUS: dict[type[HeedfulError], tuple[int, str]] = {
+    SignInNeededError: (401, "sign_in_needed"),
+    NotAllowedError: (403, "not_allowed"),
+    MissingError: (404, "missing"),
+    DataError: (422, "data"),
+    ConfigError: (422, "config"),
+    ResourceError: (503, "resource"),
+}
+HEADERS = {
+    # scripts and styles are files of ours; nothing is loaded from anywhere else
+    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'; form-action 'self'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+MAX_BODY = 2_000_000  # bytes
+# newer versions of FastAPI would look at the environment for somewhere to report to
+NO_TELEMETRY: Any = dict.fromkeys(
+    ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
+)
+
+
+def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
+    """The app on an open store; ``rng`` draws sides, from the system's entropy unless given."""
+    app = FastAPI(
+        title="Heedful",
+        dependencies=[Depends(guard), Depends(check_csrf)],
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        telemetry=NO_TELEMETRY,
+    )
+    app.state.store = store
+    app.state.rng = rng or random.SystemRandom()
+    app.include_router(sign_in.router)
+    app.include_router(projects.router)
+    app.include_router(label.router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.add_exception_handler(HeedfulError, refuse)
+    app.add_exception_handler(HTTPException, refuse_http)
+    app.add_exception_handler(RequestValidationError, refuse_shape)
+    app.middleware("http")(protect)
+    return app
+
+
+async def protect(request: Request, call_next: Callable[[Request], Any]) -> Response:
+    """Bound the body before it is read, and set the headers that browsers protect people by."""
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > MAX_BODY:
+        answer: Response = problem(413, "too_large", f"a request has at most {MAX_BODY} bytes")
+    else:
+        answer = await call_next(request)
+    for name, value in HEADERS.items():
+        answer.headers.setdefault(name, value)
+    if not request.url.path.startswith("/static/"):
+        answer.headers.setdefault("Cache-Control", "no-store")
+    return answer
+
+
+def problem(status: int, code: str, message: str) -> JSONResponse:
+    """The one shape of an error."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
+
+
+def wants_page(request: Request) -> bool:
+    """Is this a browser that shows what it gets?"""
+    return "text/html" in request.headers.get("accept", "")
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    """One of our errors as JSON, as a page, or as the way to the sign-in page."""
+    kinds = (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    status, code = next(kinds, (500, "internal"))
+    if not wants_page(request):
+        return problem(status, code, str(error))
+    if isinstance(error, SignInNeededError):
+        return RedirectResponse("/sign-in", status_code=303)
+    return page(request, "problem.html", status=status, message=str(error))
+
+
+async def refuse_http(request: Request, error: Exception) -> Response:
+    """An unknown path or method."""
+    assert isinstance(error, HTTPException)
+    if wants_page(request):
+        return page(request, "problem.html", status=error.status_code, message=str(error.detail))
+    return problem(error.status_code, "http", str(error.detail))
+
+
+async def refuse_shape(request: Request, error: Exception) -> Response:
+    """A body that is not what the route takes."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = f"{place}: {first['msg'].lower()}"
+    if wants_page(request):
+        return page(request, "problem.html", status=422, message=message)
+    return problem(422, "shape", message)

@@ -1,0 +1,131 @@
+"""What a labelling page sends, as the payload of a form. One converter per form.
+
+A page speaks of places (0 is the leftmost), never of completions: which completion stands where was
+drawn by the server.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from heedful.errors import DataError
+from heedful.forms.pairwise import BOTH_BAD, MAX_STRENGTH
+from heedful.registry import Registry
+from heedful.types import JSON
+
+Fields = Mapping[str, str]
+Convert = Callable[[Fields, Sequence[str]], dict[str, JSON]]
+
+MUCH = "+"  # after a side: much better
+
+
+def pairwise(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
+    """``choice`` is a place, with ``+`` for much better, or a word; ``written`` may go with it."""
+    choice = fields.get("choice", "")
+    payload: dict[str, JSON]
+    if choice in ("tie", BOTH_BAD):
+        payload = {"preferred": None if choice == "tie" else BOTH_BAD}
+    else:
+        place = choice.removesuffix(MUCH)
+        if place not in ("0", "1"):
+            raise DataError(f"choice is {choice!r:.40}; send 0 or 1, 0+ or 1+, tie or {BOTH_BAD}")
+        payload = {"preferred": shown[int(place)]}
+        if choice.endswith(MUCH):
+            payload["strength"] = MAX_STRENGTH
+    return payload | text(fields, "written")
+
+
+def ranking(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
+    """``rank.PLACE`` is a number, 1 the best; equal numbers are a tie."""
+    ranks: dict[int, list[str]] = {}
+    for place, one in enumerate(shown):
+        ranks.setdefault(number(fields, f"rank.{place}"), []).append(one)
+    return {"ranks": [ranks[rank] for rank in sorted(ranks)]}
+
+
+def rating(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
+    """``rating.PLACE.CRITERION`` is a number from 1 to 5."""
+    ratings: dict[str, dict[str, int]] = {one: {} for one in shown}
+    for name in fields:
+        if name.startswith("rating."):
+            one, criterion = placed(name, shown)
+            ratings[one][criterion] = number(fields, name)
+    return {"ratings": ratings}
+
+
+def flags(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
+    """``flag.PLACE.NAME`` is a severity, 0 or nothing for none; ``note.PLACE.NAME`` a note."""
+    found: dict[str, dict[str, JSON]] = {}
+    for name in fields:
+        if name.startswith("flag.") and number(fields, name):
+            one, flag = placed(name, shown)
+            note = text(fields, name.replace("flag.", "note.", 1), key="note")
+            found.setdefault(one, {})[flag] = {"severity": number(fields, name)} | note
+    return {"flags": found}
+
+
+def demonstration(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
+    """``choice`` is accept, reject or write, which takes ``written``."""
+    choice = fields.get("choice", "")
+    if choice == "write":
+        return text(fields, "written") or {"written": ""}
+    if choice not in ("accept", "reject"):
+        raise DataError(f"choice is {choice!r:.40}; send accept, reject or write")
+    return {"accepted": shown[0] if choice == "accept" else None}
+
+
+def critique(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
+    """``critique`` is the text."""
+    del shown
+    return text(fields, "critique") or {"critique": ""}
+
+
+def steps(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
+    """``step.NUMBER`` is 1, 0 or -1; with ``first_error`` what follows the first -1 is left out."""
+    del shown
+    labels: list[int] = []
+    while f"step.{len(labels)}" in fields:
+        labels.append(number(fields, f"step.{len(labels)}"))
+    if "first_error" not in fields or -1 not in labels:
+        return {"labels": labels}
+    return {"labels": labels[: labels.index(-1) + 1], "first_error": True}
+
+
+CONVERTERS: Registry[Convert] = Registry(
+    "labelling page",
+    {
+        "pairwise": pairwise,
+        "ranking": ranking,
+        "rating": rating,
+        "flags": flags,
+        "demonstration": demonstration,
+        "critique": critique,
+        "steps": steps,
+    },
+)
+
+
+def payload_of(form: str, fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
+    """The payload that the fields of a page state, with its comment; raises ``DataError``."""
+    return CONVERTERS[form](fields, shown) | text(fields, "comment")
+
+
+def text(fields: Fields, name: str, *, key: str | None = None) -> dict[str, JSON]:
+    """A field's text under ``key`` (its name), or nothing; browsers send lines ended by CR LF."""
+    value = fields.get(name, "").replace("\r\n", "\n").strip()
+    return {key or name: value} if value else {}
+
+
+def number(fields: Fields, name: str) -> int:
+    """A field's whole number."""
+    value = fields.get(name, "")
+    try:
+        return int(value)
+    except ValueError:
+        raise DataError(f"{name} is {value!r:.40}; send a whole number") from None
+
+
+def placed(name: str, shown: Sequence[str]) -> tuple[str, str]:
+    """The completion and the rest of a field's name, ``KIND.PLACE.REST``."""
+    _, place, rest = [*name.split(".", 2), "", ""][:3]
+    if not place.isdecimal() or int(place) >= len(shown):
+        raise DataError(f"field {name!r:.60} names place {place!r:.20} of {len(shown)}")
+    return shown[int(place)], rest

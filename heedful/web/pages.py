@@ -1,0 +1,32 @@
+"""Templates: one environment, with what every page shows."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader, select_autoescape
+from markupsafe import Markup
+
+from heedful.web import render
+
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=select_autoescape(default=True, default_for_string=True),
+    undefined=ChainableUndefined,  # what an answer leaves out is not stated
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+ENVIRONMENT.filters["markdown"] = render.markdown
+
+
+def fragment(template: str, **values: Any) -> Markup:
+    """A template as HTML."""
+    return Markup(ENVIRONMENT.get_template(template).render(**values))  # noqa: S704 - autoescaped
+
+
+def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
+    """A whole page for whoever asks."""
+    visitor = getattr(request.state, "visitor", None)
+    html = fragment(template, visitor=visitor, path=request.url.path, status=status, **values)
+    return HTMLResponse(html, status_code=status)

@@ -1,0 +1,111 @@
+"""Projects: the first page, making one, its settings and its guidelines."""
+
+import re
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from heedful.errors import DataError
+from heedful.store import Store, people, projects, queue
+from heedful.types import Project
+from heedful.web.access import allows, visitor_of
+from heedful.web.fields import CONVERTERS
+from heedful.web.pages import page
+
+router = APIRouter()
+
+
+@router.get("/", include_in_schema=False)
+@allows("enter")
+def home(request: Request) -> Response:
+    """All projects with their progress."""
+    store: Store = request.app.state.store
+    who = visitor_of(request).user.id
+    with store.read() as tx:
+        rows = [(one, queue.progress(tx, one.dataset, who)) for one in projects.list_all(tx)]
+    return page(request, "home.html", rows=rows)
+
+
+@router.get("/projects/new", include_in_schema=False)
+@allows("manage")
+def new(request: Request) -> Response:
+    """The form for a new project."""
+    return page(request, "project_new.html", forms=list(CONVERTERS))
+
+
+@router.post("/projects/new", include_in_schema=False)
+@allows("manage")
+def make(
+    request: Request,
+    title: Annotated[str, Form()],
+    form: Annotated[str, Form()],
+    overlap: Annotated[int, Form()] = 1,
+    warning: Annotated[str, Form()] = "",
+    guidelines: Annotated[str, Form()] = "",
+) -> Response:
+    """Make a project; its data set is named after its title."""
+    store: Store = request.app.state.store
+    who = visitor_of(request).user.id
+    project = Project(
+        dataset=slug(title), title=title.strip(), form=form, overlap=overlap, warning=warning
+    )
+    with store.write() as tx:
+        projects.add(tx, project)
+        projects.write_guideline(tx, project.dataset, guidelines, author=who)
+        people.log(tx, who, "made project", project.dataset)
+    return RedirectResponse(f"/projects/{project.dataset}", status_code=303)
+
+
+@router.get("/projects/{project}", include_in_schema=False)
+@allows("manage")
+def settings(request: Request, project: str) -> Response:
+    """A project's settings."""
+    store: Store = request.app.state.store
+    who = visitor_of(request).user.id
+    with store.read() as tx:
+        found = projects.get(tx, project)
+        guideline = projects.guideline(tx, project)
+        progress = queue.progress(tx, project, who)
+    return page(
+        request, "project.html", project=found, guideline=guideline, progress=progress, saved=False
+    )
+
+
+@router.post("/projects/{project}", include_in_schema=False)
+@allows("manage")
+def change(
+    request: Request,
+    project: str,
+    title: Annotated[str, Form()],
+    overlap: Annotated[int, Form()],
+    warning: Annotated[str, Form()] = "",
+    guidelines: Annotated[str, Form()] = "",
+    masked: Annotated[str, Form()] = "",
+    is_paused: Annotated[bool, Form()] = False,
+) -> Response:
+    """Save a project's settings, and a version of its guidelines when they changed."""
+    store: Store = request.app.state.store
+    who = visitor_of(request).user.id
+    with store.write() as tx:
+        changed = replace(
+            projects.get(tx, project),
+            title=title.strip(),
+            overlap=overlap,
+            warning=warning,
+            masked=tuple(line.strip() for line in masked.splitlines() if line.strip()),
+            is_paused=is_paused,
+        )
+        projects.change(tx, changed)
+        projects.write_guideline(tx, project, guidelines, author=who)
+        people.log(tx, who, "changed project", project)
+    return RedirectResponse(f"/projects/{project}", status_code=303)
+
+
+def slug(title: str) -> str:
+    """A title as a name for addresses and data sets."""
+    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    if not name or name == "new":
+        raise DataError(f"title is {title!r:.60}; give one with letters or digits")
+    return name

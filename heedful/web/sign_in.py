@@ -1,0 +1,144 @@
+"""Signing in and out: by a one-time link, or by name and password."""
+
+import secrets
+import time
+from collections import deque
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from heedful.store import Store, people
+from heedful.types import User
+from heedful.web.access import COOKIE, NotAllowedError, new_secret, public
+from heedful.web.pages import page
+
+router = APIRouter()
+SESSION = timedelta(days=30)
+ATTEMPTS, WINDOW_SECONDS = 10, 60.0
+
+
+class Attempts:
+    """At most so many tries a minute for one address: passwords are not to be guessed."""
+
+    def __init__(self) -> None:
+        self.by_address: dict[str, deque[float]] = {}
+
+    def check(self, address: str) -> None:
+        """Count a try; raises ``NotAllowedError`` beyond the limit."""
+        now = time.monotonic()
+        tries = self.by_address.setdefault(address, deque())
+        while tries and tries[0] < now - WINDOW_SECONDS:
+            tries.popleft()
+        if len(tries) >= ATTEMPTS:
+            raise NotAllowedError("too many tries to sign in; wait a minute")
+        tries.append(now)
+        if len(self.by_address) > 10_000:
+            self.by_address = {key: found for key, found in self.by_address.items() if found}
+
+
+attempts = Attempts()
+
+
+@router.get("/sign-in", include_in_schema=False)
+@public
+def ask(request: Request) -> Response:
+    """The sign-in page."""
+    return page(request, "sign_in.html", message="")
+
+
+@router.post("/sign-in", include_in_schema=False)
+@public
+def by_password(
+    request: Request, name: Annotated[str, Form()], password: Annotated[str, Form()]
+) -> Response:
+    """Sign in with name and password."""
+    from pwdlib import PasswordHash
+
+    attempts.check(request.client.host if request.client else "")
+    store: Store = request.app.state.store
+    with store.read() as tx:
+        found = people.find(tx, name)
+    hasher = PasswordHash.recommended()
+    user, known = found if found else (None, None)
+    if known is None:
+        hasher.hash(password)  # an unknown name takes as long as a wrong password
+    elif user is not None and user.is_active and hasher.verify(password, known):
+        return welcome(request, user)
+    return page(request, "sign_in.html", status=403, message="Name or password is wrong.")
+
+
+@router.get("/sign-in/{secret}", include_in_schema=False)
+@public
+def ask_by_link(request: Request, secret: str) -> Response:
+    """What a one-time link opens. Looking does not use it up: mail scanners look, too."""
+    store: Store = request.app.state.store
+    with store.read() as tx:
+        found = people.bearer(tx, secret, "link")
+    if found is None:
+        gone = "This link was used or is too old. Ask for a new one, or restart the studio."
+        return page(request, "sign_in.html", status=403, message=gone)
+    return page(request, "sign_in_link.html", name=found[0].name, secret=secret)
+
+
+@router.post("/sign-in/{secret}", include_in_schema=False)
+@public
+def by_link(request: Request, secret: str) -> Response:
+    """Use a one-time link."""
+    store: Store = request.app.state.store
+    with store.write() as tx:
+        found = people.bearer(tx, secret, "link")
+        used = found is not None and people.end(tx, secret)
+    if found is None or not used:
+        return ask_by_link(request, secret)
+    return welcome(request, found[0])
+
+
+@router.post("/sign-out", include_in_schema=False)
+@public
+def sign_out(request: Request) -> Response:
+    """End the session of this browser."""
+    store: Store = request.app.state.store
+    with store.write() as tx:
+        people.end(tx, request.cookies.get(COOKIE, ""))
+    answer = RedirectResponse("/sign-in", status_code=303)
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+def make_link(store: Store, name: str, *, valid: timedelta) -> str:
+    """The secret of a one-time link for the person called ``name``, made as owner when new."""
+    secret = new_secret()
+    with store.write() as tx:
+        found = people.find(tx, name)
+        user = found[0] if found else User(id=new_id(), name=name, role="owner")
+        if not found:
+            people.add(tx, user)
+            people.log(tx, user.id, "made person", user.id, {"role": "owner"})
+        people.grant(tx, secret, "link", user.id, valid=valid)
+    return secret
+
+
+def new_id() -> str:
+    """A person's id: random, so that it says nothing about them."""
+    return f"usr_{secrets.token_hex(8)}"
+
+
+def welcome(request: Request, user: User) -> Response:
+    """Begin a session."""
+    store: Store = request.app.state.store
+    secret = new_secret()
+    with store.write() as tx:
+        people.grant(tx, secret, "session", user.id, valid=SESSION)
+        people.log(tx, user.id, "signed in", user.id)
+    answer = RedirectResponse("/", status_code=303)
+    answer.set_cookie(
+        COOKIE,
+        secret,
+        max_age=int(SESSION.total_seconds()),
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
+    return answer

@@ -1,0 +1,83 @@
+"""A studio in process: the real app on a real SQLite file, and people who visit it."""
+
+import random
+import re
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+from heedful.store import Store, completions, open_store, people, projects
+from heedful.types import Completion, Message, Project, Prompt, Task, User, UserRole
+from heedful.web.app import create_app
+from heedful.web.sign_in import make_link
+
+SECRET_MODEL = "import:secret-model-name"
+DAY = timedelta(days=1)
+
+
+def make_studio(path: Path, *, num_tasks: int = 4, overlap: int = 1) -> tuple[Store, TestClient]:
+    """A project ``support`` with pairs, and nobody signed in."""
+    store = open_store(path / "heedful.db")
+    with store.write() as tx:
+        projects.add(
+            tx, Project(dataset="support", title="Support", form="pairwise", overlap=overlap)
+        )
+        projects.write_guideline(tx, "support", "Prefer the **kinder** one.", author="usr_o")
+        projects.add_tasks(tx, "support", [task(tx, number) for number in range(num_tasks)])
+    return store, TestClient(create_app(store, rng=random.Random(1)), follow_redirects=False)
+
+
+def task(tx, number: int) -> Task:  # type: ignore[no-untyped-def]
+    prompt = Prompt.of(f"Question {number}?")
+    sides = [
+        Completion(
+            prompt=prompt,
+            messages=(Message(role="assistant", content=f"Answer {number} {side} <b>bold</b>"),),
+            model=SECRET_MODEL,
+        )
+        for side in ("left", "right")
+    ]
+    completions.add(tx, sides)
+    return Task(
+        form="pairwise",
+        prompt=prompt,
+        completion_ids=tuple(one.id for one in sides),
+        priority=float(-number),
+    )
+
+
+def visitor(store: Store, client: TestClient, name: str, role: UserRole = "annotator") -> str:
+    """Sign a new person in on this client; returns their id."""
+    with store.write() as tx:
+        people.add(tx, User(id=f"usr_{name}", name=name, role=role))
+    client.cookies.clear()
+    answer = client.post(f"/sign-in/{make_link(store, name, valid=DAY)}")
+    assert answer.status_code == 303, answer.text
+    return f"usr_{name}"
+
+
+class Fields(HTMLParser):
+    """The hidden fields of the first form with a class."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__()
+        self.wanted, self.inside, self.found = wanted, False, {}
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:  # type: ignore[type-arg]
+        values = dict(attrs)
+        if tag == "form":
+            self.inside = self.wanted in (values.get("class") or "")
+        if self.inside and tag == "input" and values.get("type") == "hidden":
+            self.found.setdefault(values["name"], values.get("value") or "")
+
+    @classmethod
+    def of(cls, html: str, wanted: str = "answer-form") -> dict[str, str]:
+        parser = cls(wanted)
+        parser.feed(html)
+        return dict(parser.found)
+
+
+def csrf_of(html: str) -> str:
+    return re.search(r'name="csrf" (?:content|value)="(\w+)"', html).group(1)  # type: ignore[union-attr]

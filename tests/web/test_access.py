@@ -1,0 +1,164 @@
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute
+from starlette.testclient import TestClient
+from studio import DAY, csrf_of, make_studio, visitor
+
+from heedful.store import people
+from heedful.web.access import PERMISSIONS
+from heedful.web.sign_in import ATTEMPTS, attempts, make_link
+
+PUBLIC = {"/sign-in", "/sign-in/{secret}", "/sign-out"}
+
+
+@pytest.fixture
+def studio(tmp_path: Path):
+    attempts.by_address.clear()
+    store, client = make_studio(tmp_path)
+    with store:
+        yield store, client
+
+
+def routes(client: TestClient) -> list[tuple[str, str]]:
+    found = []
+    pending = list(client.app.routes)  # type: ignore[attr-defined]
+    while pending:
+        route = pending.pop()
+        if isinstance(route, APIRoute):
+            found += [(method, route.path) for method in route.methods]
+        else:
+            pending += getattr(getattr(route, "original_router", route), "routes", None) or []
+    return found
+
+
+def test_every_route_but_the_sign_in_pages_refuses_strangers(studio) -> None:
+    _, client = studio
+    found = routes(client)
+    assert len(found) > 12
+    for method, path in found:
+        if path in PUBLIC:
+            continue
+        address = path.format(project="support", task="t", place="0", secret="s")
+        answer = client.request(method, address, headers={"accept": "application/json"})
+        assert answer.status_code == 401, (method, path)
+        assert answer.json()["error"]["code"] == "sign_in_needed"
+        in_browser = client.request(method, address, headers={"accept": "text/html"})
+        assert in_browser.headers["location"] == "/sign-in"
+
+
+def test_a_route_without_a_mark_is_closed_even_to_owners(studio) -> None:
+    store, client = studio
+    client.app.get("/forgotten")(lambda: "open")  # type: ignore[attr-defined]
+    visitor(store, client, "ada", "owner")
+    assert client.get("/forgotten").status_code == 403
+
+
+def test_a_link_signs_in_once_and_looking_does_not_use_it_up(studio) -> None:
+    store, client = studio
+    link = f"/sign-in/{make_link(store, 'ada', valid=DAY)}"
+    for _ in range(2):
+        assert "Sign in as ada" in client.get(link).text
+    assert client.post(link).status_code == 303
+    assert client.get("/").status_code == 200
+    client.cookies.clear()
+    assert client.post(link).status_code == 403
+    assert client.get("/").status_code == 401
+
+
+def test_password_sign_in_and_its_limit(studio) -> None:
+    from pwdlib import PasswordHash
+
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    with store.write() as tx:
+        people.change(tx, "usr_ada", password_hash=PasswordHash.recommended().hash("right one"))
+    client.cookies.clear()
+
+    def attempt(name: str, password: str) -> int:
+        return client.post("/sign-in", data={"name": name, "password": password}).status_code
+
+    assert attempt("ada", "wrong") == 403
+    assert attempt("nobody", "wrong") == 403
+    assert attempt("ada", "right one") == 303
+    codes = [attempt("ada", "wrong") for _ in range(ATTEMPTS)]
+    assert codes[-1] == 403
+    last = client.post("/sign-in", data={"name": "ada", "password": "right one"})
+    assert "too many tries" in last.text
+
+
+def test_signing_out_ends_the_session_on_the_server(studio) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    session = client.cookies["heedful_session"]
+    client.post("/sign-out", data={"csrf": csrf_of(client.get("/").text)})
+    client.cookies.set("heedful_session", session)
+    assert client.get("/").status_code == 401
+
+
+def test_a_change_without_the_pages_token_is_refused_and_changes_nothing(studio) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    fields = {"title": "Forged", "form": "pairwise"}
+    for extra in ({}, {"csrf": ""}, {"csrf": "0" * 64}):
+        assert client.post("/projects/new", data=fields | extra).status_code == 403
+    assert "Forged" not in client.get("/").text
+    token = csrf_of(client.get("/").text)
+    assert client.post("/projects/new", data=fields | {"csrf": token}).status_code == 303
+    assert "Forged" in client.get("/").text
+
+
+def test_the_cookie_is_kept_from_scripts_and_other_sites(studio) -> None:
+    store, client = studio
+    answer = client.post(f"/sign-in/{make_link(store, 'ada', valid=DAY)}")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+
+
+@pytest.mark.parametrize(
+    ("role", "opens"),
+    [
+        ("owner", {"/", "/projects/support/label", "/projects/support", "/projects/new"}),
+        ("reviewer", {"/", "/projects/support/label"}),
+        ("annotator", {"/", "/projects/support/label"}),
+        ("reader", {"/"}),
+    ],
+)
+def test_a_role_opens_what_it_should_and_nothing_else(studio, role, opens: set[str]) -> None:
+    store, client = studio
+    visitor(store, client, "ada", role)
+    pages = ("/", "/projects/support/label", "/projects/support", "/projects/new")
+    assert {path for path in pages if client.get(path).status_code == 200} == opens
+    assert role in PERMISSIONS
+
+
+def test_pages_forbid_foreign_scripts_and_frames(studio) -> None:
+    _, client = studio
+    answer = client.get("/sign-in")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "<script>" not in answer.text
+    assert "style=" not in answer.text
+
+
+def test_an_api_key_acts_within_its_scopes_and_needs_no_token(studio) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    client.cookies.clear()
+    with store.write() as tx:
+        people.grant(tx, "hk_1", "key", "usr_ada", valid=None, scopes=("label", "enter"))
+    header = {"authorization": "Bearer hk_1"}
+    assert client.get("/projects/support/items", headers=header).status_code == 200
+    assert client.post("/projects/support/heartbeat", headers=header).status_code == 200
+    assert client.get("/projects/support", headers=header).status_code == 403
+    assert client.get("/", headers={"authorization": "Bearer wrong"}).status_code == 401
+
+
+def test_a_huge_body_is_refused_before_it_is_read(studio) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    answer = client.post("/projects/new", data={"title": "x" * 3_000_000})
+    assert answer.status_code == 413

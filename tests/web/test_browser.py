@@ -1,0 +1,183 @@
+"""The labelling page in a real browser: Debian's Chromium, driven by Playwright."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from studio import DAY, make_studio
+
+from heedful.store import Store, people, tasks
+from heedful.types import User
+from heedful.web.sign_in import make_link
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt install chromium)"),
+    pytest.mark.filterwarnings("ignore"),  # of the browser's driver about its own event loop
+]
+GRACE = 350  # milliseconds in which a new item takes no key
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Site:
+    """A running studio and its store."""
+
+    def __init__(self, store: Store, address: str) -> None:
+        self.store, self.address = store, address
+
+    def answers(self) -> list[Any]:
+        with self.store.read() as tx:
+            return [one for t in tasks.by_dataset(tx, "support") for one in t.annotations]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    store, client = make_studio(tmp_path, num_tasks=8)
+    server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield Site(store, f"http://127.0.0.1:{port}")
+    server.should_exit = True
+    thread.join()
+    store.close()
+
+
+@pytest.fixture
+def page(browser: Any, site: Site) -> Iterator[Any]:
+    """A page of an annotator who has just signed in by link."""
+    with site.store.write() as tx:
+        people.add(tx, User(id="usr_ann", name="ann", role="annotator"))
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    opened = context.new_page()
+    opened.set_default_timeout(15_000)
+    opened.goto(f"{site.address}/sign-in/{make_link(site.store, 'ann', valid=DAY)}")
+    opened.get_by_role("button", name="Sign in as ann").click()
+    opened.goto(f"{site.address}/projects/support/label")
+    wait_saved(opened)
+    yield opened
+    context.close()
+
+
+def press(page: Any, key: str) -> None:
+    page.wait_for_timeout(GRACE)
+    page.keyboard.press(key)
+
+
+def wait_saved(page: Any) -> None:
+    page.locator("#saved[data-state=saved]").wait_for()
+
+
+def test_a_stint_by_keyboard_alone_stores_what_was_pressed(page: Any, site: Site) -> None:
+    keys = ["1", "2", "t", "b", "Shift+Digit1", "Shift+Digit2", "ArrowLeft", "ArrowRight"]
+    for number, key in enumerate(keys):
+        page.get_by_text(f"Question {number}?").wait_for()
+        press(page, key)
+    page.get_by_text("Everything in this project is answered").wait_for()
+    wait_saved(page)
+    found = []
+    for one in site.answers():
+        preferred = one.payload["preferred"]
+        place = one.shown_order.index(preferred) if preferred in one.shown_order else preferred
+        found.append((place, one.payload.get("strength", 0)))
+        assert one.seconds >= GRACE / 1000
+    wanted = [(0, 0), (1, 0), (None, 0), ("both_bad", 0), (0, 3), (1, 3), (0, 0), (1, 0)]
+    assert sorted(found, key=repr) == sorted(wanted, key=repr)
+
+
+def test_answers_given_offline_arrive_when_the_line_is_back(page: Any, site: Site) -> None:
+    page.context.set_offline(True)
+    press(page, "1")
+    press(page, "2")
+    page.get_by_text("offline, 2 kept here").wait_for()
+    assert site.answers() == []
+    page.context.set_offline(False)
+    wait_saved(page)
+    assert len(site.answers()) == 2
+
+
+def test_answers_that_were_not_sent_survive_closing_the_page(page: Any, site: Site) -> None:
+    page.route("**/answers", lambda route: route.abort())
+    press(page, "1")
+    page.get_by_text("1 not saved yet").wait_for()
+    other = page.context.new_page()
+    page.close()
+    assert site.answers() == []
+    other.goto(f"{site.address}/projects/support/label")
+    wait_saved(other)
+    assert len(site.answers()) == 1
+
+
+def test_undo_goes_back_to_the_answer_and_changes_it(page: Any, site: Site) -> None:
+    press(page, "1")
+    page.get_by_text("Question 1?").wait_for()
+    wait_saved(page)
+    press(page, "u")
+    page.get_by_text("choose again to change it").wait_for()
+    press(page, "t")
+    page.get_by_text("Question 1?").wait_for()
+    wait_saved(page)
+    (one,) = site.answers()
+    assert (one.revision, one.payload) == (1, {"preferred": None})
+
+
+def test_keys_typed_into_a_text_are_text(page: Any, site: Site) -> None:
+    press(page, "e")
+    page.get_by_label("Then judge the two above").type("1tb2 better")
+    page.get_by_text("draft saved").wait_for()
+    assert site.answers() == []
+    page.reload()
+    assert page.locator("textarea[name=written]").input_value() == "1tb2 better"
+    page.locator("textarea[name=written]").focus()
+    page.keyboard.press("Control+Enter")
+    page.get_by_text("Question 1?").wait_for()
+    wait_saved(page)
+    (one,) = site.answers()
+    assert one.payload == {"preferred": "both_bad", "written": "1tb2 better"}
+
+
+def test_a_key_held_down_or_meant_for_the_item_before_answers_nothing(
+    page: Any, site: Site
+) -> None:
+    page.wait_for_timeout(GRACE)
+    page.keyboard.press("1")
+    page.keyboard.press("1")  # at once: within the grace of the next item
+    page.get_by_text("Question 1?").wait_for()
+    wait_saved(page)
+    assert len(site.answers()) == 1
+
+
+def test_the_page_fits_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    boxes = page.locator(".bar button").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().height)"
+    )
+    assert min(boxes) >= 44
+
+
+def test_the_list_of_keys_names_every_key_of_the_page(page: Any) -> None:
+    press(page, "?")
+    shown = page.locator("#keys-list dd").all_inner_texts()
+    assert [
+        text
+        for text in shown
+        if text in ("A better", "About equal", "Both bad", "Write the right one")
+    ] == ["A better", "About equal", "Both bad", "Write the right one"]
+    page.keyboard.press("Escape")
+    page.locator("#keys").wait_for(state="hidden")

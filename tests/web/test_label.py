@@ -1,0 +1,170 @@
+import json
+from pathlib import Path
+
+import pytest
+from studio import SECRET_MODEL, Fields, csrf_of, make_studio, visitor
+
+from heedful.store import annotations, queue, tasks
+
+LABEL = "/projects/support/label"
+ANSWERS = "/projects/support/answers"
+AS_JSON = {"accept": "application/json"}
+
+
+@pytest.fixture
+def studio(tmp_path: Path):
+    store, client = make_studio(tmp_path)
+    with store:
+        visitor(store, client, "ann")
+        yield store, client
+
+
+def stored(store):
+    with store.read() as tx:
+        return [one for asked in tasks.by_dataset(tx, "support") for one in asked.annotations]
+
+
+def test_a_whole_stint_without_scripts(studio) -> None:
+    store, client = studio
+    for number in range(4):
+        page = client.get(LABEL)
+        assert f"Question {number}?" in page.text
+        fields = Fields.of(page.text) | {"choice": "0"}
+        answer = client.post(ANSWERS, data=fields)
+        assert (answer.status_code, answer.headers["location"]) == (303, LABEL)
+    assert "Everything in this project is answered" in client.get(LABEL).text
+    assert len(stored(store)) == 4
+
+
+@pytest.mark.parametrize(
+    ("choice", "place", "extra"),
+    [
+        ("0", 0, {}),
+        ("1", 1, {}),
+        ("0+", 0, {"strength": 3}),
+        ("1+", 1, {"strength": 3}),
+        ("tie", None, {}),
+        ("both_bad", "both_bad", {}),
+    ],
+)
+def test_the_side_that_was_pressed_is_the_answer_that_is_stored(studio, choice, place, extra):
+    store, client = studio
+    fields = Fields.of(client.get(LABEL).text) | {"choice": choice, "seconds": "4.2"}
+    client.post(ANSWERS, data=fields)
+    (one,) = stored(store)
+    preferred = one.shown_order[place] if isinstance(place, int) else place
+    assert one.payload == {"preferred": preferred} | extra
+    assert (one.seconds, one.source, one.annotator) == (4.2, "human", "usr_ann")
+
+
+def test_the_left_pane_shows_the_first_of_the_shown_order(studio) -> None:
+    store, client = studio
+    page = client.get(LABEL).text
+    fields = Fields.of(page)
+    with store.read() as tx:
+        order = queue.get(tx, "support", "usr_ann", fields["task"]).shown_order
+        shown = tasks.get(tx, [fields["task"]])[fields["task"]].completions
+    texts = [shown[one].text.split(" <")[0] for one in order]
+    assert page.index(texts[0]) < page.index(texts[1])
+
+
+def test_no_page_tells_who_wrote_an_answer(studio) -> None:
+    _, client = studio
+    item = client.get("/projects/support/items").text
+    for text in (client.get(LABEL).text, item, client.get("/").text):
+        assert "secret-model" not in text
+        assert SECRET_MODEL not in text
+
+
+def test_markup_in_answers_is_text(studio) -> None:
+    _, client = studio
+    page = client.get(LABEL).text
+    assert "<b>bold</b>" not in page
+    assert "&lt;b&gt;bold" in page
+
+
+def test_sending_an_answer_twice_stores_it_once(studio) -> None:
+    store, client = studio
+    fields = Fields.of(client.get(LABEL).text) | {"choice": "1"}
+    first = client.post(ANSWERS, data=fields, headers=AS_JSON).json()["stored"]
+    again = client.post(ANSWERS, data=fields, headers=AS_JSON).json()["stored"]
+    assert first == again
+    assert len(stored(store)) == 1
+
+
+def test_a_refused_answer_says_why_and_stores_nothing(studio) -> None:
+    store, client = studio
+    fields = Fields.of(client.get(LABEL).text)
+    for wrong in (
+        {},
+        {"choice": "7"},
+        {"choice": "0", "seconds": "-1"},
+        {"choice": "0+", "key": ""},
+    ):
+        answer = client.post(ANSWERS, data=fields | wrong, headers=AS_JSON)
+        assert answer.status_code == 422
+        assert answer.json()["error"]["message"]
+    assert stored(store) == []
+
+
+def test_items_are_held_ahead_and_never_given_twice(studio) -> None:
+    store, client = studio
+    mine = {one["task"] for one in client.get("/projects/support/items").json()["items"]}
+    assert len(mine) == 3
+    visitor(store, client, "ben")
+    theirs = {one["task"] for one in client.get("/projects/support/items").json()["items"]}
+    assert len(theirs) == 1
+    assert not mine & theirs
+
+
+def test_undo_shows_the_last_answer_and_stores_a_revision(studio) -> None:
+    store, client = studio
+    page = client.get(LABEL).text
+    fields = Fields.of(page) | {"choice": "0"}
+    client.post(ANSWERS, data=fields)
+    back = client.get("/projects/support/recent/0", headers=AS_JSON).json()
+    assert back["task"] == fields["task"]
+    assert "choose again to change it" in back["html"]
+    client.post(ANSWERS, data=Fields.of(back["html"]) | {"choice": "1"})
+    with store.read() as tx:
+        (newest,) = annotations.latest(tx, [fields["task"]])
+    assert newest.revision == 1
+    assert newest.payload["preferred"] == newest.shown_order[1]
+    assert client.get("/projects/support/recent/5", headers=AS_JSON).status_code == 404
+
+
+def test_a_draft_comes_back_after_a_reload(studio) -> None:
+    _, client = studio
+    page = client.get(LABEL).text
+    task = Fields.of(page)["task"]
+    draft = {"written": "Half a better ans", "comment": "both <rude>"}
+    sent = client.put(
+        f"/projects/support/drafts/{task}",
+        content=json.dumps(draft),
+        headers={"x-csrf-token": csrf_of(page), "content-type": "application/json"},
+    )
+    assert sent.status_code == 200
+    again = client.get(LABEL).text
+    assert "Half a better ans</textarea>" in again
+    assert "both &lt;rude&gt;</textarea>" in again
+
+
+def test_a_skipped_task_goes_to_somebody_else(studio) -> None:
+    store, client = studio
+    page = client.get(LABEL).text
+    fields = Fields.of(page, "skip-form") | {"reason": "Not my language"}
+    assert client.post("/projects/support/skips", data=fields).status_code == 303
+    assert Fields.of(client.get(LABEL).text)["task"] != fields["task"]
+    visitor(store, client, "ben")
+    assert Fields.of(client.get(LABEL).text)["task"] == fields["task"]
+
+
+def test_a_task_of_somebody_else_cannot_be_answered_or_read(studio) -> None:
+    store, client = studio
+    task = Fields.of(client.get(LABEL).text)["task"]
+    visitor(store, client, "ben")
+    page = client.get(LABEL).text
+    forged = Fields.of(page) | {"task": task, "choice": "0"}
+    assert client.post(ANSWERS, data=forged, headers=AS_JSON).status_code == 404
+    assert client.get(f"/projects/support/tasks/{task}", headers=AS_JSON).status_code == 404
+    assert stored(store) == []
