@@ -6,7 +6,7 @@ import sys
 import click
 import typer
 
-from heedful.cli import bench, data, demo, evaluate, fit, studio, trace
+from heedful.cli import ask, bench, data, demo, evaluate, fit, studio, trace
 from heedful.errors import HeedfulError, ResourceError
 
 INTERRUPTED = 130
@@ -23,6 +23,7 @@ app.command("import")(data.import_file)
 app.command("snapshot")(data.snapshot)
 app.add_typer(fit.app, name="fit")
 app.command("evaluate")(evaluate.evaluate)
+app.command("ask")(ask.ask)
 app.command("studio")(studio.studio)
 app.command("bench")(bench.bench)
 app.command("models")(trace.models)

@@ -45,7 +45,7 @@ class Candidate:
     letter: str
     place: int
     text: str
-    turns: list[render.Turn]
+    turns: Sequence[render.Turn]
     rank: int | None
     ratings: Mapping[str, JSON]
     flags: Mapping[str, JSON]

@@ -1,0 +1,65 @@
+"""``heedful ask``: candidates for people to judge."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened, show
+
+
+def ask(
+    project: Annotated[str, typer.Argument(help="Name of the project; made if it is new.")],
+    prompts: Annotated[
+        str, typer.Option("--prompts", help="JSON Lines with a 'prompt', or a data set's name.")
+    ],
+    models: Annotated[
+        str, typer.Option("--models", help="Models that answer, separated by commas.")
+    ] = "smollm2",
+    form: Annotated[str, typer.Option("--form", help="What people are asked.")] = "pairwise",
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", min=1, max=9, help="Answers of each model; enough for the form."),
+    ] = None,
+    overlap: Annotated[
+        int, typer.Option("--overlap", min=1, help="How many people answer each task.")
+    ] = 1,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1)] = 128,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.01)] = 0.8,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Sample answers to prompts and queue them for people to judge in the studio.
+
+    Asking the same again adds nothing.
+
+    Example: heedful ask support --prompts test --models test --form pairwise
+    """
+    from dataclasses import asdict
+
+    from heedful.forms import FORMS
+    from heedful.jobs.asking import Sampling, read_prompts
+    from heedful.jobs.asking import ask as run_ask
+    from heedful.types import Project
+
+    names = tuple(name.strip() for name in models.split(",") if name.strip())
+    fewest, _ = FORMS[form].num_completions
+    sampling = Sampling(
+        num_samples=samples or -(-fewest // max(1, len(names))),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
+    with opened(store) as opened_store, tempfile.TemporaryDirectory() as scratch:
+        asked = read_prompts(opened_store, prompts, Path(scratch))
+        made = Project(dataset=project, title=project, form=form, overlap=overlap)
+        result = run_ask(opened_store, made, asked, names, sampling)
+    show(
+        asdict(result),
+        as_json,
+        f"project {result.project}: {result.num_tasks} new tasks from {result.num_prompts} prompts "
+        f"and {result.num_completions} answers",
+        f"next   heedful studio --store {store}",
+    )

@@ -1,0 +1,99 @@
+"""From a question to a reward model: ask, answer as people do, learn."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from heedful.config import RewardConfig, resolve
+from heedful.data import testing
+from heedful.errors import DataError, MissingError
+from heedful.jobs.asking import Sampling, ask, num_shown, read_prompts
+from heedful.jobs.fit import fit_reward
+from heedful.store import Store, open_store, people, projects, queue, tasks
+from heedful.store.queue import Nothing
+from heedful.types import Project, Prompt, User
+
+PROJECT = Project(dataset="support", title="Support", form="pairwise")
+SAMPLING = Sampling(num_samples=2, max_new_tokens=8)
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with open_store(tmp_path / "heedful.db") as opened:
+        yield opened
+
+
+def answer_all(store: Store, who: str) -> int:
+    done = 0
+    with store.write() as tx:
+        people.add(tx, User(id=who, name=who, role="annotator"))
+    while True:
+        with store.write() as tx:
+            found = queue.lease(tx, "support", who, count=3, rng=random.Random(done))
+            if isinstance(found, Nothing):
+                return done
+            for one in found:
+                texts = tasks.get(tx, [one.task_id])[one.task_id].completions
+                best = max(one.shown_order, key=lambda each: len(texts[each].text))
+                answer = {"preferred": best}
+                queue.submit(tx, "support", who, one.task_id, answer, key=one.task_id, seconds=1.0)
+                done += 1
+
+
+def test_what_people_answer_becomes_a_reward_model(store: Store, tmp_path: Path) -> None:
+    asked = ask(store, PROJECT, testing.prompts()[:12], ["test"], SAMPLING)
+    assert (asked.num_prompts, asked.num_completions, asked.num_tasks) == (12, 24, 12)
+    assert answer_all(store, "usr_a") == 12
+    flags = {"data": "support", "model": "test"}
+    config = resolve(RewardConfig, overrides=["held_out_share=0.25"], flags=flags)
+    fitted = fit_reward(config, tmp_path / "reward", store=store)
+    assert fitted.metrics["num_train"] + fitted.metrics["num_held_out"] == 12
+
+
+def test_asking_again_adds_nothing_and_keeps_the_projects_settings(store: Store) -> None:
+    ask(store, PROJECT, testing.prompts()[:3], ["test"], SAMPLING)
+    with store.write() as tx:
+        projects.change(tx, replace(PROJECT, title="Renamed", overlap=2))
+    assert ask(store, PROJECT, testing.prompts()[:3], ["test"], SAMPLING).num_tasks == 0
+    assert ask(store, PROJECT, testing.prompts()[:4], ["test"], SAMPLING).num_tasks == 1
+    with store.read() as tx:
+        assert projects.get(tx, "support").title == "Renamed"
+        assert queue.progress(tx, "support", "nobody").num_slots == 3 + 2
+
+
+def test_an_answer_does_not_depend_on_the_other_prompts(store: Store) -> None:
+    first, second = testing.prompts()[:2]
+    ask(store, PROJECT, [first, second], ["test"], SAMPLING)
+    assert ask(store, PROJECT, [second], ["test"], SAMPLING).num_tasks == 0
+
+
+def test_another_form_is_refused_before_anything_is_sampled(store: Store) -> None:
+    ask(store, PROJECT, testing.prompts()[:1], ["test"], SAMPLING)
+    with pytest.raises(DataError, match="name another project"):
+        ask(store, replace(PROJECT, form="ranking"), testing.prompts()[:1], ["none"], SAMPLING)
+
+
+@pytest.mark.parametrize(
+    ("form", "candidates", "shown"),
+    [("pairwise", 2, 2), ("pairwise", 4, 2), ("ranking", 5, 5), ("critique", 3, 1)],
+)
+def test_a_task_shows_what_its_form_takes(form: str, candidates: int, shown: int) -> None:
+    assert num_shown(form, candidates) == shown
+
+
+@pytest.mark.parametrize(("candidates", "said"), [(1, "at least 2 answers"), (10, "make 45 tasks")])
+def test_too_few_or_far_too_many_candidates_are_refused(candidates: int, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        num_shown("pairwise", candidates)
+
+
+def test_prompts_come_from_a_file_once_each(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": "b"}, {"prompt": "a"}, {"prompt": "b"}]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    assert read_prompts(store, str(file), tmp_path) == [Prompt.of("b"), Prompt.of("a")]
+    with pytest.raises(MissingError, match="does not exist"):
+        read_prompts(store, str(tmp_path / "none.jsonl"), tmp_path)
