@@ -8,7 +8,7 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from heedful.store import Store, completions, open_store, people, projects
+from heedful.store import Store, Transaction, completions, open_store, people, projects
 from heedful.types import Completion, Message, Project, Prompt, Task, User, UserRole
 from heedful.web.app import create_app
 from heedful.web.sign_in import make_link
@@ -17,33 +17,34 @@ SECRET_MODEL = "import:secret-model-name"
 DAY = timedelta(days=1)
 
 
-def make_studio(path: Path, *, num_tasks: int = 4, overlap: int = 1) -> tuple[Store, TestClient]:
-    """A project ``support`` with pairs, and nobody signed in."""
+def make_studio(
+    path: Path, *, num_tasks: int = 4, form: str = "pairwise", num_shown: int = 2
+) -> tuple[Store, TestClient]:
+    """A project ``support`` of one form, and nobody signed in."""
     store = open_store(path / "heedful.db")
     with store.write() as tx:
-        projects.add(
-            tx, Project(dataset="support", title="Support", form="pairwise", overlap=overlap)
-        )
+        projects.add(tx, Project(dataset="support", title="Support", form=form))
         projects.write_guideline(tx, "support", "Prefer the **kinder** one.", author="usr_o")
-        projects.add_tasks(tx, "support", [task(tx, number) for number in range(num_tasks)])
+        new = [task(tx, number, form, num_shown) for number in range(num_tasks)]
+        projects.add_tasks(tx, "support", new)
     return store, TestClient(create_app(store, rng=random.Random(1)), follow_redirects=False)
 
 
-def task(tx, number: int) -> Task:  # type: ignore[no-untyped-def]
+def task(tx: Transaction, number: int, form: str, num_shown: int) -> Task:
     prompt = Prompt.of(f"Question {number}?")
-    sides = [
+    shown = [
         Completion(
             prompt=prompt,
             messages=(Message(role="assistant", content=f"Answer {number} {side} <b>bold</b>"),),
             model=SECRET_MODEL,
         )
-        for side in ("left", "right")
+        for side in ("left", "right", "third", "fourth")[:num_shown]
     ]
-    completions.add(tx, sides)
+    completions.add(tx, shown)
     return Task(
-        form="pairwise",
+        form=form,
         prompt=prompt,
-        completion_ids=tuple(one.id for one in sides),
+        completion_ids=tuple(one.id for one in shown),
         priority=float(-number),
     )
 

@@ -1,8 +1,10 @@
 """The labelling page in a real browser: Debian's Chromium, driven by Playwright."""
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,9 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    store, client = make_studio(tmp_path, num_tasks=8)
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    asked = getattr(request, "param", {"num_tasks": 8})
+    store, client = make_studio(tmp_path, **asked)
     server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -98,6 +101,104 @@ def test_a_stint_by_keyboard_alone_stores_what_was_pressed(page: Any, site: Site
         assert one.seconds >= GRACE / 1000
     wanted = [(0, 0), (1, 0), (None, 0), ("both_bad", 0), (0, 3), (1, 3), (0, 0), (1, 0)]
     assert sorted(found, key=repr) == sorted(wanted, key=repr)
+
+
+ORDERS = list(permutations(range(4)))
+
+
+@pytest.mark.parametrize(
+    "site", [{"num_tasks": 24, "form": "ranking", "num_shown": 4}], indirect=True
+)
+def test_every_order_of_four_is_stored_as_it_was_pressed(page: Any, site: Site) -> None:
+    for number, order in enumerate(ORDERS):
+        page.get_by_text(f"Question {number}?").wait_for()
+        page.wait_for_timeout(GRACE)
+        for place in order:
+            page.keyboard.press(f"{place + 1}")
+        page.keyboard.press("Enter")
+    page.get_by_text("Everything in this project is answered").wait_for()
+    wait_saved(page)
+    assert orders_of(site) == [[[place] for place in order] for order in ORDERS]
+
+
+@pytest.mark.parametrize(
+    "site", [{"num_tasks": 24, "form": "ranking", "num_shown": 4}], indirect=True
+)
+def test_every_order_of_four_is_stored_as_it_was_dragged(page: Any, site: Site) -> None:
+    page.set_viewport_size({"width": 1280, "height": 1400})
+    for number, order in enumerate(ORDERS):
+        page.get_by_text(f"Question {number}?").wait_for()
+        for at, place in enumerate(order):
+            wanted = page.locator(f"[data-ranking] > li[data-place='{place}']")
+            there = page.locator("[data-ranking] > li").nth(at)
+            if at or there.get_attribute("data-place") != str(place):
+                wanted.drag_to(there, target_position={"x": 300, "y": 3})
+        shown = page.locator("[data-ranking] > li").evaluate_all(
+            "all => all.map(one => Number(one.dataset.place))"
+        )
+        assert shown == list(order)
+        page.get_by_role("button", name="Submit the ranking").click()
+    page.get_by_text("Everything in this project is answered").wait_for()
+    wait_saved(page)
+    assert orders_of(site) == [[[place] for place in order] for order in ORDERS]
+
+
+@pytest.mark.parametrize(
+    "site", [{"num_tasks": 1, "form": "ranking", "num_shown": 4}], indirect=True
+)
+def test_shift_ties_and_backspace_takes_back(page: Any, site: Site) -> None:
+    page.wait_for_timeout(GRACE)
+    for key in ("3", "Shift+Digit1", "2", "4", "Backspace", "Shift+Digit4", "Enter"):
+        page.keyboard.press(key)
+    page.get_by_text("Everything in this project is answered").wait_for()
+    wait_saved(page)
+    (found,) = orders_of(site)
+    assert [sorted(group) for group in found] == [[0, 2], [1, 3]]
+
+
+def one_of(form: str) -> dict[str, Any]:
+    return {"num_tasks": 1, "form": form, "num_shown": 1}
+
+
+@pytest.mark.parametrize(
+    ("site", "keys", "wanted"),
+    [
+        (one_of("rating"), "4 5 ArrowUp 2 3 Enter",
+         {"ratings": {"ID": {"helpful": 4, "honest": 2, "harmless": 3}}}),
+        (one_of("flags"), "2 ArrowDown ArrowDown Escape Enter",
+         {"flags": {"ID": {"bias": {"severity": 2}}}}),
+        (one_of("flags"), "Enter", {"flags": {}}),
+        (one_of("demonstration"), "1", {"accepted": "ID"}),
+        (one_of("demonstration"), "2", {"accepted": None}),
+        (one_of("demonstration"), "e Control+a B e t t e r Control+Enter", {"written": "Better"}),
+        (one_of("critique"), "e N o Control+Enter", {"critique": "No"}),
+        (one_of("steps"), "3 Enter", {"labels": [-1]}),
+        (one_of("steps"), "c W h y Escape 1 Enter", {"labels": [1], "comment": "Why"}),
+    ],
+    indirect=["site"],
+)  # fmt: skip
+def test_every_form_can_be_answered_by_keys_alone(
+    page: Any, site: Site, keys: str, wanted: dict[str, Any]
+) -> None:
+    page.wait_for_timeout(GRACE)
+    for key in keys.split():
+        page.keyboard.press(key)
+    page.get_by_text("Everything in this project is answered").wait_for()
+    wait_saved(page)
+    (found,) = site.answers()
+    assert json.loads(json.dumps(found.payload).replace(found.shown_order[0], "ID")) == wanted
+
+
+def orders_of(site: Site) -> list[list[list[int]]]:
+    """The ranking of every question in order, as places on the page."""
+    with site.store.read() as tx:
+        asked = tasks.by_dataset(tx, "support")
+    asked.sort(key=lambda one: -one.task.priority)
+    return [
+        [[answer.shown_order.index(each) for each in group] for group in answer.payload["ranks"]]
+        for one in asked
+        for answer in one.annotations
+    ]
 
 
 def test_answers_given_offline_arrive_when_the_line_is_back(page: Any, site: Site) -> None:
