@@ -37,8 +37,8 @@ def browser() -> Iterator[Any]:
 class Site:
     """A running studio and its store."""
 
-    def __init__(self, store: Store, address: str) -> None:
-        self.store, self.address = store, address
+    def __init__(self, store: Store, address: str, form: str) -> None:
+        self.store, self.address, self.form = store, address, form
 
     def answers(self) -> list[Any]:
         with self.store.read() as tx:
@@ -55,7 +55,7 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     while not server.started:
         thread.join(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield Site(store, f"http://127.0.0.1:{port}")
+    yield Site(store, f"http://127.0.0.1:{port}", asked.get("form", "pairwise"))
     server.should_exit = True
     thread.join()
     store.close()
@@ -282,3 +282,24 @@ def test_the_list_of_keys_names_every_key_of_the_page(page: Any) -> None:
     ] == ["A better", "About equal", "Both bad", "Write the right one"]
     page.keyboard.press("Escape")
     page.locator("#keys").wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("site", [{"form": form, "num_shown": n} for form, n in (
+    ("pairwise", 2), ("ranking", 4), ("rating", 2), ("flags", 1), ("demonstration", 1),
+    ("critique", 1), ("steps", 1))], indirect=True)  # fmt: skip
+def test_axe_finds_nothing_on_a_labelling_page(browser: Any, site: Site, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    page.goto(f"{site.address}/sign-in/{make_link(site.store, 'ada', valid=DAY)}")
+    page.get_by_role("button", name="Sign in as ada").click()
+    for path in ("/projects/support/label", "/", "/projects/support", "/projects/new", "/sign-in"):
+        page.goto(site.address + path)
+        found = Axe().run(page).response
+        assert len(found["passes"]) > 10
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == [], path
+        if site.form != "pairwise":
+            break  # the other pages do not depend on the form
+    context.close()
