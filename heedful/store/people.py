@@ -118,11 +118,19 @@ def end(tx: Transaction, secret: str) -> bool:
     return tx.connection.execute(statement).rowcount > 0
 
 
-def end_all(tx: Transaction, user_id: str) -> int:
-    """Sign a person out everywhere and end their keys; how many secrets that were."""
+def end_all(tx: Transaction, user_id: str, *, but: str | None = None) -> int:
+    """Sign a person out everywhere and end their keys; how many secrets that were.
+
+    ``but`` is a secret that stays.
+    """
+    kept = hash_secret(but) if but else ""
     statement = (
         update(tables.credentials)
-        .where(CREDENTIALS.user_id == user_id, CREDENTIALS.ended_at.is_(None))
+        .where(
+            CREDENTIALS.user_id == user_id,
+            CREDENTIALS.ended_at.is_(None),
+            CREDENTIALS.secret_hash != kept,
+        )
         .values(ended_at=tx.now)
     )
     return tx.connection.execute(statement).rowcount

@@ -39,7 +39,7 @@ def test_every_route_but_the_sign_in_pages_refuses_strangers(studio) -> None:
     for method, path in found:
         if path in PUBLIC:
             continue
-        address = path.format(project="support", task="t", place="0", secret="s")
+        address = path.format(project="support", task="t", place="0", secret="s", person="p")
         answer = client.request(method, address, headers={"accept": "application/json"})
         assert answer.status_code == 401, (method, path)
         assert answer.json()["error"]["code"] == "sign_in_needed"
@@ -162,3 +162,71 @@ def test_a_huge_body_is_refused_before_it_is_read(studio) -> None:
     visitor(store, client, "ada", "owner")
     answer = client.post("/projects/new", data={"title": "x" * 3_000_000})
     assert answer.status_code == 413
+
+
+def invite(client: TestClient, name: str, role: str = "annotator") -> str:
+    """Invite somebody as an owner; the path of their link."""
+    token = csrf_of(client.get("/people").text)
+    page = client.post("/people", data={"csrf": token, "name": name, "role": role}).text
+    return "/sign-in/" + page.split("/sign-in/")[1].split('"')[0]
+
+
+def act(client: TestClient, person: str, action: str) -> int:
+    token = csrf_of(client.get("/people").text)
+    return client.post(f"/people/{person}", data={"csrf": token, "action": action}).status_code
+
+
+def test_an_invited_person_signs_in_by_their_link_sets_a_password_and_comes_back(studio) -> None:
+    store, owner = studio
+    visitor(store, owner, "ada", "owner")
+    link = invite(owner, "ben")
+    assert link not in owner.get("/people").text  # shown once
+    guest = TestClient(owner.app, follow_redirects=False)
+    assert guest.post(link).status_code == 303
+    assert guest.get("/projects/support/label").status_code == 200
+    assert guest.get("/people").status_code == 403
+    token = csrf_of(guest.get("/me").text)
+    short = guest.post("/me/password", data={"csrf": token, "password": "short"})
+    assert short.status_code == 422
+    assert (
+        guest.post("/me/password", data={"csrf": token, "password": "long enough"}).status_code
+        == 303
+    )
+    assert guest.get("/").status_code == 200  # this session stays
+    again = TestClient(owner.app, follow_redirects=False)
+    assert (
+        again.post("/sign-in", data={"name": "ben", "password": "long enough"}).status_code == 303
+    )
+
+
+def test_a_person_who_is_switched_off_is_out_at_once(studio) -> None:
+    store, owner = studio
+    visitor(store, owner, "ada", "owner")
+    guest = TestClient(owner.app, follow_redirects=False)
+    guest.post(invite(owner, "ben"))
+    with store.read() as tx:
+        found = people.find(tx, "ben")
+    assert found is not None
+    assert act(owner, found[0].id, "off") == 200
+    assert guest.get("/").status_code == 401
+    assert act(owner, found[0].id, "on") == 200
+    assert guest.get("/").status_code == 401  # old sessions do not come back
+
+
+def test_owners_cannot_lock_everybody_out_and_odd_actions_are_refused(studio) -> None:
+    store, owner = studio
+    visitor(store, owner, "ada", "owner")
+    for action in ("off", "reader", "king"):
+        assert act(owner, "usr_ada", action) == 422
+    assert act(owner, "usr_none", "off") == 404
+    assert owner.get("/people").status_code == 200
+
+
+def test_the_log_tells_who_invited_whom(studio) -> None:
+    store, owner = studio
+    visitor(store, owner, "ada", "owner")
+    invite(owner, "ben", "reviewer")
+    page = owner.get("/audit").text
+    assert "made person" in page
+    assert "role: reviewer" in page
+    assert "<td>ada</td>" in page

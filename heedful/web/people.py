@@ -1,0 +1,109 @@
+"""People: who takes part, in which role, and how they sign in."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from heedful.errors import DataError
+from heedful.store import Store, people
+from heedful.types import User, UserRole
+from heedful.web.access import COOKIE, allows, visitor_of
+from heedful.web.pages import page
+from heedful.web.sign_in import make_link, new_id
+
+router = APIRouter()
+INVITATION = timedelta(days=7)
+MIN_PASSWORD = 10
+
+
+@router.get("/people", include_in_schema=False)
+@allows("manage")
+def everyone(request: Request) -> Response:
+    """All people with their roles."""
+    return show(request)
+
+
+@router.post("/people", include_in_schema=False)
+@allows("manage")
+def add(
+    request: Request, name: Annotated[str, Form()], role: Annotated[UserRole, Form()]
+) -> Response:
+    """Add a person and show the link that signs them in once."""
+    store: Store = request.app.state.store
+    user = User(id=new_id(), name=name.strip(), role=role)
+    with store.write() as tx:
+        people.add(tx, user)
+        people.log(tx, visitor_of(request).user.id, "made person", user.id, {"role": role})
+    return show(request, link=link_for(request, user))
+
+
+@router.post("/people/{person}", include_in_schema=False)
+@allows("manage")
+def change(request: Request, person: str, action: Annotated[str, Form()]) -> Response:
+    """``action`` is a role, ``off``, ``on``, or ``link`` for a new sign-in link."""
+    store: Store = request.app.state.store
+    who = visitor_of(request).user.id
+    with store.write() as tx:
+        user = people.get(tx, person)
+        if action in people.ROLES:
+            people.change(tx, person, role=action)
+        elif action in ("on", "off"):
+            people.change(tx, person, is_active=action == "on")
+            if action == "off":
+                people.end_all(tx, person)
+        elif action != "link":
+            raise DataError(f"action is {action!r:.40}; send a role, on, off or link")
+        people.log(tx, who, "changed person", person, {"action": action})
+    return show(request, link=link_for(request, user) if action == "link" else None)
+
+
+@router.get("/me", include_in_schema=False)
+@allows("enter")
+def me(request: Request) -> Response:
+    """The page on which people set their password."""
+    return page(request, "me.html", message="")
+
+
+@router.post("/me/password", include_in_schema=False)
+@allows("enter")
+def set_password(request: Request, password: Annotated[str, Form()]) -> Response:
+    """Set one's own password; ends every other session."""
+    from pwdlib import PasswordHash
+
+    if len(password) < MIN_PASSWORD:
+        raise DataError(f"the password has {len(password)} characters; {MIN_PASSWORD} at least")
+    store: Store = request.app.state.store
+    user = visitor_of(request).user
+    hashed = PasswordHash.recommended().hash(password)
+    with store.write() as tx:
+        people.change(tx, user.id, password_hash=hashed)
+        people.end_all(tx, user.id, but=request.cookies.get(COOKIE))
+        people.log(tx, user.id, "set password", user.id)
+    return RedirectResponse("/me", status_code=303)
+
+
+@router.get("/audit", include_in_schema=False)
+@allows("manage")
+def audit(request: Request, before: int | None = None) -> Response:
+    """Who did what, newest first."""
+    store: Store = request.app.state.store
+    with store.read() as tx:
+        lines = people.history(tx, limit=50, before=before)
+        names = {user.id: user.name for user in people.list_all(tx)}
+    return page(request, "audit.html", lines=lines, names=names)
+
+
+def show(request: Request, *, link: tuple[str, str] | None = None) -> Response:
+    """The page of all people; ``link`` is a name and an address that is shown this once."""
+    store: Store = request.app.state.store
+    with store.read() as tx:
+        found = people.list_all(tx)
+    return page(request, "people.html", people=found, roles=people.ROLES, link=link)
+
+
+def link_for(request: Request, user: User) -> tuple[str, str]:
+    """A person's name, and an address that signs them in once within a week."""
+    secret = make_link(request.app.state.store, user.name, valid=INVITATION)
+    return user.name, str(request.url_for("ask_by_link", secret=secret))
