@@ -1,7 +1,7 @@
 """Labelling: the page, what it fetches ahead, and the answers that come back."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -113,7 +113,7 @@ def store_answer(request: Request, project: str, fields: Mapping[str, str]) -> R
     if "application/json" not in request.headers.get("accept", ""):
         return RedirectResponse(f"/projects/{project}/label", status_code=303)
     with store.write() as tx:
-        ready = next_items(tx, request, project, who, AHEAD)
+        ready = next_items(tx, request, project, who, AHEAD, fields.get("have", "").split())
     stored = {"annotation": receipt.annotation_id, "revision": receipt.revision}
     return JSONResponse({"stored": stored} | ready)
 
@@ -195,9 +195,14 @@ def here(request: Request) -> tuple[Store, str]:
 
 
 def next_items(
-    tx: Transaction, request: Request, project: str, who: str, count: int
+    tx: Transaction,
+    request: Request,
+    project: str,
+    who: str,
+    count: int,
+    have: Collection[str] = (),
 ) -> dict[str, JSON]:
-    """Items to show next, or why there is none; with the progress."""
+    """Items to show next, without those that the browser has; or why there is none."""
     settings = projects.get(tx, project)
     found = queue.lease(tx, project, who, count=count, rng=request.app.state.rng)
     progress = queue.progress(tx, project, who)
@@ -212,7 +217,8 @@ def next_items(
             "nothing": str(nothing(found)),
             "retry_seconds": found.retry_seconds,
         }
-    return state | {"items": items_of(tx, request, settings, found)}
+    new = [view for view in found if view.task_id not in have]
+    return state | {"items": items_of(tx, request, settings, new)}
 
 
 def nothing(found: Any) -> Markup:

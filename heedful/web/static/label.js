@@ -60,7 +60,8 @@ async function send() {
     for (let next = outbox.read()[0]; next; next = outbox.read()[0]) {
       say("saving", "saving");
       try {
-        const body = new URLSearchParams(next.fields);
+        const have = [current(), ...ahead.map((one) => one.task)].filter(Boolean).join(" ");
+        const body = new URLSearchParams({ ...next.fields, have });
         const result = await ask(next.path, { method: "POST", body });
         outbox.remove(next.key);
         take(result);
@@ -95,7 +96,12 @@ function take(result) {
   }
   const waiting = new Set(outbox.read().map((one) => one.task));
   const onScreen = current();
-  ahead = result.items.filter((one) => one.task !== onScreen && !waiting.has(one.task));
+  const known = new Set(ahead.map((one) => one.task));
+  ahead.push(
+    ...result.items.filter(
+      (one) => one.task !== onScreen && !waiting.has(one.task) && !known.has(one.task),
+    ),
+  );
   if (!onScreen) {
     if (ahead.length) show(ahead.shift());
     else if (result.nothing) showNothing(result);

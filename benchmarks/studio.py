@@ -1,0 +1,258 @@
+"""The studio under load: many annotators, clients that vanish, a server that is killed.
+
+    python benchmarks/studio.py --answers 100000 --annotators 50 --out benchmarks/results
+
+Every annotator answers about once a second. Some answers are sent twice, some items are taken and
+never answered, and the server is killed (SIGKILL) and started again every now and then. At the end
+the database must hold every answer that was acknowledged, once, and no task more answers than it
+has slots unless marked as surplus. ``--store postgresql://...`` runs the same on PostgreSQL.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from sqlalchemy import func, select
+
+from heedful.store import Store, completions, open_store, people, projects, tables
+from heedful.types import Completion, Message, Project, Prompt, Task, User
+
+PROJECT = "load"
+PORT = 8399
+CHOICES = ("0", "1", "0+", "1+", "tie", "both_bad")
+
+
+@dataclass(slots=True)
+class Record:
+    """What the clients saw."""
+
+    wanted: int
+    acknowledged: set[str] = field(default_factory=set)
+    seconds: list[float] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_done(self) -> bool:
+        """Is enough acknowledged?"""
+        return len(self.acknowledged) >= self.wanted
+
+
+def fill(store: Store, num_tasks: int, num_annotators: int, overlap: int) -> list[str]:
+    """A project with enough tasks, and an API key for every annotator."""
+    keys = [f"hk_{secrets.token_urlsafe(24)}" for _ in range(num_annotators)]
+    project = Project(dataset=PROJECT, title="Load", form="pairwise", overlap=overlap)
+    with store.write() as tx:
+        projects.add(tx, project)
+        for number, key in enumerate(keys):
+            user = User(id=f"usr_{number:04d}", name=f"annotator {number}", role="annotator")
+            people.add(tx, user)
+            people.grant(tx, key, "key", user.id, valid=None, scopes=("enter", "label"))
+    for start in range(0, num_tasks, 1000):
+        with store.write() as tx:
+            made = [make_task(n) for n in range(start, min(start + 1000, num_tasks))]
+            completions.add(tx, [side for _, sides in made for side in sides])
+            projects.add_tasks(tx, PROJECT, [task for task, _ in made])
+    return keys
+
+
+def make_task(number: int) -> tuple[Task, list[Completion]]:
+    """A pair of answers of ordinary length."""
+    prompt = Prompt.of(f"Question {number}: what should I do about it?")
+    sides = [
+        Completion(
+            prompt=prompt,
+            messages=(Message(role="assistant", content=f"{number} {side} " + "words " * 120),),
+            model="import:load",
+        )
+        for side in ("first", "second")
+    ]
+    task = Task(form="pairwise", prompt=prompt, completion_ids=tuple(one.id for one in sides))
+    return task, sides
+
+
+def serve(store: str) -> subprocess.Popen[bytes]:
+    """The studio as people start it."""
+    command = [sys.executable, "-m", "heedful", "studio", "--store", store, "--port", str(PORT)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while True:
+        try:
+            httpx.get(f"http://127.0.0.1:{PORT}/sign-in", timeout=1)
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return process
+
+
+async def annotate(key: str, record: Record, rng: random.Random, pause: float) -> None:
+    """One person at work until enough is done."""
+    headers = {"authorization": f"Bearer {key}", "accept": "application/json"}
+    base = f"http://127.0.0.1:{PORT}/projects/{PROJECT}"
+    async with httpx.AsyncClient(headers=headers, timeout=30) as client:
+        while not record.is_done:
+            body = await until_answered(client, "GET", f"{base}/items", record)
+            if not body.get("items"):
+                record.events["nothing to do"] += 1
+                await asyncio.sleep(1)
+                continue
+            for item in body["items"]:
+                await asyncio.sleep(rng.expovariate(1 / pause))
+                if rng.random() < 0.01:
+                    record.events["client vanished"] += 1  # the item is taken and never answered
+                    break
+                fields = {
+                    "task": item["task"],
+                    "have": " ".join(one["task"] for one in body["items"]),
+                    "key": secrets.token_urlsafe(16),
+                    "choice": rng.choice(CHOICES),
+                    "seconds": "1.0",
+                }
+                for _ in range(2 if rng.random() < 0.02 else 1):
+                    answer = await until_answered(
+                        client, "POST", f"{base}/answers", record, data=fields
+                    )
+                    record.acknowledged.add(answer["stored"]["annotation"])
+                if record.is_done:
+                    return
+
+
+async def until_answered(
+    client: httpx.AsyncClient, method: str, address: str, record: Record, **rest: Any
+) -> Any:
+    """Ask again until the server says something; a request may be answered by its successor."""
+    while True:
+        started = time.perf_counter()
+        try:
+            answer = await client.request(method, address, **rest)
+        except httpx.TransportError:
+            record.events["request lost"] += 1
+            await asyncio.sleep(0.1)
+            continue
+        if answer.status_code >= 500:
+            record.events[f"status {answer.status_code}"] += 1
+            await asyncio.sleep(0.1)
+            continue
+        if answer.status_code != 200:
+            raise RuntimeError(f"{answer.status_code}: {unescape(answer.text)[:300]}")
+        if method == "POST":
+            record.seconds.append(time.perf_counter() - started)
+        return answer.json()
+
+
+async def run(store: str, keys: list[str], record: Record, options: argparse.Namespace) -> int:
+    """All annotators, and the killer; how often the server was killed."""
+    server, kills = serve(store), 0
+    rng = random.Random(options.seed)
+    crowd = [
+        asyncio.create_task(annotate(key, record, random.Random(number), options.pause))
+        for number, key in enumerate(keys)
+    ]
+    try:
+        while not all(one.done() for one in crowd):
+            await asyncio.wait(crowd, timeout=options.kill_every * rng.uniform(0.5, 1.5))
+            if options.kills > kills and not record.is_done:
+                server.send_signal(signal.SIGKILL)
+                server.wait()
+                server, kills = await asyncio.to_thread(serve, store), kills + 1
+            print(f"{len(record.acknowledged)} of {record.wanted}, {kills} kills", flush=True)
+        for one in crowd:
+            one.result()
+        record.events["server MB"] = resident_mb(server.pid)
+    finally:
+        server.kill()
+    return kills
+
+
+def resident_mb(pid: int) -> int:
+    """Peak resident memory of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def verify(store: Store, record: Record) -> dict[str, int]:
+    """What must hold of the database; each number but the first two has to be 0."""
+    stored, sent, slots = tables.annotations.c, tables.submissions.c, tables.slots.c
+    with store.read() as tx:
+        ids = set(tx.connection.scalars(select(stored.id)))
+        surplus = tx.connection.scalar(select(func.count()).where(sent.is_surplus))
+        done = tx.connection.execute(
+            select(slots.task_id, func.count()).where(slots.state == "done").group_by(slots.task_id)
+        )
+        filled: dict[str, int] = dict(done.tuples())
+        rows = tx.connection.execute(
+            select(stored.task_id, func.count(func.distinct(stored.annotator)))
+            .join(tables.submissions, sent.annotation_id == stored.id)
+            .where(~sent.is_surplus)
+            .group_by(stored.task_id)
+        )
+        unmatched = sum(1 for task, number in rows if filled.get(task, 0) != number)
+    return {
+        "stored": len(ids),
+        "surplus": surplus or 0,
+        "acknowledged but lost": len(record.acknowledged - ids),
+        "tasks whose answers are not its filled slots": unmatched,
+    }
+
+
+def main() -> None:
+    """Run, verify, and append a row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--answers", type=int, default=2000)
+    parser.add_argument("--annotators", type=int, default=50)
+    parser.add_argument("--overlap", type=int, default=2)
+    parser.add_argument("--pause", type=float, default=1.0, help="mean seconds between answers")
+    parser.add_argument("--kills", type=int, default=3, help="how often the server dies")
+    parser.add_argument("--kill-every", type=float, default=20.0, help="seconds, on average")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--store", help="a database URL; a new SQLite file otherwise")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        address = options.store or str(Path(scratch) / "heedful.db")
+        with open_store(address) as store:
+            num_tasks = options.answers // options.overlap + 10 * options.annotators
+            keys = fill(store, num_tasks, options.annotators, options.overlap)
+            record = Record(wanted=options.answers)
+            started = time.perf_counter()
+            kills = asyncio.run(run(address, keys, record, options))
+            seconds = time.perf_counter() - started
+            found = verify(store, record)
+    milliseconds = 1000 * np.array(record.seconds)
+    row = {
+        "database": "postgresql" if options.store else "sqlite",
+        "annotators": options.annotators,
+        "answers": len(record.acknowledged),
+        "kills": kills,
+        "seconds": round(seconds, 1),
+        "submit_ms": {
+            f"p{p}": round(float(np.percentile(milliseconds, p)), 1) for p in (50, 95, 99)
+        },
+        "events": dict(record.events),
+        **found,
+        "date": date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores",
+    }
+    print(json.dumps(row, indent=2))
+    with (options.out / "studio.jsonl").open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    if found["acknowledged but lost"] or found["tasks whose answers are not its filled slots"]:
+        sys.exit("an answer was lost or a slot was filled twice")
+
+
+if __name__ == "__main__":
+    main()
