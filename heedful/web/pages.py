@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
 from heedful.web import render
+from heedful.web.access import public
 
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -18,6 +19,17 @@ ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 ENVIRONMENT.filters["markdown"] = render.markdown
+
+
+router = APIRouter()
+
+
+@router.get("/content.css", include_in_schema=False)
+@public
+def content_css() -> Response:
+    """Colours of code and alignment of formulas."""
+    css = render.code_css() + render.math_css()
+    return Response(css, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
 
 def fragment(template: str, **values: Any) -> Markup:

@@ -1,80 +1,571 @@
-"""Untrusted text as safe HTML."""
+"""Untrusted text to safe HTML: prompts, answers and tool calls. Must not import torch or the store.
+
+Two walls, each enough alone: the Markdown parser escapes raw HTML and refuses links that are not
+``http``, ``https`` or ``mailto``; a sanitiser that allows only the elements made here comes after
+it. Nothing is loaded from elsewhere, since an image would tell its server who reads.
+
+What is dear to compute is limited by size, not by time, so that a text always looks the same.
+What is above a limit is shown plainly; nothing is cut, and nothing a model wrote is hidden.
+Parsers are imported at first use: commands that show no page do not wait for them.
+"""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import escape
+from typing import TYPE_CHECKING, Any
 
-import nh3
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from heedful.types import Message
+from heedful.types import JSON, Message, Role
 
-LABELS = {"user": "Person", "assistant": "Assistant", "system": "System", "tool": "Tool"}
+if TYPE_CHECKING:
+    import nh3
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_block import StateBlock
+    from markdown_it.rules_core import StateCore
+    from markdown_it.rules_inline import StateInline
+    from markdown_it.token import Token
+    from math_core import LatexToMathML
+    from pygments.lexer import Lexer
+
+# Text above one of these is shown as it is. Up to them a page takes about a second at worst; an
+# ordinary answer of 200,000 characters has about 10,000 marks.
+MAX_CHARACTERS = 200_000
+MAX_MARKS = 12_000  # characters that make work for the parser
+MAX_DEPTH = 40  # of nested elements; the parser would drop what lies deeper
+MAX_MATHS = 30_000  # characters of formulas in a text; MathML is up to 80 times as long
+MAX_FORMULA = 4_000
+# Commands and groups in a formula. The converter recurses on the machine's stack and a stack of
+# 1 MiB holds at least 500 levels of groups, or 300 of groups and commands in turn.
+MAX_FORMULA_DEPTH = 300
+MAX_COLOURED = 10_000  # characters of code in a text; lexers can take quadratic time
+MAX_COLOURED_BLOCK = 5_000
+
+# Lexers that stay under 0.3 s on the worst 5,000 characters that we found. Java is coloured as C#,
+# which shares most of its words: Java's own lexer needs four times as long.
+LANGUAGES = (
+    "python py javascript js typescript ts json bash sh shell c cpp c++ csharp c# java rust rs go "
+    "sql html css xml yaml yml toml ruby rb php swift kotlin lua diff latex tex"
+)
+
+# Phrases by which an answer tells who wrote it. Plain names such as Claude, Gemini or Llama are
+# also people, stars and animals: give them as phrases where the prompts allow it.
+IDENTITY_PHRASES = (
+    "Chat GPT",
+    "GPT-3",
+    "GPT-3.5",
+    "GPT-4",
+    "GPT-4o",
+    "GPT-5",
+    "Open AI",
+    "Anthropic",
+    "as Claude",
+    "I am Claude",
+    "I'm Claude",
+    "Google Bard",
+    "Google Gemini",
+    "Google DeepMind",
+    "Meta AI",
+    "Meta Llama",
+    "Mistral AI",
+    "Deep Seek",
+    "Qwen",
+    "Alibaba Cloud",
+    "SmolLM",
+    "SmolLM2",
+    "Hugging Face",
+)
+HIDDEN = "⟦hidden⟧"
+
+# Controls, characters that reorder their neighbours, and characters without any ink. Joiners and
+# variation selectors stay, since scripts and emoji need them, and so do MathML's operators.
+UNSEEN = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f"
+    r"\u2028-\u202e\u2060\u2065-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+MARKS = re.compile(r"[\n\[\]!*_~|<&$\\]")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+SAFE_URL = re.compile(r"(?:https?://|mailto:)[^\s]", re.IGNORECASE)
+
+# Possessive, and never over a second opener: every attempt is linear and attempts do not overlap.
+FORMULA = re.compile(
+    r"\$\$(?P<double>(?:[^\\$]|\\.)++)\$\$"
+    r"|\$(?!\s)(?P<single>(?:[^\\$]|\\.)++)(?<!\s)\$(?!\d)"  # prices are no formulas
+    r"|\\\((?P<round>(?:[^\\]|\\[^()])++)\\\)"
+    r"|\\\[(?P<square>(?:[^\\]|\\[^][])++)\\\]",
+    re.DOTALL,
+)
+CLOSERS = {"$$": "$$", r"\[": r"\]"}
+NESTING = re.compile(r"\\[A-Za-z]|\{")
+# A macro could grow without bound between the check of a formula and its conversion.
+DEFINITION = re.compile(r"\\(?:[egx]?def(?![a-z])|(?:new|renew|provide)command|let|Declare)")
+MATH_STYLES = {  # what the converter writes into style attributes, and our class for it
+    "text-align: left": "left",
+    "text-align: right": "right",
+    "padding-left:1em": "gap",
+    "border-top": "line-above",
+    "border-right": "line-after",
+    "width: 100%": "wide",
+    "width: 50%": "margin",
+}
+ENCLOSURES = {"box", "updiagonalstrike", "downdiagonalstrike", "horizontalstrike"}
+
+# Everything that may come out, and with which attributes; classes are listed in _cleaner.
+TEXT_ELEMENTS = (
+    "p h1 h2 h3 h4 h5 h6 blockquote ul ol li hr br em strong s code pre a div span "
+    "table thead tbody tr th td"
+)
+MATH_ELEMENTS = (
+    "math mfrac mi mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow mspace msqrt "
+    "mstyle msub msubsup msup mtable mtd mtext mtr munder munderover"
+)
+ATTRIBUTES = {
+    "*": "dir",
+    "a": "href title",
+    "ol": "start",
+    "pre": "title",
+    "math": "display",
+    "mfrac": "displaystyle scriptlevel linethickness",
+    "mi": "mathvariant",
+    "mo": "form stretchy symmetric lspace rspace minsize maxsize movablelimits",
+    "mover": "accent",
+    "mpadded": "width height",
+    "mrow": "displaystyle scriptlevel",
+    "mspace": "width",
+    "mstyle": "displaystyle scriptlevel",
+    "mtable": "displaystyle scriptlevel",
+    "munder": "accentunder",
+    "munderover": "accent accentunder",
+}
+
+Env = MutableMapping[str, Any]  # the parser's scratch space for one text; holds our budgets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A call as a page shows it."""
+    """A call of a tool, for a template. Made by ``conversation``, used by pages.
 
+    ``arguments`` goes into ``<pre class="code"><code>``: indented JSON, coloured. A malformed call
+    has the name ``?`` and shows its whole text there.
+    ``ToolCall(id="call_1", name="search", arguments=Markup("{}"))``
+    """
+
+    id: str
     name: str
-    arguments: str
+    arguments: Markup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One message as a page shows it."""
+    """A message, for a template. Made by ``conversation``, used by pages.
 
-    role: str
+    ``Turn(role="user", label="Person", body=Markup("<p>Hello</p>"), tool_calls=())``
+    """
+
+    role: Role
     label: str
     body: Markup
     tool_calls: tuple[ToolCall, ...]
 
 
-@cache
-def parser() -> MarkdownIt:
-    """CommonMark with tables; HTML is text and images are links."""
-    return (
-        MarkdownIt("commonmark", {"html": False})
-        .enable(["table", "strikethrough"])
-        .disable("image")
-    )
+def conversation(messages: Sequence[Message]) -> list[Turn]:
+    """One turn per message, in order; a tool's result is named after the call it answers."""
+    names: dict[str, str] = {}
+    turns = []
+    for message in messages:
+        calls = tuple(_tool_call(text) for text in message.tool_calls)
+        names |= {call.id: call.name for call in calls}
+        is_result = message.role == "tool"
+        turns.append(
+            Turn(
+                role=message.role,
+                label=_label(message, names),
+                body=preformatted(message.content) if is_result else markdown(message.content),
+                tool_calls=calls,
+            )
+        )
+    return turns
 
 
 def markdown(text: str) -> Markup:
-    """Markdown as sanitised HTML."""
-    return Markup(nh3.clean(parser().render(text)))  # noqa: S704 - sanitised
+    r"""Safe HTML of CommonMark with tables, strikethrough, coloured code and mathematics.
+
+    Mathematics (``$x$``, ``$$x$$``, ``\(x\)``, ``\[x\]``) becomes MathML, or stays as it was
+    written where it does not parse. Definitions of references are shown as written and do not
+    link, since CommonMark would hide them. Text above ``MAX_CHARACTERS``, ``MAX_MARKS`` or
+    ``MAX_DEPTH`` comes back as ``preformatted``.
+    """
+    if len(text) > MAX_CHARACTERS or len(MARKS.findall(text)) > MAX_MARKS:
+        return preformatted(text)
+    parser = _parser()
+    env: Env = {"maths": MAX_MATHS, "coloured": MAX_COLOURED}
+    tokens = parser.parse(SURROGATE.sub("\ufffd", text), env)
+    if _depth(tokens) >= MAX_DEPTH:
+        return preformatted(text)
+    return _safe(parser.renderer.render(tokens, parser.options, env))
 
 
-def masked(text: str, phrases: Sequence[str]) -> str:
-    """The text with every phrase hidden, whole words, whatever their case."""
-    words = "|".join(re.escape(one) for one in sorted(phrases, key=len, reverse=True))
-    return re.sub(rf"(?<!\w)(?:{words})(?!\w)", "█████", text, flags=re.IGNORECASE)
+def preformatted(text: str) -> Markup:
+    """The text as it is, monospaced."""
+    if not text:
+        return Markup("")
+    # Parsers skip a line break that follows <pre>, so the first one is ours.
+    return Markup(f'<pre class="plain" dir="auto">\n{visible(escape(text))}</pre>')  # noqa: S704  (escaped)
 
 
-def conversation(messages: Sequence[Message]) -> list[Turn]:
-    """The messages as turns of a page."""
-    return [
-        Turn(
-            role=one.role,
-            label=" ".join(filter(None, (LABELS[one.role], one.name))),
-            body=markdown(one.content),
-            tool_calls=tuple(tool_call(text) for text in one.tool_calls),
-        )
-        for one in messages
-    ]
+def masked(text: str, phrases: Sequence[str] = IDENTITY_PHRASES) -> str:
+    """The text with each phrase as whole words, in any case, replaced by ``HIDDEN``.
+
+    Words of a phrase may be written together, apart or with hyphens: ``GPT-4`` also finds
+    ``gpt 4``. Longer phrases go first.
+    """
+    words = [re.split(r"[\s-]+", phrase.strip()) for phrase in phrases if phrase.strip()]
+    if not words:
+        return text
+    words.sort(key=lambda parts: -sum(map(len, parts)))
+    choices = "|".join(r"[\s\-\u2010-\u2014]{0,3}".join(map(re.escape, parts)) for parts in words)
+    # Not \b: in _ChatGPT_ the underscores are emphasis.
+    return re.sub(rf"(?<![^\W_])(?:{choices})(?![^\W_])", HIDDEN, text, flags=re.IGNORECASE)
 
 
-def tool_call(text: str) -> ToolCall:
-    """A call from its JSON; as it stands when it is none."""
+def visible(text: str) -> str:
+    """The text with characters that hide or reorder others written out: ``⟦U+202E⟧``.
+
+    Right-to-left text itself is untouched. Half a surrogate pair, which no page can hold, becomes
+    the replacement character.
+    """
+    text = SURROGATE.sub("\ufffd", text)
+    return UNSEEN.sub(lambda found: f"⟦U+{ord(found[0]):04X}⟧", text)
+
+
+def code_css() -> str:
+    """Colours of code under ``.code``, for light and dark pages."""
+    from pygments.formatters.html import HtmlFormatter
+
+    blocks = []
+    for scheme, style in (("light", "default"), ("dark", "github-dark")):
+        rules = "\n".join(HtmlFormatter(style=style).get_token_style_defs(".code"))
+        blocks.append(f"@media (prefers-color-scheme: {scheme}) {{\n{rules}\n}}\n")
+    return "".join(blocks)
+
+
+def math_css() -> str:
+    """Alignment, lines and boxes of formulas, which MathML Core leaves to the stylesheet."""
+    return """\
+div.math { overflow-x: auto; }
+math .left { text-align: left; padding-left: 0; }
+math .right { text-align: right; padding-right: 0; }
+math .gap { padding-left: 1em; }
+math .line-above { border-top: 0.05em solid; }
+math .line-after { border-right: 0.05em solid; }
+math .wide { width: 100%; }
+math .margin { width: 50%; }
+math .box { border: 0.06em solid; padding: 0.2em 0.3em; }
+math .horizontalstrike { text-decoration: line-through; }
+math .updiagonalstrike {
+  background: linear-gradient(to top left, #0000 48%, currentcolor 48% 52%, #0000 52%);
+}
+math .downdiagonalstrike {
+  background: linear-gradient(to top right, #0000 48%, currentcolor 48% 52%, #0000 52%);
+}
+"""
+
+
+def _label(message: Message, names: dict[str, str]) -> str:
+    if message.role == "tool":
+        return visible(f"Tool {message.name or names.get(message.tool_call_id, '')}".strip())
+    return {"user": "Person", "assistant": "Assistant", "system": "System"}[message.role]
+
+
+def _tool_call(text: str) -> ToolCall:
+    """A call in OpenAI's shape; one with other keys is shown whole, so that none is hidden."""
+    match _parsed(text):
+        case {"function": {"name": str(name), "arguments": arguments, **more}, **rest} if (
+            not more and rest.keys() <= {"id", "type", "index"}
+        ):
+            code = _indented(_parsed(arguments) if isinstance(arguments, str) else arguments)
+            if code is not None:
+                html = _coloured(code, "json", {"coloured": MAX_COLOURED})
+            elif isinstance(arguments, str):
+                html = escape(arguments)
+            else:
+                html = escape(json.dumps(arguments, ensure_ascii=False))
+            return ToolCall(id=str(rest.get("id", "")), name=visible(name), arguments=_safe(html))
+    return ToolCall(id="", name="?", arguments=_safe(escape(text)))
+
+
+def _parsed(text: str) -> JSON:
+    """The value of a JSON text, or None where showing it would differ from what was written."""
     try:
-        call = json.loads(text)
-        function = call.get("function", call)
-        arguments = function.get("arguments", {})
-        if isinstance(arguments, str):
-            arguments = json.loads(arguments)
-        return ToolCall(name=str(function["name"]), arguments=json.dumps(arguments, indent=2))
-    except (ValueError, AttributeError, KeyError):
-        return ToolCall(name="?", arguments=text)
+        return json.loads(text, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _distinct(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
+    return dict(pairs)
+
+
+def _indented(value: JSON) -> str | None:
+    """Indented JSON, or None when there is none or its indents would fill memory."""
+    if value is None:
+        return None
+    encoder = json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False)
+    parts, length = [], 0
+    try:
+        for part in encoder.iterencode(value):
+            parts.append(part)
+            length += len(part)
+            if length > MAX_CHARACTERS:
+                return None
+    except (ValueError, RecursionError):
+        return None
+    return "".join(parts)
+
+
+def _safe(html: str) -> Markup:
+    return Markup(visible(_cleaner().clean(SURROGATE.sub("\ufffd", html))))  # noqa: S704  (the sanitiser has run)
+
+
+@cache
+def _cleaner() -> "nh3.Cleaner":
+    import nh3
+    from pygments.token import STANDARD_TYPES
+
+    classes = {name for name in STANDARD_TYPES.values() if name}
+    sides = {"left", "center", "right"}
+    return nh3.Cleaner(
+        tags=set(f"{TEXT_ELEMENTS} {MATH_ELEMENTS}".split()),
+        attributes={name: set(names.split()) for name, names in ATTRIBUTES.items()},
+        allowed_classes={
+            "a": {"image"},
+            "code": {"math"},
+            "div": {"math"},
+            "pre": {"code", "math"},
+            "span": classes,
+            "td": sides,
+            "th": sides,
+            "mrow": ENCLOSURES,
+            "mtable": set(MATH_STYLES.values()),
+            "mtd": set(MATH_STYLES.values()),
+        },
+        link_rel="noopener noreferrer nofollow",
+        set_tag_attribute_values={"a": {"target": "_blank"}},
+        url_schemes={"http", "https", "mailto"},
+        url_relative="deny",
+    )
+
+
+@cache
+def _parser() -> "MarkdownIt":
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_DEPTH})
+    parser.enable(["table", "strikethrough"]).disable("reference")
+    parser.validateLink = lambda url: SAFE_URL.match(url) is not None  # type: ignore[method-assign]
+    parser.block.ruler.at("table", _parse_table, {"alt": ["paragraph", "reference"]})
+    parser.block.ruler.before(
+        "fence", "math_block", _parse_math_block, {"alt": ["paragraph", "blockquote", "list"]}
+    )
+    parser.inline.ruler.before("escape", "math", _parse_math)
+    parser.core.ruler.push("dress", _dress)
+    parser.add_render_rule("fence", _render_code)
+    parser.add_render_rule("code_block", _render_code)
+    parser.add_render_rule("math", _render_math)
+    return parser
+
+
+def _depth(tokens: Sequence["Token"]) -> int:
+    depth = deepest = 0
+    for token in tokens:
+        for part in (token, *(token.children or ())):
+            depth += part.nesting
+            deepest = max(deepest, depth)
+    return deepest
+
+
+def _dress(state: "StateCore") -> None:
+    """Give blocks their writing direction and cells their side; turn images into links."""
+    for token in state.tokens:
+        if token.nesting == 1 and token.level == 0:
+            token.attrSet("dir", "auto")
+        if style := token.attrs.pop("style", None):  # only the side of a table's cell
+            token.attrSet("class", str(style).removeprefix("text-align:"))
+        if token.children:
+            token.children = _with_plain_links(token.children)
+
+
+def _with_plain_links(tokens: Sequence["Token"]) -> list["Token"]:
+    """Images become links with their alternative text, links without text show their address."""
+    from markdown_it.token import Token
+
+    kept: list[Token] = []
+    num_links = 0  # that are open: 0 or 1
+    for token in tokens:
+        num_links += token.nesting if token.type.startswith("link_") else 0
+        if token.type == "link_close" and kept[-1].type == "link_open":
+            kept.append(Token("text", "", 0, content=str(kept[-1].attrs["href"])))
+        if token.type != "image":
+            kept.append(token)
+            continue
+        label = Token("text", "", 0, content=token.content or str(token.attrs["src"]))
+        attrs = {"href": token.attrs.pop("src"), "class": "image"} | token.attrs
+        link = Token("link_open", "a", 1, attrs=attrs)
+        kept += [label] if num_links else [link, label, Token("link_close", "a", -1)]
+    return kept
+
+
+def _parse_table(state: "StateBlock", start: int, end: int, silent: bool) -> bool:
+    """A table, with the cells that GitHub's rule drops because the header has fewer."""
+    from markdown_it.rules_block.table import escapedSplit, table
+
+    first = len(state.tokens)
+    is_table = table(state, start, end, silent)
+    made = state.tokens[first:]  # nothing when silent
+    del state.tokens[first:]
+    num_columns = sum(token.type == "th_open" for token in made)
+    cells: list[str] = []
+    for token in made:
+        if token.type == "tr_open" and token.map:
+            cells = escapedSplit(_line(state, token.map[0]))
+            cells = cells[1:] if cells[0] == "" else cells
+            cells = cells[:-1] if cells[-1:] == [""] else cells
+        if token.type == "tr_close":
+            for cell in cells[num_columns:]:
+                state.push("td_open", "td", 1)
+                content = state.push("inline", "", 0)
+                content.content, content.children = cell.strip(), []
+                state.push("td_close", "td", -1)
+        state.tokens.append(token)
+    return is_table
+
+
+def _render_code(
+    _self: object, tokens: Sequence["Token"], index: int, _options: object, env: Env
+) -> str:
+    return _code_block(tokens[index].content, tokens[index].info.strip(), env)
+
+
+def _code_block(code: str, info: str, env: Env) -> str:
+    """A block of code; the first word of ``info`` is its language, all of it its title."""
+    language = info.split(maxsplit=1)[0].lower() if info else ""
+    title = f' title="{escape(info)}"' if info else ""
+    return (
+        f'<pre class="code" dir="ltr"{title}><code>{_coloured(code, language, env)}</code></pre>\n'
+    )
+
+
+def _coloured(code: str, language: str, env: Env) -> str:
+    if language not in LANGUAGES.split() or len(code) > min(MAX_COLOURED_BLOCK, env["coloured"]):
+        return escape(code)
+    from pygments import highlight
+    from pygments.formatters.html import HtmlFormatter
+
+    env["coloured"] -= max(len(code), 100)  # a short block has its fixed cost too
+    return str(highlight(code, _lexer(language), HtmlFormatter(nowrap=True)))
+
+
+@cache
+def _lexer(language: str) -> "Lexer":
+    from pygments.lexers import get_lexer_by_name
+
+    return get_lexer_by_name(
+        "csharp" if language == "java" else language, stripnl=False, ensurenl=False
+    )
+
+
+def _parse_math(state: "StateInline", silent: bool) -> bool:
+    found = FORMULA.match(state.src, state.pos, min(state.pos + MAX_FORMULA, state.posMax))
+    if found is None:
+        return False
+    if not silent:
+        assert found.lastgroup is not None
+        token = state.push("math", "math", 0)
+        token.content, token.markup = found[found.lastgroup], found[0]
+        token.meta = {"is_display": found.lastgroup in ("double", "square")}
+    state.pos = found.end()
+    return True
+
+
+def _parse_math_block(state: "StateBlock", start: int, end: int, silent: bool) -> bool:
+    r"""Lines from one that begins with ``$$`` or ``\[`` to the first that closes it."""
+    opener = _line(state, start)[:2]
+    if opener not in CLOSERS or state.is_code_block(start):
+        return False
+    line = _closing_line(state, start, end, opener)
+    if line is None:
+        return False
+    if not silent:
+        token = state.push("math", "math", 0)
+        token.block, token.map = True, [start, line + 1]
+        token.markup = state.getLines(start, line + 1, state.sCount[start], False).strip()
+        token.content = token.markup[2:-2]
+        token.meta = {"is_display": True}
+        state.line = line + 1
+    return True
+
+
+def _closing_line(state: "StateBlock", start: int, end: int, opener: str) -> int | None:
+    """None at an empty line, the end of the block, or text on the same line after the closer."""
+    closer = CLOSERS[opener]
+    for line in range(start, end):
+        text = _line(state, line)
+        if not text or state.sCount[line] < state.blkIndent:
+            return None
+        rest = text[2:] if line == start else text
+        if closer in rest:
+            is_last = rest.endswith(closer) and rest.count(closer) == 1
+            return line if is_last and text != opener + closer else None
+        if rest.startswith(opener):
+            return None
+    return None
+
+
+def _line(state: "StateBlock", line: int) -> str:
+    return state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
+
+
+def _render_math(
+    _self: object, tokens: Sequence["Token"], index: int, _options: object, env: Env
+) -> str:
+    token = tokens[index]
+    mathml = _mathml(token.content, is_display=token.meta["is_display"], env=env)
+    if token.block:
+        literal = f'<pre class="math" dir="ltr"><code>{escape(token.markup)}</code></pre>\n'
+        return f'<div class="math">{mathml}</div>\n' if mathml else literal
+    return mathml or f'<code class="math" dir="ltr">{escape(token.markup)}</code>'
+
+
+def _mathml(source: str, *, is_display: bool, env: Env) -> str | None:
+    """MathML without style attributes, or None where the formula cannot be converted."""
+    from math_core import LatexError
+
+    if len(source) > min(MAX_FORMULA, env["maths"]) or DEFINITION.search(source):
+        return None
+    if len(NESTING.findall(source)) > MAX_FORMULA_DEPTH:
+        return None
+    env["maths"] -= len(source)
+    try:
+        mathml = _converter().convert_with_local_state(source.strip(), displaystyle=is_display)
+    except LatexError:
+        return None
+    mathml = re.sub(r' style="([^"]*)"', _as_class, mathml)
+    mathml = re.sub(r'<menclose notation="([^"]*)"', r'<mrow class="\1"', mathml)
+    return mathml.replace("</menclose>", "</mrow>")
+
+
+@cache
+def _converter() -> "LatexToMathML":
+    from math_core import LatexToMathML
+
+    return LatexToMathML(fancy_error=False, max_expansions=MAX_FORMULA_DEPTH)
+
+
+def _as_class(style: re.Match[str]) -> str:
+    names = [name for text, name in MATH_STYLES.items() if text in style[1]]
+    return f' class="{" ".join(names)}"' if names else ""

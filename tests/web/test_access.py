@@ -9,7 +9,7 @@ from heedful.store import people
 from heedful.web.access import PERMISSIONS
 from heedful.web.sign_in import ATTEMPTS, attempts, make_link
 
-PUBLIC = {"/sign-in", "/sign-in/{secret}", "/sign-out"}
+PUBLIC = {"/content.css", "/sign-in", "/sign-in/{secret}", "/sign-out"}
 
 
 @pytest.fixture
