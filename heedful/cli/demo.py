@@ -31,7 +31,7 @@ def demo(
         Budget, typer.Option("--budget", help="small does about a third of the work.")
     ] = Budget.full,
     human: Annotated[
-        bool, typer.Option("--human", help="Label in the browser instead (not available yet).")
+        bool, typer.Option("--human", help="Label in the browser instead (not in the demo yet).")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,8 +47,8 @@ def demo(
 
     if human:
         raise ConfigError(
-            "--human needs the labelling page, which this version does not have; run without it "
-            "to use simulated annotators"
+            "--human is not part of the demo yet; run without it to use simulated annotators, or ask "
+            "people with: heedful ask support --prompts FILE, then heedful studio"
         )
     from heedful.config import DemoConfig
     from heedful.jobs.demo import run_demo
