@@ -47,8 +47,8 @@ def demo(
 
     if human:
         raise ConfigError(
-            "--human is not part of the demo yet; run without it to use simulated annotators, or ask "
-            "people with: heedful ask support --prompts FILE, then heedful studio"
+            "--human is not part of the demo yet; leave it out to use simulated annotators, or "
+            "ask people with heedful ask and heedful studio"
         )
     from heedful.config import DemoConfig
     from heedful.jobs.demo import run_demo

@@ -189,7 +189,7 @@ def test_demo_human_says_what_is_missing(
 ) -> None:
     code, _, err = run(monkeypatch, capsys, "demo", "--human", "--out", str(tmp_path / "d"))
     assert code == 2
-    assert "labelling page" in err
+    assert "heedful studio" in err
 
 
 @pytest.mark.parametrize("gold", ["kindd", "nosuch.py:f"])
