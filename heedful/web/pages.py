@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
-from heedful.web import render
+from heedful.web import formula, render
 from heedful.web.access import public
 
 ENVIRONMENT = Environment(
@@ -28,7 +28,7 @@ router = APIRouter()
 @public
 def content_css() -> Response:
     """Colours of code and alignment of formulas."""
-    css = render.code_css() + render.math_css()
+    css = render.code_css() + formula.math_css()
     return Response(css, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
 

@@ -11,24 +11,24 @@ Parsers are imported at first use: commands that show no page do not wait for th
 
 import json
 import re
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from heedful.types import JSON, Message, Role
+from heedful.web import formula
+from heedful.web.formula import Env, line_of
 
 if TYPE_CHECKING:
     import nh3
     from markdown_it import MarkdownIt
     from markdown_it.rules_block import StateBlock
     from markdown_it.rules_core import StateCore
-    from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
-    from math_core import LatexToMathML
     from pygments.lexer import Lexer
 
 # Text above one of these is shown as it is. Up to them a page takes about a second at worst; an
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
 MAX_CHARACTERS = 200_000
 MAX_MARKS = 12_000  # characters that make work for the parser
 MAX_DEPTH = 40  # of nested elements; the parser would drop what lies deeper
-MAX_MATHS = 30_000  # characters of formulas in a text; MathML is up to 80 times as long
-MAX_FORMULA = 4_000
-# Commands and groups in a formula. The converter recurses on the machine's stack and a stack of
-# 1 MiB holds at least 500 levels of groups, or 300 of groups and commands in turn.
-MAX_FORMULA_DEPTH = 300
 MAX_COLOURED = 10_000  # characters of code in a text; lexers can take quadratic time
 MAX_COLOURED_BLOCK = 5_000
 
@@ -90,37 +85,10 @@ MARKS = re.compile(r"[\n\[\]!*_~|<&$\\]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 SAFE_URL = re.compile(r"(?:https?://|mailto:)[^\s]", re.IGNORECASE)
 
-# Possessive, and never over a second opener: every attempt is linear and attempts do not overlap.
-FORMULA = re.compile(
-    r"\$\$(?P<double>(?:[^\\$]|\\.)++)\$\$"
-    r"|\$(?!\s)(?P<single>(?:[^\\$]|\\.)++)(?<!\s)\$(?!\d)"  # prices are no formulas
-    r"|\\\((?P<round>(?:[^\\]|\\[^()])++)\\\)"
-    r"|\\\[(?P<square>(?:[^\\]|\\[^][])++)\\\]",
-    re.DOTALL,
-)
-CLOSERS = {"$$": "$$", r"\[": r"\]"}
-NESTING = re.compile(r"\\[A-Za-z]|\{")
-# A macro could grow without bound between the check of a formula and its conversion.
-DEFINITION = re.compile(r"\\(?:[egx]?def(?![a-z])|(?:new|renew|provide)command|let|Declare)")
-MATH_STYLES = {  # what the converter writes into style attributes, and our class for it
-    "text-align: left": "left",
-    "text-align: right": "right",
-    "padding-left:1em": "gap",
-    "border-top": "line-above",
-    "border-right": "line-after",
-    "width: 100%": "wide",
-    "width: 50%": "margin",
-}
-ENCLOSURES = {"box", "updiagonalstrike", "downdiagonalstrike", "horizontalstrike"}
-
 # Everything that may come out, and with which attributes; classes are listed in _cleaner.
 TEXT_ELEMENTS = (
     "p h1 h2 h3 h4 h5 h6 blockquote ul ol li hr br em strong s code pre a div span "
     "table thead tbody tr th td"
-)
-MATH_ELEMENTS = (
-    "math mfrac mi mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow mspace msqrt "
-    "mstyle msub msubsup msup mtable mtd mtext mtr munder munderover"
 )
 ATTRIBUTES = {
     "*": "dir",
@@ -140,8 +108,6 @@ ATTRIBUTES = {
     "munder": "accentunder",
     "munderover": "accent accentunder",
 }
-
-Env = MutableMapping[str, Any]  # the parser's scratch space for one text; holds our budgets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +167,7 @@ def markdown(text: str) -> Markup:
     if len(text) > MAX_CHARACTERS or len(MARKS.findall(text)) > MAX_MARKS:
         return preformatted(text)
     parser = _parser()
-    env: Env = {"maths": MAX_MATHS, "coloured": MAX_COLOURED}
+    env: Env = {"maths": formula.MAX_MATHS, "coloured": MAX_COLOURED}
     tokens = parser.parse(SURROGATE.sub("\ufffd", text), env)
     if _depth(tokens) >= MAX_DEPTH:
         return preformatted(text)
@@ -250,28 +216,6 @@ def code_css() -> str:
         rules = "\n".join(HtmlFormatter(style=style).get_token_style_defs(".code"))
         blocks.append(f"@media (prefers-color-scheme: {scheme}) {{\n{rules}\n}}\n")
     return "".join(blocks)
-
-
-def math_css() -> str:
-    """Alignment, lines and boxes of formulas, which MathML Core leaves to the stylesheet."""
-    return """\
-div.math { overflow-x: auto; }
-math .left { text-align: left; padding-left: 0; }
-math .right { text-align: right; padding-right: 0; }
-math .gap { padding-left: 1em; }
-math .line-above { border-top: 0.05em solid; }
-math .line-after { border-right: 0.05em solid; }
-math .wide { width: 100%; }
-math .margin { width: 50%; }
-math .box { border: 0.06em solid; padding: 0.2em 0.3em; }
-math .horizontalstrike { text-decoration: line-through; }
-math .updiagonalstrike {
-  background: linear-gradient(to top left, #0000 48%, currentcolor 48% 52%, #0000 52%);
-}
-math .downdiagonalstrike {
-  background: linear-gradient(to top right, #0000 48%, currentcolor 48% 52%, #0000 52%);
-}
-"""
 
 
 def _label(message: Message, names: dict[str, str]) -> str:
@@ -340,7 +284,7 @@ def _cleaner() -> "nh3.Cleaner":
     classes = {name for name in STANDARD_TYPES.values() if name}
     sides = {"left", "center", "right"}
     return nh3.Cleaner(
-        tags=set(f"{TEXT_ELEMENTS} {MATH_ELEMENTS}".split()),
+        tags=set(f"{TEXT_ELEMENTS} {formula.ELEMENTS}".split()),
         attributes={name: set(names.split()) for name, names in ATTRIBUTES.items()},
         allowed_classes={
             "a": {"image"},
@@ -350,9 +294,9 @@ def _cleaner() -> "nh3.Cleaner":
             "span": classes,
             "td": sides,
             "th": sides,
-            "mrow": ENCLOSURES,
-            "mtable": set(MATH_STYLES.values()),
-            "mtd": set(MATH_STYLES.values()),
+            "mrow": formula.ENCLOSURES,
+            "mtable": formula.CLASSES,
+            "mtd": formula.CLASSES,
         },
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}},
@@ -369,14 +313,10 @@ def _parser() -> "MarkdownIt":
     parser.enable(["table", "strikethrough"]).disable("reference")
     parser.validateLink = lambda url: SAFE_URL.match(url) is not None  # type: ignore[method-assign]
     parser.block.ruler.at("table", _parse_table, {"alt": ["paragraph", "reference"]})
-    parser.block.ruler.before(
-        "fence", "math_block", _parse_math_block, {"alt": ["paragraph", "blockquote", "list"]}
-    )
-    parser.inline.ruler.before("escape", "math", _parse_math)
     parser.core.ruler.push("dress", _dress)
     parser.add_render_rule("fence", _render_code)
     parser.add_render_rule("code_block", _render_code)
-    parser.add_render_rule("math", _render_math)
+    formula.install(parser)
     return parser
 
 
@@ -432,7 +372,7 @@ def _parse_table(state: "StateBlock", start: int, end: int, silent: bool) -> boo
     cells: list[str] = []
     for token in made:
         if token.type == "tr_open" and token.map:
-            cells = escapedSplit(_line(state, token.map[0]))
+            cells = escapedSplit(line_of(state, token.map[0]))
             cells = cells[1:] if cells[0] == "" else cells
             cells = cells[:-1] if cells[-1:] == [""] else cells
         if token.type == "tr_close":
@@ -477,95 +417,3 @@ def _lexer(language: str) -> "Lexer":
     return get_lexer_by_name(
         "csharp" if language == "java" else language, stripnl=False, ensurenl=False
     )
-
-
-def _parse_math(state: "StateInline", silent: bool) -> bool:
-    found = FORMULA.match(state.src, state.pos, min(state.pos + MAX_FORMULA, state.posMax))
-    if found is None:
-        return False
-    if not silent:
-        assert found.lastgroup is not None
-        token = state.push("math", "math", 0)
-        token.content, token.markup = found[found.lastgroup], found[0]
-        token.meta = {"is_display": found.lastgroup in ("double", "square")}
-    state.pos = found.end()
-    return True
-
-
-def _parse_math_block(state: "StateBlock", start: int, end: int, silent: bool) -> bool:
-    r"""Lines from one that begins with ``$$`` or ``\[`` to the first that closes it."""
-    opener = _line(state, start)[:2]
-    if opener not in CLOSERS or state.is_code_block(start):
-        return False
-    line = _closing_line(state, start, end, opener)
-    if line is None:
-        return False
-    if not silent:
-        token = state.push("math", "math", 0)
-        token.block, token.map = True, [start, line + 1]
-        token.markup = state.getLines(start, line + 1, state.sCount[start], False).strip()
-        token.content = token.markup[2:-2]
-        token.meta = {"is_display": True}
-        state.line = line + 1
-    return True
-
-
-def _closing_line(state: "StateBlock", start: int, end: int, opener: str) -> int | None:
-    """None at an empty line, the end of the block, or text on the same line after the closer."""
-    closer = CLOSERS[opener]
-    for line in range(start, end):
-        text = _line(state, line)
-        if not text or state.sCount[line] < state.blkIndent:
-            return None
-        rest = text[2:] if line == start else text
-        if closer in rest:
-            is_last = rest.endswith(closer) and rest.count(closer) == 1
-            return line if is_last and text != opener + closer else None
-        if rest.startswith(opener):
-            return None
-    return None
-
-
-def _line(state: "StateBlock", line: int) -> str:
-    return state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
-
-
-def _render_math(
-    _self: object, tokens: Sequence["Token"], index: int, _options: object, env: Env
-) -> str:
-    token = tokens[index]
-    mathml = _mathml(token.content, is_display=token.meta["is_display"], env=env)
-    if token.block:
-        literal = f'<pre class="math" dir="ltr"><code>{escape(token.markup)}</code></pre>\n'
-        return f'<div class="math">{mathml}</div>\n' if mathml else literal
-    return mathml or f'<code class="math" dir="ltr">{escape(token.markup)}</code>'
-
-
-def _mathml(source: str, *, is_display: bool, env: Env) -> str | None:
-    """MathML without style attributes, or None where the formula cannot be converted."""
-    from math_core import LatexError
-
-    if len(source) > min(MAX_FORMULA, env["maths"]) or DEFINITION.search(source):
-        return None
-    if len(NESTING.findall(source)) > MAX_FORMULA_DEPTH:
-        return None
-    env["maths"] -= len(source)
-    try:
-        mathml = _converter().convert_with_local_state(source.strip(), displaystyle=is_display)
-    except LatexError:
-        return None
-    mathml = re.sub(r' style="([^"]*)"', _as_class, mathml)
-    mathml = re.sub(r'<menclose notation="([^"]*)"', r'<mrow class="\1"', mathml)
-    return mathml.replace("</menclose>", "</mrow>")
-
-
-@cache
-def _converter() -> "LatexToMathML":
-    from math_core import LatexToMathML
-
-    return LatexToMathML(fancy_error=False, max_expansions=MAX_FORMULA_DEPTH)
-
-
-def _as_class(style: re.Match[str]) -> str:
-    names = [name for text, name in MATH_STYLES.items() if text in style[1]]
-    return f' class="{" ".join(names)}"' if names else ""

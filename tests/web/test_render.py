@@ -15,18 +15,16 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from heedful.types import Message
+from heedful.web.formula import MAX_FORMULA, MAX_MATHS, math_css
 from heedful.web.render import (
     HIDDEN,
     MAX_CHARACTERS,
     MAX_DEPTH,
-    MAX_FORMULA,
     MAX_MARKS,
-    MAX_MATHS,
     code_css,
     conversation,
     markdown,
     masked,
-    math_css,
     preformatted,
     visible,
 )
@@ -625,7 +623,8 @@ def test_the_deepest_formula_allowed_fits_a_small_stack() -> None:
     assert (
         printed("""
 import threading
-from heedful.web.render import MAX_FORMULA_DEPTH as n, markdown
+from heedful.web.formula import MAX_FORMULA_DEPTH as n
+from heedful.web.render import markdown
 def show():
     for mark, num in (("{", n), ("\\\\bar{", n // 2), ("\\\\boxed{", n // 2), ("x^{", n)):
         print(markdown("$" + mark * num + "x" + "}" * num + "$").count("<math>"), end="")
