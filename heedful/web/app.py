@@ -19,7 +19,7 @@ from heedful.errors import (
     ResourceError,
 )
 from heedful.store import Store
-from heedful.web import label, pages, people, projects, sign_in
+from heedful.web import api, label, pages, people, projects, sign_in
 from heedful.web.access import NotAllowedError, SignInNeededError, check_csrf, guard
 from heedful.web.pages import page
 
@@ -60,6 +60,7 @@ def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
     app.state.store = store
     app.state.rng = rng or random.SystemRandom()
     app.include_router(sign_in.router)
+    app.include_router(api.router)
     app.include_router(pages.router)
     app.include_router(people.router)
     app.include_router(projects.router)

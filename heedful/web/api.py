@@ -1,0 +1,404 @@
+"""The JSON API: everything that the pages do, for programs. Described at ``/api/openapi.json``.
+
+Send an API key as ``Authorization: Bearer hk_...``. Errors have one shape:
+``{"error": {"code": ..., "message": ...}}``. An answer carries a key of the caller's making;
+sending it again stores nothing new.
+"""
+
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from heedful.errors import DataError
+from heedful.store import Store, Transaction, completions, people, projects, queue
+from heedful.store import tasks as task_store
+from heedful.store.queue import Assignment, Nothing
+from heedful.types import (
+    JSON,
+    Completion,
+    Message,
+    Project,
+    Prompt,
+    Role,
+    Task,
+    User,
+    UserRole,
+    messages_json,
+)
+from heedful.web.access import PERMISSIONS, allows, new_secret, visitor_of
+from heedful.web.label import AHEAD, hide
+from heedful.web.sign_in import make_link, new_id
+
+router = APIRouter(prefix="/api")
+Name = Annotated[str, Path(min_length=1, max_length=200)]
+MAX_KEY_DAYS = 365
+IMPORTED = "import:"
+
+
+class Strict(BaseModel):
+    """Strict about names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class MessageBody(Strict):
+    """One turn of a conversation; ``tool_calls`` are JSON texts."""
+
+    role: Role
+    content: str = Field(max_length=200_000)
+    tool_calls: list[str] = []
+    tool_call_id: str = ""
+    name: str = ""
+
+    def record(self) -> Message:
+        """The turn as a record."""
+        return Message(
+            role=self.role,
+            content=self.content,
+            tool_calls=tuple(self.tool_calls),
+            tool_call_id=self.tool_call_id,
+            name=self.name,
+        )
+
+
+class CandidateBody(Strict):
+    """An answer to be judged, and under which name its author is kept."""
+
+    messages: Annotated[list[MessageBody], Field(min_length=1)]
+    origin: str = Field("api", min_length=1, max_length=200)
+
+
+class TaskBody(Strict):
+    """A question about candidates; more urgent ones come first."""
+
+    prompt: Annotated[list[MessageBody], Field(min_length=1)]
+    candidates: Annotated[list[CandidateBody], Field(min_length=1, max_length=9)]
+    priority: float = Field(0.0, allow_inf_nan=False)
+
+
+class ProjectBody(Strict):
+    """A new project."""
+
+    dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,79}$")
+    title: str = Field(min_length=1, max_length=200)
+    form: str
+    overlap: int = Field(1, ge=1, le=projects.MAX_OVERLAP)
+    lease_seconds: int = Field(600, ge=projects.MIN_LEASE_SECONDS, le=86_400)
+    is_paused: bool = False
+    warning: str = Field("", max_length=1000)
+    criteria: list[str] = []
+    attributes: list[str] = []
+    masked: list[str] = []
+
+    def record(self) -> Project:
+        """The project as a record."""
+        values = self.model_dump()
+        lists = ("criteria", "attributes", "masked")
+        return Project(**values | {name: tuple(values[name]) for name in lists})
+
+
+class AnswerBody(Strict):
+    """An answer in the shape of the project's form; ``key`` makes sending it twice harmless."""
+
+    task: str = Field(max_length=100)
+    payload: dict[str, Any]
+    key: str = Field(min_length=1, max_length=queue.MAX_KEY)
+    seconds: float | None = Field(None, ge=0, le=86_400, allow_inf_nan=False)
+
+
+class SkipBody(Strict):
+    """Why a task goes back."""
+
+    task: str = Field(max_length=100)
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class PersonBody(Strict):
+    """A new person."""
+
+    name: str = Field(min_length=1, max_length=60)
+    role: UserRole
+
+
+class KeyBody(Strict):
+    """A new API key of one's own, with no more than one's own permissions."""
+
+    name: str = Field(min_length=1, max_length=60)
+    scopes: list[Literal["enter", "label", "view", "review", "manage"]]
+    days: int = Field(90, ge=1, le=MAX_KEY_DAYS)
+
+
+def here(request: Request) -> tuple[Store, User]:
+    """The store, and who asks."""
+    store: Store = request.app.state.store
+    return store, visitor_of(request).user
+
+
+@router.get("/openapi.json", include_in_schema=False)
+@allows("enter")
+def description(request: Request) -> dict[str, Any]:
+    """This API as OpenAPI."""
+    described: dict[str, Any] = request.app.openapi()
+    return described
+
+
+@router.get("/projects")
+@allows("enter")
+def list_projects(request: Request) -> list[dict[str, Any]]:
+    """All projects with their progress."""
+    store, user = here(request)
+    with store.read() as tx:
+        return [project_json(tx, one, user) for one in projects.list_all(tx)]
+
+
+@router.post("/projects", status_code=201)
+@allows("manage")
+def make_project(request: Request, body: ProjectBody) -> dict[str, Any]:
+    """Make a project; its data set has the same name."""
+    store, user = here(request)
+    with store.write() as tx:
+        projects.add(tx, body.record())
+        people.log(tx, user.id, "made project", body.dataset)
+        return project_json(tx, body.record(), user)
+
+
+@router.get("/projects/{project}")
+@allows("enter")
+def get_project(request: Request, project: Name) -> dict[str, Any]:
+    """One project with its progress."""
+    store, user = here(request)
+    with store.read() as tx:
+        return project_json(tx, projects.get(tx, project), user)
+
+
+@router.put("/projects/{project}")
+@allows("manage")
+def change_project(request: Request, project: Name, body: ProjectBody) -> dict[str, Any]:
+    """Save all settings of a project; its form and name stay."""
+    store, user = here(request)
+    if body.dataset != project:
+        raise DataError(f"dataset is {body.dataset!r}; it names the project and stays {project!r}")
+    with store.write() as tx:
+        projects.change(tx, body.record())
+        people.log(tx, user.id, "changed project", project)
+        return project_json(tx, body.record(), user)
+
+
+@router.get("/projects/{project}/guidelines")
+@allows("enter")
+def get_guidelines(
+    request: Request, project: Name, version: Annotated[int | None, Query(ge=0)] = None
+) -> dict[str, Any]:
+    """The guidelines, by default the newest version."""
+    store, _ = here(request)
+    with store.read() as tx:
+        projects.get(tx, project)
+        found = projects.guideline(tx, project, version)
+    return {"version": found.version, "text": found.text}
+
+
+@router.put("/projects/{project}/guidelines")
+@allows("manage")
+def write_guidelines(
+    request: Request,
+    project: Name,
+    text: Annotated[str, Body(embed=True, max_length=100_000)],
+) -> dict[str, Any]:
+    """A new version of the guidelines; the same text makes none."""
+    store, user = here(request)
+    with store.write() as tx:
+        version = projects.write_guideline(tx, project, text, author=user.id)
+    return {"version": version, "text": text}
+
+
+@router.post("/projects/{project}/tasks", status_code=201)
+@allows("manage")
+def add_tasks(
+    request: Request,
+    project: Name,
+    tasks: Annotated[list[TaskBody], Body(embed=True, min_length=1, max_length=1000)],
+) -> dict[str, Any]:
+    """Queue tasks whose candidates are ready; adding the same again adds nothing."""
+    store, _ = here(request)
+    with store.write() as tx:
+        form = projects.get(tx, project).form
+        made = [make_task(tx, form, one) for one in tasks]
+        num_new = projects.add_tasks(tx, project, made)
+    return {"added": num_new, "tasks": [task.id for task in made]}
+
+
+@router.post("/projects/{project}/lease")
+@allows("label")
+def lease(
+    request: Request,
+    project: Name,
+    count: Annotated[int, Body(embed=True, ge=1, le=AHEAD)] = 1,
+) -> dict[str, Any]:
+    """Take the next tasks, or learn why there is none. Held ones come first and are renewed."""
+    store, user = here(request)
+    with store.write() as tx:
+        settings = projects.get(tx, project)
+        found = queue.lease(tx, project, user.id, count=count, rng=request.app.state.rng)
+        if isinstance(found, Nothing):
+            return {"items": [], "nothing": asdict(found)}
+        return {"items": [item_json(tx, settings, one) for one in found], "nothing": None}
+
+
+@router.post("/projects/{project}/heartbeat")
+@allows("label")
+def heartbeat(request: Request, project: Name) -> dict[str, Any]:
+    """Renew the leases that one holds."""
+    store, user = here(request)
+    with store.write() as tx:
+        return {"until": as_text(queue.extend(tx, project, user.id))}
+
+
+@router.post("/projects/{project}/answers", status_code=201)
+@allows("label")
+def answer(request: Request, project: Name, body: AnswerBody) -> dict[str, Any]:
+    """Store an answer, or a new revision of one's own."""
+    store, user = here(request)
+    with store.write() as tx:
+        receipt = queue.submit(
+            tx, project, user.id, body.task, body.payload, key=body.key, seconds=body.seconds
+        )
+    return asdict(receipt)
+
+
+@router.post("/projects/{project}/skips", status_code=201)
+@allows("label")
+def skip(request: Request, project: Name, body: SkipBody) -> dict[str, Any]:
+    """Give a task back for good."""
+    store, user = here(request)
+    with store.write() as tx:
+        queue.skip(tx, project, user.id, body.task, body.reason)
+    return {"skipped": body.task}
+
+
+@router.get("/projects/{project}/recent")
+@allows("label")
+def recent(request: Request, project: Name) -> dict[str, Any]:
+    """The tasks that one answered last, newest first."""
+    store, user = here(request)
+    with store.read() as tx:
+        projects.get(tx, project)
+        return {"tasks": queue.recent(tx, project, user.id)}
+
+
+@router.get("/projects/{project}/tasks/{task}")
+@allows("label")
+def get_task(request: Request, project: Name, task: Name) -> dict[str, Any]:
+    """A task that one was given before."""
+    store, user = here(request)
+    with store.read() as tx:
+        settings = projects.get(tx, project)
+        return item_json(tx, settings, queue.get(tx, project, user.id, task))
+
+
+@router.put("/projects/{project}/tasks/{task}/draft")
+@allows("label")
+def save_draft(
+    request: Request, project: Name, task: Name, draft: Annotated[dict[str, Any], Body(embed=True)]
+) -> dict[str, Any]:
+    """Keep an unfinished answer."""
+    store, user = here(request)
+    with store.write() as tx:
+        queue.save_draft(tx, project, user.id, task, draft)
+    return {"saved": task}
+
+
+@router.get("/people")
+@allows("manage")
+def list_people(request: Request) -> list[dict[str, Any]]:
+    """Everyone with their role."""
+    store, _ = here(request)
+    with store.read() as tx:
+        return [asdict(user) for user in people.list_all(tx)]
+
+
+@router.post("/people", status_code=201)
+@allows("manage")
+def add_person(request: Request, body: PersonBody) -> dict[str, Any]:
+    """Add a person; the answer holds a link that signs them in once, and is not shown again."""
+    store, user = here(request)
+    person = User(id=new_id(), name=body.name.strip(), role=body.role)
+    with store.write() as tx:
+        people.add(tx, person)
+        people.log(tx, user.id, "made person", person.id, {"role": body.role})
+    secret = make_link(store, person.name, valid=timedelta(days=7))
+    return asdict(person) | {"link": str(request.url_for("ask_by_link", secret=secret))}
+
+
+@router.post("/keys", status_code=201)
+@allows("enter")
+def make_key(request: Request, body: KeyBody) -> dict[str, Any]:
+    """Make an API key; it is shown this once."""
+    store, user = here(request)
+    visitor = visitor_of(request)
+    beyond = set(body.scopes) - visitor.permissions
+    if beyond:
+        allowed = ", ".join(sorted(visitor.permissions & PERMISSIONS[user.role]))
+        raise DataError(f"scopes has {sorted(beyond)[0]!r}, which you may not do; yours: {allowed}")
+    secret = f"hk_{new_secret()}"
+    with store.write() as tx:
+        valid = timedelta(days=body.days)
+        people.grant(tx, secret, "key", user.id, valid=valid, name=body.name, scopes=body.scopes)
+        people.log(tx, user.id, "made key", body.name, {"scopes": sorted(body.scopes)})
+    return {"key": secret, "scopes": sorted(body.scopes), "days": body.days}
+
+
+def project_json(tx: Transaction, project: Project, user: User) -> dict[str, Any]:
+    """A project and how far it is."""
+    return asdict(project) | {"progress": asdict(queue.progress(tx, project.dataset, user.id))}
+
+
+def item_json(tx: Transaction, project: Project, view: Assignment) -> dict[str, Any]:
+    """A task as its annotator sees it: candidates in their order, without their authors."""
+    asked = task_store.get(tx, [view.task_id])[view.task_id]
+    return {
+        "task": view.task_id,
+        "form": asked.task.form,
+        "prompt": shown(asked.task.prompt.messages, project),
+        "candidates": [
+            {"id": one, "messages": shown(asked.completions[one].messages, project)}
+            for one in view.shown_order
+        ],
+        "guideline": view.guideline,
+        "state": view.state,
+        "draft": view.draft,
+        "until": as_text(view.until),
+    }
+
+
+def shown(messages: tuple[Message, ...], project: Project) -> list[dict[str, JSON]]:
+    """Messages with hidden phrases."""
+    return messages_json(tuple(hide(messages, project)))
+
+
+def make_task(tx: Transaction, form: str, body: TaskBody) -> Task:
+    """A task of the API, with its candidates in the store."""
+    prompt = Prompt(messages=tuple(one.record() for one in body.prompt))
+    candidates = [
+        Completion(
+            prompt=prompt,
+            messages=tuple(one.record() for one in candidate.messages),
+            model=f"{IMPORTED}{candidate.origin}",
+        )
+        for candidate in body.candidates
+    ]
+    completions.add(tx, candidates)
+    return Task(
+        form=form,
+        prompt=prompt,
+        completion_ids=tuple(one.id for one in candidates),
+        priority=body.priority,
+        reason="api",
+    )
+
+
+def as_text(time: datetime | None) -> str | None:
+    """A time in ISO 8601."""
+    return time.isoformat() if time else None
