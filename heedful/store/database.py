@@ -27,6 +27,7 @@ from sqlalchemy.exc import (
     OperationalError,
     StatementError,
 )
+from sqlalchemy.exc import DataError as ValueOutOfRange
 
 from heedful.errors import ConfigError, DataError, MissingError, ResourceError
 from heedful.store.migrate import is_current, migrate
@@ -233,6 +234,9 @@ def _plain_errors(url: str) -> Iterator[None]:
     """Turn what the database says about files, locks and servers into errors of our tree."""
     try:
         yield
+    except (OverflowError, UnicodeEncodeError, ValueOutOfRange) as error:
+        seen = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise DataError(f"the database cannot hold a value ({seen}); mend it") from error
     except OperationalError as error:
         seen = str(error.orig).strip().splitlines()[0]
         if any(word in seen for word in ("full", "No space", "locked", "deadlock", "readonly")):

@@ -35,6 +35,7 @@ from heedful.web.sign_in import make_link, new_id
 router = APIRouter(prefix="/api")
 Name = Annotated[str, Path(min_length=1, max_length=200)]
 MAX_KEY_DAYS = 365
+MAX_INT = 2**31 - 1  # of an INTEGER on every database
 IMPORTED = "import:"
 
 
@@ -190,7 +191,7 @@ def change_project(request: Request, project: Name, body: ProjectBody) -> dict[s
 @router.get("/projects/{project}/guidelines")
 @allows("enter")
 def get_guidelines(
-    request: Request, project: Name, version: Annotated[int | None, Query(ge=0)] = None
+    request: Request, project: Name, version: Annotated[int | None, Query(ge=0, le=MAX_INT)] = None
 ) -> dict[str, Any]:
     """The guidelines, by default the newest version."""
     store, _ = here(request)

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from heedful.errors import DataError, MissingError
+from heedful.errors import DataError, MissingError, UserError
 from heedful.store import Store, open_store, people, projects
 from heedful.types import Project, User
 
@@ -146,3 +146,16 @@ def test_guidelines_are_versions_and_the_same_text_makes_none(store: Store) -> N
         assert projects.guideline(tx, "p", 1).text == "Be kind."
         with pytest.raises(MissingError):
             projects.guideline(tx, "p", 7)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 100_000])
+def test_a_name_that_no_database_holds_is_the_callers_fault(store: Store, name: str) -> None:
+    with pytest.raises(UserError), store.read() as tx:
+        projects.get(tx, name)
+
+
+def test_a_number_that_no_database_holds_is_the_callers_fault(store: Store) -> None:
+    with store.write() as tx:
+        projects.add(tx, PROJECT)
+    with pytest.raises(UserError), store.read() as tx:
+        projects.guideline(tx, "p", 10**30)

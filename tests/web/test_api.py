@@ -30,6 +30,7 @@ def candidate(text: str) -> dict[str, object]:
     return {"messages": [message("assistant", text)], "origin": "a-model"}
 
 
+SUPPORT = "/api/projects/support"
 TASKS = [
     {
         "prompt": [message("user", f"Question {number}")],
@@ -64,7 +65,7 @@ def test_a_project_from_nothing_to_its_last_answer(api: TestClient) -> None:
 
 
 def test_no_answer_of_the_api_tells_who_wrote_a_candidate(api: TestClient) -> None:
-    item = api.post("/api/projects/support/lease", json={"count": 3}).text
+    item = api.post(f"{SUPPORT}/lease", json={"count": 3}).text
     assert "Answer 0" in item
     assert SECRET_MODEL not in item
     assert "import:" not in item
@@ -74,17 +75,37 @@ def test_no_answer_of_the_api_tells_who_wrote_a_candidate(api: TestClient) -> No
     ("method", "path", "body", "status", "code"),
     [
         ("GET", "/api/projects/none", None, 404, "missing"),
-        ("POST", "/api/projects", {"dataset": "A b", "title": "x", "form": "pairwise"}, 422, "shape"),
+        (
+            "POST",
+            "/api/projects",
+            {"dataset": "A b", "title": "x", "form": "pairwise"},
+            422,
+            "shape",
+        ),
         ("POST", "/api/projects", {"dataset": "a", "title": "x", "form": "pairwis"}, 422, "config"),
-        ("POST", "/api/projects", {"dataset": "a", "title": "x", "form": "pairwise", "overlp": 2}, 422, "shape"),
-        ("POST", "/api/projects/support/lease", {"count": 99}, 422, "shape"),
-        ("POST", "/api/projects/support/answers", {"task": "t", "payload": {}, "key": "k"}, 404, "missing"),
-        ("POST", "/api/projects/support/skips", {"task": "t", "reason": "x"}, 404, "missing"),
-        ("POST", "/api/projects/support/tasks", {"tasks": [TASKS[0] | {"candidates": [candidate("a")]}]}, 422, "data"),
+        (
+            "POST",
+            "/api/projects",
+            {"dataset": "a", "title": "x", "form": "pairwise", "overlp": 2},
+            422,
+            "shape",
+        ),
+        ("POST", f"{SUPPORT}/lease", {"count": 99}, 422, "shape"),
+        ("POST", f"{SUPPORT}/answers", {"task": "t", "payload": {}, "key": "k"}, 404, "missing"),
+        ("POST", f"{SUPPORT}/skips", {"task": "t", "reason": "x"}, 404, "missing"),
+        (
+            "POST",
+            f"{SUPPORT}/tasks",
+            {"tasks": [TASKS[0] | {"candidates": [candidate("a")]}]},
+            422,
+            "data",
+        ),
+        ("GET", f"{SUPPORT}/guidelines?version={10**30}", None, 422, "shape"),
+        ("GET", "/api/projects/a%00b", None, 404, "missing"),
         ("DELETE", "/api/projects", None, 405, "http"),
         ("GET", "/api/nothing", None, 404, "http"),
     ],
-)  # fmt: skip
+)
 def test_every_refusal_has_the_one_shape(
     api: TestClient, method: str, path: str, body: object, status: int, code: str
 ) -> None:
@@ -96,7 +117,7 @@ def test_every_refusal_has_the_one_shape(
 def test_a_key_can_do_no_more_than_its_maker(api: TestClient, tmp_path: Path) -> None:
     made = api.post("/api/keys", json={"name": "bot", "scopes": ["enter", "label"]}).json()
     bot = TestClient(api.app, headers={"authorization": f"Bearer {made['key']}"})
-    assert bot.post("/api/projects/support/lease", json={}).status_code == 200
+    assert bot.post(f"{SUPPORT}/lease", json={}).status_code == 200
     assert bot.get("/api/people").status_code == 403
     beyond = bot.post("/api/keys", json={"name": "more", "scopes": ["manage"]})
     assert beyond.status_code == 422
@@ -113,7 +134,7 @@ def test_an_invited_person_has_a_link_that_works_once(api: TestClient) -> None:
 
 
 def test_drafts_skips_and_heartbeats(api: TestClient) -> None:
-    base = "/api/projects/support"
+    base = f"{SUPPORT}"
     first, second = api.post(f"{base}/lease", json={"count": 2}).json()["items"]
     assert api.post(f"{base}/heartbeat").json()["until"] >= first["until"]
     draft = {"draft": {"written": "half"}}
