@@ -2,9 +2,12 @@ import gzip
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -240,3 +243,36 @@ def test_bench_refuses_bad_limits_before_it_runs_anything(
     file.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(message)):
         read_limits(file, WORKLOADS)
+
+
+def test_studio_on_a_taken_port_says_so_before_it_makes_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "heedful.db"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, out, err = run(monkeypatch, capsys, "studio", "--store", str(store), "--port", port)
+    assert (code, out) == (2, "")
+    assert "choose another with --port" in err
+    assert not store.exists()
+
+
+def test_studio_serves_at_the_address_it_prints_and_ends_by_ctrl_c(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "heedful", "studio", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--store", str(tmp_path / "heedful.db")], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+        link = server.stdout.readline().split()[-1]
+        assert link.startswith(f"{address}/sign-in/")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(link) as answer:
+                    assert "Sign in as owner" in answer.read().decode()
+                break
+            except urllib.error.URLError:
+                time.sleep(0.05)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) in (0, 130)
