@@ -41,17 +41,16 @@ class KeyValueCache:
 
 
 class DecodeLayout:
-    """One new token for each of the slots from ``first`` on; the i-th writes at ``lengths[i]``.
+    """One new token for each busy slot; slot i writes at position ``lengths[i]``.
 
     The query heads that share a key head are laid out as query positions, so that a step is two
     batched matrix products per layer and no key or value is repeated.
     """
 
-    def __init__(self, cache: KeyValueCache, first: int, lengths: Tensor) -> None:
+    def __init__(self, cache: KeyValueCache, lengths: Tensor) -> None:
         self.cache = cache
         self.lengths = lengths
-        self.part = slice(first, first + len(lengths))
-        self.slots = torch.arange(first, first + len(lengths), device=lengths.device)
+        self.slots = torch.arange(len(lengths), device=lengths.device)
         self.span = int(lengths.max()) + 1
         seen = torch.arange(self.span, device=lengths.device)[None] <= lengths[:, None]
         self.bias = torch.zeros(seen.shape, dtype=torch.float32, device=lengths.device)
@@ -65,8 +64,8 @@ class DecodeLayout:
         cache = self.cache
         cache.keys[layer, self.slots, :, self.lengths] = key[0].transpose(0, 1)
         cache.values[layer, self.slots, :, self.lengths] = value[0].transpose(0, 1)
-        keys = cache.keys[layer, self.part, :, : self.span]
-        values = cache.values[layer, self.part, :, : self.span]
+        keys = cache.keys[layer, :num_rows, :, : self.span]
+        values = cache.values[layer, :num_rows, :, : self.span]
         grouped = query[0].transpose(0, 1).reshape(num_rows, keys.shape[1], -1, width)
         scores = torch.matmul(grouped * scaling, keys.transpose(-1, -2)).float()
         weights = torch.softmax(scores + self.bias[:, None, None], dim=-1).to(values.dtype)

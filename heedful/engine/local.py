@@ -16,7 +16,6 @@ from torch import Tensor
 
 from heedful.engine.base import OnFinish, OnText, Request
 from heedful.engine.cache import DecodeLayout, KeyValueCache
-from heedful.engine.lanes import Lanes
 from heedful.engine.sampling import draw_tokens, stop_place
 from heedful.engine.streaming import TextStream
 from heedful.errors import DataError
@@ -79,8 +78,8 @@ class LocalEngine:
         roles = {request.role for request in requests}
         is_mixed = len(roles) > 1
         merged = nullcontext() if is_mixed else self.trunk.merged(roles.pop())
-        with merged, Lanes(self.trunk.device) as lanes:
-            batch = _Batch(self.trunk, KeyValueCache(self.trunk, slots, longest), slots, lanes)
+        with merged:
+            batch = _Batch(self.trunk, KeyValueCache(self.trunk, slots, longest), slots)
             batch.on_finish, batch.on_text, batch.is_mixed = on_finish, on_text, is_mixed
             return batch.run(requests)
 
@@ -147,11 +146,10 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 class _Batch:
     """The state of one call: rows in flight are slots 0 to len(rows) - 1."""
 
-    def __init__(self, trunk: Trunk, cache: KeyValueCache, num_slots: int, lanes: Lanes) -> None:
+    def __init__(self, trunk: Trunk, cache: KeyValueCache, num_slots: int) -> None:
         self.trunk = trunk
         self.cache = cache
         self.num_slots = num_slots
-        self.lanes = lanes
         self.on_finish: OnFinish | None = None
         self.on_text: OnText | None = None
         self.is_mixed = False
@@ -181,7 +179,7 @@ class _Batch:
             self.rows.append(Row(index, request, len(request.prompt), uniforms, stream))
             slots_of.setdefault((request.role, request.prompt), []).append(first + offset)
         states = self.prefill(slots_of)
-        self.take(first, [self.draw(self.rows[first:], states)])
+        self.take(first, self.draw(self.rows[first:], states))
 
     def prefill(self, slots_of: dict[Asked, list[int]]) -> Tensor:
         """Last hidden state of each entering row, in slot order; fills the cache.
@@ -234,23 +232,14 @@ class _Batch:
     def step(self) -> None:
         """One token for every row in flight."""
         device = self.trunk.device
-        rows = self.rows
-        lengths = torch.tensor([row.length for row in rows], device=device)
-        tokens = torch.tensor([row.token_ids[-1] for row in rows], device=device)
-
-        def advance(part: slice) -> Drawn:
-            layout = DecodeLayout(self.cache, part.start, lengths[part])
-            states = self.trunk.hidden(tokens[part], lengths[part], layout)
-            return self.draw(rows[part], states)
-
-        if self.is_mixed:  # the places that a role owns are those of the whole row
-            with self.acting([row.request.role for row in rows]):
-                drawn = [advance(slice(0, len(rows)))]
-        else:
-            drawn = self.lanes.over(len(rows), advance)
-        for row in rows:
+        lengths = torch.tensor([row.length for row in self.rows], device=device)
+        tokens = torch.tensor([row.token_ids[-1] for row in self.rows], device=device)
+        layout = DecodeLayout(self.cache, lengths)
+        with self.acting([row.request.role for row in self.rows]):
+            states = self.trunk.hidden(tokens, lengths, layout)
+        for row in self.rows:
             row.length += 1
-        self.take(0, drawn)
+        self.take(0, self.draw(self.rows, states))
 
     def draw(self, rows: Sequence[Row], states: Tensor) -> Drawn:
         """A token for each row and its log-probability."""
@@ -261,9 +250,9 @@ class _Batch:
         tokens, logprobs = draw_tokens(logits, uniforms.to(states.device), params)
         return tokens.tolist(), logprobs.tolist()
 
-    def take(self, first: int, drawn: Sequence[Drawn]) -> None:
+    def take(self, first: int, drawn: Drawn) -> None:
         """Give the slots from ``first`` on their tokens; rows that end leave, from the back."""
-        pairs = [pair for part in drawn for pair in zip(*part, strict=True)]
+        pairs = list(zip(*drawn, strict=True))
         for slot, (token, logprob) in reversed(list(enumerate(pairs, start=first))):
             row = self.rows[slot]
             row.token_ids.append(token)

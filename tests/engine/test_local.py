@@ -1,6 +1,4 @@
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +8,6 @@ import torch
 
 from heedful.data.collate import Tree, collate
 from heedful.engine.base import Request
-from heedful.engine.lanes import Lanes
 from heedful.engine.local import LocalEngine, share_prefixes
 from heedful.errors import DataError
 from heedful.model.base import load_base
@@ -50,46 +47,6 @@ def test_answers_do_not_depend_on_batch_mates_or_slots(trunk: Trunk) -> None:
     alone = [LocalEngine(trunk).sample([request])[0] for request in wanted]
     assert [s.token_ids for s in together] == [s.token_ids for s in alone]
     assert [s.token_ids for s in together] == [s.token_ids for s in few]
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Run the block as on a machine with ``count`` cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_answers_do_not_depend_on_how_rows_are_shared_out_to_threads(trunk: Trunk) -> None:
-    wanted = requests(21, tokens=20)
-    expected = LocalEngine(trunk, num_slots=16).sample(wanted)
-    with threads(3):
-        samples = LocalEngine(trunk, num_slots=16).sample(wanted)
-        assert torch.get_num_threads() == 3
-    assert [s.token_ids for s in samples] == [s.token_ids for s in expected]
-    for sample, other in zip(samples, expected, strict=True):
-        np.testing.assert_allclose(sample.logprobs, other.logprobs, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("num_rows", "parts"),
-    [(1, [1]), (7, [7]), (8, [4, 4]), (11, [5, 6]), (12, [4, 4, 4]), (64, [21, 21, 22])],
-)
-def test_lanes_cover_all_rows_in_order_and_none_is_thin(num_rows: int, parts: list[int]) -> None:
-    with threads(3), Lanes(torch.device("cpu")) as lanes:
-        found = lanes.over(num_rows, lambda part: list(range(num_rows))[part])
-    assert [len(part) for part in found] == parts
-    assert [row for part in found for row in part] == list(range(num_rows))
-
-
-def test_a_failure_in_a_lane_reaches_the_caller(trunk: Trunk) -> None:
-    with threads(2):
-        with Lanes(trunk.device) as lanes, pytest.raises(ZeroDivisionError):
-            lanes.over(20, lambda part: 1 // part.start)
-        assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
