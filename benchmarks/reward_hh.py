@@ -11,6 +11,7 @@ import os
 import platform
 import resource
 import tempfile
+import time
 from datetime import date
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def run(
             import_preferences(store, "hh", [file], dataset=f"hh-{split}")
         flags = {"data": "hh-train", "model": model, "seed": seed}
         config = resolve(RewardConfig, overrides=["held_out_share=0", *overrides], flags=flags)
+        started = time.process_time()
         fitted = fit_reward(config, scratch / f"reward-{seed}", store=store)
+        cpu_seconds = time.process_time() - started
         settings = EvaluateConfig(data="hh-dev", model=fitted.run, tokens_per_micro_step=1024)
         measured = evaluate(settings, scratch / f"dev-{seed}", store=store)
     measured.pop("deltas")
@@ -42,6 +45,7 @@ def run(
         **measured,
         "num_train": fitted.metrics["num_train"],
         "fit_seconds": fitted.metrics["seconds"],
+        "cpu_seconds": round(cpu_seconds, 1),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",

@@ -67,7 +67,8 @@ class LocalEngine:
         """Answer every request; raises ``DataError`` for one that cannot fit.
 
         When all are for one role, its adapter is folded into the weights; otherwise every row
-        takes its own adapter's term.
+        takes its own adapter's term. Weights are laid out for decoding when there is more than one
+        request: it takes as long as one answer saves.
         """
         if not requests:
             return []
@@ -77,8 +78,7 @@ class LocalEngine:
         slots = min(self.num_slots, len(requests))
         roles = {request.role for request in requests}
         is_mixed = len(roles) > 1
-        merged = nullcontext() if is_mixed else self.trunk.merged(roles.pop())
-        with merged:
+        with self.trunk.sampling(None if is_mixed else roles.pop(), blocked=len(requests) > 1):
             batch = _Batch(self.trunk, KeyValueCache(self.trunk, slots, longest), slots)
             batch.on_finish, batch.on_text, batch.is_mixed = on_finish, on_text, is_mixed
             return batch.run(requests)

@@ -125,19 +125,16 @@ def logits_line(shape: Shape, tokens: int) -> Line:
     )
 
 
-def generation_line(
-    shape: Shape, *, slots: int, tokens: int, first_layer: int, depth: int | None
-) -> Line:
-    """The cache, a second copy of the weights that the adapter is folded into, and logits."""
+def generation_line(shape: Shape, *, slots: int, tokens: int) -> Line:
+    """The cache, the copy of the weights that is laid out for decoding, and logits."""
     cache = 2 * slots * tokens * shape.num_layers * shape.key_width * shape.itemsize
-    end = depth or shape.num_layers
-    folded = sum(i * o for layer, i, o in shape.linears if first_layer <= layer < end)
+    copied = sum(i * o for _, i, o in shape.linears) + shape.vocabulary * shape.hidden
     logits = slots * shape.vocabulary * (12 + shape.itemsize)
     return Line(
         role="sampling",
         num_parameters=0,
         num_bytes=cache,
-        activations=folded * shape.itemsize + logits,
+        activations=copied * shape.itemsize + logits,
     )
 
 

@@ -3,8 +3,8 @@
 ``W' = W + (alpha / rank) B A`` with ``A`` random and ``B`` zero, so a new adapter changes nothing.
 Several roles share one layer; ``Switch.role`` says whose adapter is on. Adapters are float32 and
 are applied in the dtype of the activations. Files use peft's names, so either side reads the
-other's. We keep our own layer because several roles share one module and the engine needs merged
-weights that are restored exactly.
+other's. We keep our own layer because several roles share one module and the engine samples with
+weights of its own that leave the base's untouched.
 """
 
 import math
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+
+from heedful.model.products import Product, product
 
 LINEARS = (nn.Linear, Conv1D)
 
@@ -38,6 +40,7 @@ class AdaptedLinear(nn.Module):
         self.lora_a = nn.ParameterDict()
         self.lora_b = nn.ParameterDict()
         self.scale: dict[str, float] = {}
+        self.fixed: Product | None = None  # instead of the base's own product, while sampling
         weight: Tensor = base.weight  # type: ignore[assignment]
         shape = weight.shape if isinstance(base, nn.Linear) else weight.T.shape
         self.out_features, self.in_features = shape
@@ -53,7 +56,7 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Base output plus the active role's low-rank term."""
-        output: Tensor = self.base(inputs)
+        output: Tensor = (self.fixed or self.base)(inputs)
         if self.switch.rows is not None:
             for name, places in self.switch.rows:
                 if name in self.scale:
@@ -71,14 +74,16 @@ class AdaptedLinear(nn.Module):
         term: Tensor = low @ self.lora_b[role].to(inputs.dtype).T
         return term
 
-    def merged_weight(self, role: str) -> Tensor:
-        """The base weight with the role's term added, in the base's dtype and layout."""
+    def fix(self, role: str | None, *, blocked: bool) -> None:
+        """Ready the weight for sampling, with the role's term folded in if it has one."""
+        if role not in self.scale and not blocked:
+            return
         weight: Tensor = self.base.weight  # type: ignore[assignment]
-        delta = (self.lora_b[role] @ self.lora_a[role]) * self.scale[role]
-        if not isinstance(self.base, nn.Linear):
-            delta = delta.T
-        merged: Tensor = (weight.float() + delta).to(weight.dtype)
-        return merged
+        weight = weight if isinstance(self.base, nn.Linear) else weight.T
+        if role in self.scale:
+            delta = (self.lora_b[role] @ self.lora_a[role]) * self.scale[role]
+            weight = (weight.float() + delta).to(weight.dtype)
+        self.fixed = product(weight, self.base.bias, blocked=blocked)  # type: ignore[arg-type]
 
 
 def layer_number(path: str) -> int | None:

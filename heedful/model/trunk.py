@@ -15,6 +15,7 @@ from heedful.errors import ConfigError
 from heedful.model.attention import LAYOUTS, NAME, Keep, Layout, TreeShape
 from heedful.model.base import Base
 from heedful.model.lora import Switch, adapt, layer_number
+from heedful.model.products import Product, product
 from heedful.tensors import Stem
 
 
@@ -54,6 +55,7 @@ class Trunk:
         self.pooling: dict[str, str] = {}
         self.adapters: dict[str, AdapterSettings] = {}
         self.attention: Literal["sdpa", "flex"] = "sdpa"
+        self._output: Product | None = None  # of the output embedding, while sampling
         self.recomputes = False  # layers in the backward pass, instead of keeping their states
 
     @property
@@ -204,26 +206,23 @@ class Trunk:
             self.switch.rows = None
 
     @contextmanager
-    def merged(self, role: str | None) -> Iterator[None]:
-        """Run the block with the role's adapter folded into the weights, restored exactly after.
+    def sampling(self, role: str | None, *, blocked: bool = True) -> Iterator[None]:
+        """Run the block with the role's adapter folded into a copy of the weights it adapts.
 
-        For generation: one product per layer instead of three.
+        One product per layer instead of three; the base's own weights are not touched. ``blocked``
+        copies the others too, laid out for decoding.
         """
-        if role not in self.adapters:
-            with self.acting(None):
-                yield
-            return
-        layers = [layer for layer in self.layers.values() if role in layer.scale]
-        originals = [layer.base.weight.data for layer in layers]
         try:
             with torch.no_grad():
-                for layer in layers:
-                    layer.base.weight.data = layer.merged_weight(role)
+                for layer in self.layers.values():
+                    layer.fix(role, blocked=blocked)
+            self._output = product(self.output_weight, blocked=blocked)
             with self.acting(None):
                 yield
         finally:
-            for layer, original in zip(layers, originals, strict=True):
-                layer.base.weight.data = original
+            for layer in self.layers.values():
+                layer.fixed = None
+            self._output = None
 
     def layout(self, shapes: Sequence[TreeShape], keep: Keep | None = None) -> Layout:
         """Who sees whom in a packed row of trees, by the trunk's kind of attention."""
@@ -345,4 +344,4 @@ class Trunk:
 
     def logits(self, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits in float32."""
-        return (states @ self.output_weight.T).float()
+        return (self._output or product(self.output_weight, blocked=False))(states).float()

@@ -13,6 +13,8 @@ from heedful.tensors import Batch
 class RuleReward:
     """``(rule(prompt, response) - mean) / std``; the critic reads the reference's states."""
 
+    reads_states = False
+
     def __init__(
         self,
         rule: Callable[[str, str], float],
@@ -27,13 +29,14 @@ class RuleReward:
         self.std = std
 
     def score(
-        self, batch: Batch, states: Float[Tensor, "N D"], rows: Sequence[Any]
+        self, batch: Batch, states: Float[Tensor, "N D"] | None, rows: Sequence[Any]
     ) -> Float[Tensor, "B"]:
         """The rule on each response's text."""
         del states
         scores = [(self.rule(p.text, s.text) - self.mean) / self.std for p, s in rows]
         return torch.tensor(scores, device=batch.token_ids.device)
 
-    def score_so_far(self, batch: Batch, states: Float[Tensor, "N D"]) -> Float[Tensor, "M"]:
+    def score_so_far(self, batch: Batch, states: Float[Tensor, "N D"] | None) -> Float[Tensor, "M"]:
         """Zero: a rule says nothing of unfinished texts."""
-        return states.new_zeros(len(batch.targets), dtype=torch.float32)
+        del states
+        return torch.zeros(len(batch.targets), device=batch.token_ids.device)

@@ -19,6 +19,8 @@ HALF_SHRUNK = 8.0
 class TrainedReward:
     """``(head(pooled states) - mean) / std``; the scale on which kl_coef is tuned."""
 
+    reads_states = True
+
     def __init__(
         self, trunk: Trunk, *, role: str = "reward", mean: float = 0.0, std: float = 1.0
     ) -> None:
@@ -29,20 +31,22 @@ class TrainedReward:
         self.std = std
 
     def score(
-        self, batch: Batch, states: Float[Tensor, "N D"], rows: Sequence[Any]
+        self, batch: Batch, states: Float[Tensor, "N D"] | None, rows: Sequence[Any]
     ) -> Float[Tensor, "B"]:
         """Scores from the hidden states that the caller has computed as ``feature_role``."""
         del rows
+        assert states is not None
         pooled = pool(states, batch, self.trunk.pooling[self.role])
         raw = apply_head(self.trunk.heads[self.role], pooled)
         return (raw - self.mean) / self.std
 
-    def score_so_far(self, batch: Batch, states: Float[Tensor, "N D"]) -> Float[Tensor, "M"]:
+    def score_so_far(self, batch: Batch, states: Float[Tensor, "N D"] | None) -> Float[Tensor, "M"]:
         """The score of the tokens before each response token, shrunk towards the mean score 0.
 
         The factor ``n / (n + 8)`` after n tokens is the slope of the final score on the score so
         far (docs/results.md); before the first token it is 0.
         """
+        assert states is not None
         num_before = batch.columns.float()
         if self.trunk.pooling[self.role] == "last":
             pooled = normalise(states[batch.predictors])

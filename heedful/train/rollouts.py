@@ -40,17 +40,24 @@ class PromptRow:
 
 
 class RewardFunction(Protocol):
-    """Scores responses, whole and so far; the critic reads the states of ``feature_role``."""
+    """Scores responses, whole and so far; the critic reads the states of ``feature_role``.
+
+    Without ``reads_states`` the scores need none, and ``states`` may be None.
+    """
 
     feature_role: str | None
+    reads_states: bool
 
     def score(
-        self, batch: Batch, states: Float[Tensor, "N D"], rows: Sequence[tuple[PromptRow, Sample]]
+        self,
+        batch: Batch,
+        states: Float[Tensor, "N D"] | None,
+        rows: Sequence[tuple[PromptRow, Sample]],
     ) -> Float[Tensor, "B"]:
         """One score per response; ``states`` are hidden states as ``feature_role``."""
         ...
 
-    def score_so_far(self, batch: Batch, states: Float[Tensor, "N D"]) -> Float[Tensor, "M"]:
+    def score_so_far(self, batch: Batch, states: Float[Tensor, "N D"] | None) -> Float[Tensor, "M"]:
         """What the final score is expected to be before each response token; 0 if unknown."""
         ...
 
@@ -116,6 +123,11 @@ class RolloutSource:
         """Optimiser steps if no stop cuts a rollout short."""
         updates = self.updates
         return self.config.rollouts.num_rollouts * updates.epochs * updates.minibatches
+
+    @property
+    def reads_states(self) -> bool:
+        """Whether scores or values need hidden states of the reward's trunk."""
+        return self.reward.reads_states or (self.credit.has_critic and self.critic == "reward")
 
     def __iter__(self) -> Iterator[Step]:
         """Steps from the current rollout on; a checkpoint is exact after a rollout's last step."""
@@ -243,7 +255,7 @@ class RolloutSource:
         with self.phases("reference", tokens=tokens, flops=flops):
             reference = logprobs_of(self.trunk, batch, role, temperature=temperature)
         flops = forward_flops(self.trunk, self.reward.feature_role, tokens)
-        with self.phases("reward", tokens=tokens, flops=flops):
+        with self.phases("reward", tokens=tokens, flops=flops if self.reads_states else 0.0):
             scores, states, so_far = self.read(trees, batch, rows)
         batch = replace(batch, ref_logprobs=reference, old_logprobs=self.old_logprobs(batch, rows))
         if self.credit.has_critic:
@@ -252,6 +264,7 @@ class RolloutSource:
                     states = hidden_states(self.trunk, batch, "policy")[batch.predictors]
                 parts = [so_far[:, None]]
                 if self.critic != "adapter":
+                    assert states is not None
                     parts.insert(0, normalise(states))
                 batch = replace(batch, features=torch.cat(parts, dim=1))
                 values = forward(self.trunk, batch, None, {"values"}).values
@@ -272,18 +285,21 @@ class RolloutSource:
 
     def read(
         self, trees: Sequence[Tree], batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
-    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "M D"], Float[Tensor, "M"]]:
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "M D"] | None, Float[Tensor, "M"]]:
         """One pass of the reward's trunk over closed answers: scores, states, and scores so far.
 
-        The last two are those before each token, so the end that closing adds is unseen.
+        The last two are those before each token, so the end that closing adds is unseen. The pass
+        is left out where neither the scores nor the critic read states.
         """
         base = self.trunk.base
         closed = collate([t.closed(base.stop_id, base.stop_ids) for t in trees], self.trunk.device)
-        states = hidden_states(self.trunk, closed, self.reward.feature_role)
-        lengths = batch.mask.sum(dim=1)
-        sampled = closed.columns < lengths[closed.rows]
+        states = None
+        if self.reads_states:
+            states = hidden_states(self.trunk, closed, self.reward.feature_role)
+        sampled = closed.columns < batch.mask.sum(dim=1)[closed.rows]
+        before = None if states is None else states[closed.predictors][sampled]
         so_far = self.reward.score_so_far(closed, states)[sampled]
-        return self.reward.score(closed, states, rows), states[closed.predictors][sampled], so_far
+        return self.reward.score(closed, states, rows), before, so_far
 
     def assign(
         self, batches: list[Batch], scores: Tensor, samples: Sequence[Sample]

@@ -300,6 +300,17 @@ def test_a_rule_can_be_the_reward(tmp_path: Path) -> None:
     assert 0 <= result.metrics["rollout/reward_first"] <= 1
 
 
+def test_a_rule_without_a_critic_costs_no_pass_through_the_trunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("states that nobody reads")
+
+    monkeypatch.setattr("heedful.train.rollouts.hidden_states", refuse)
+    result = fit_grpo(grpo_config("gold:concise"), tmp_path / "grpo")
+    assert 0 <= result.metrics["rollout/reward_first"] <= 1
+
+
 def test_grpo_starts_at_ratio_one_and_kl_zero_and_has_no_critic(
     reward_run: FitResult, tmp_path: Path
 ) -> None:

@@ -29,12 +29,15 @@ def test_new_adapter_changes_nothing(trunk: Trunk) -> None:
     torch.testing.assert_close(logprobs_of(trunk, batch, "policy"), before, atol=0, rtol=0)
 
 
-def test_merged_weights_equal_unmerged_and_are_restored_exactly(trunk: Trunk) -> None:
+@pytest.mark.parametrize("blocked", [False, True])
+def test_weights_for_sampling_equal_the_adapter_and_leave_the_base_as_it_is(
+    trunk: Trunk, blocked: bool
+) -> None:
     trunk.add_adapter("policy", rank=4, alpha=8, seed=0)
     shake(trunk, "policy")
     batch = collate([TREE], trunk.device)
     base, own = logprobs_of(trunk, batch, None), logprobs_of(trunk, batch, "policy")
-    with trunk.merged("policy"):
+    with trunk.sampling("policy", blocked=blocked):
         merged = logprobs_of(trunk, batch, None)
     torch.testing.assert_close(merged, own, atol=2e-4, rtol=1e-4)
     assert not torch.allclose(own, base, atol=1e-3)

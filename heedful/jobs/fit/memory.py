@@ -92,8 +92,6 @@ def online_lines(
                 rollouts.num_slots, rollouts.prompts_per_rollout * rollouts.samples_per_prompt
             ),
             tokens=min(prompt_tokens + rollouts.max_new_tokens, config.batch.max_tokens),
-            first_layer=config.adapter.span(shape.num_layers)[0],
-            depth=None,
         )
     )
     return lines
