@@ -64,15 +64,13 @@ class Tree:
 
 
 def micro_batches(trees: Sequence[Tree], max_tokens: int) -> list[list[Tree]]:
-    """Consecutive groups of at most ``max_tokens`` packed tokens; order is kept."""
+    """Consecutive groups of at most ``max_tokens`` packed tokens; order is kept.
+
+    A longer tree is a group of its own: its responses share one copy of the prompt.
+    """
     groups: list[list[Tree]] = []
     room = 0
     for tree in trees:
-        if tree.num_tokens > max_tokens:
-            raise DataError(
-                f"example {tree.id} has {tree.num_tokens} tokens; tokens_per_micro_step is "
-                f"{max_tokens}: raise it or drop longer examples with max_tokens"
-            )
         if tree.num_tokens > room:
             groups.append([])
             room = max_tokens

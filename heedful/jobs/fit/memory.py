@@ -47,7 +47,9 @@ def memory_lines(
     path, _ = resolve(ref.base)
     dtype = models.DTYPES[config.dtype] or default_dtype(default_device())
     shape = budget.read_shape(path, dtype)
-    adapter, tokens = config.adapter, config.batch.tokens_per_micro_step
+    # one example that is longer than a micro-step is one
+    tokens = max(config.batch.tokens_per_micro_step, config.batch.max_tokens)
+    adapter = config.adapter
     first_layer, depth = adapter.span(shape.num_layers)
     lines = [budget.base_line(shape)]
     if ref.adapter is not None:

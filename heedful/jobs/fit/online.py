@@ -137,7 +137,7 @@ def prompt_rows(
     trunk: Trunk, prompts: Sequence[Prompt], config: OnlineConfig
 ) -> tuple[list[PromptRow], Counter[str]]:
     """Prompts as tokens; one that leaves no room for an answer is dropped and counted."""
-    longest = min(config.batch.max_tokens, config.batch.tokens_per_micro_step, trunk.max_tokens)
+    longest = min(config.batch.max_tokens, trunk.max_tokens)
     room = longest - config.rollouts.max_new_tokens
     rows: list[PromptRow] = []
     drops: Counter[str] = Counter()
