@@ -16,9 +16,9 @@ from datetime import date
 from pathlib import Path
 
 from heedful.config import EvaluateConfig, RewardConfig, resolve
+from heedful.exchange.importing import import_preferences
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import fit_reward
-from heedful.jobs.importing import import_preferences
 from heedful.store import open_store
 
 

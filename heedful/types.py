@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -220,6 +221,31 @@ class Annotation:
                 "revision": self.revision,
             },
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """An item of a dataset with all that is known of it: a task, or (``task`` None) a bare prompt.
+
+    Made by the store and by import, written by export. ``annotations`` are every revision, by
+    annotator and revision; ``times`` says when each was stored, by annotation id.
+    """
+
+    prompt: Prompt
+    task: Task | None = None
+    completions: Mapping[str, Completion] = field(default_factory=dict)
+    annotations: tuple[Annotation, ...] = ()
+    times: Mapping[str, datetime] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The id of the task, or of the bare prompt."""
+        return self.task.id if self.task else self.prompt.id
+
+    @property
+    def newest(self) -> tuple[Annotation, ...]:
+        """The newest answer of each annotator."""
+        return tuple({one.annotator: one for one in self.annotations}.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import sys
 import click
 import typer
 
-from heedful.cli import ask, bench, data, demo, evaluate, fit, studio, trace
+from heedful.cli import ask, bench, data, demo, evaluate, fit, forget, studio, trace
 from heedful.errors import HeedfulError, ResourceError
 
 INTERRUPTED = 130
@@ -20,11 +20,13 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("import")(data.import_file)
+app.command("export")(data.export_file)
 app.command("snapshot")(data.snapshot)
 app.add_typer(fit.app, name="fit")
 app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
 app.command("studio")(studio.studio)
+app.command("forget")(forget.forget)
 app.command("bench")(bench.bench)
 app.command("models")(trace.models)
 app.command("trace")(trace.trace)

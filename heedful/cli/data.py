@@ -1,6 +1,7 @@
-"""``heedful import`` and ``heedful snapshot``."""
+"""``heedful import``, ``heedful export`` and ``heedful snapshot``."""
 
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +12,21 @@ from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened, 
 
 
 class Format(StrEnum):
-    """Formats that import reads."""
+    """The names of ``data.formats.FORMATS``, which is not imported to parse a command line."""
 
+    json = "json"
+    parquet = "parquet"
+    csv = "csv"
     hh = "hh"
+    kto = "kto"
+    openai = "openai"
+    ranking = "ranking"
+    prm800k = "prm800k"
+    argilla = "argilla"
     trl = "trl"
+    trl_standard = "trl-standard"
+    trl_implicit = "trl-implicit"
+    trl_sft = "trl-sft"
 
 
 class Kind(StrEnum):
@@ -25,9 +37,21 @@ class Kind(StrEnum):
     prompt = "prompt"
 
 
+def _steps(advance: Callable[..., None]) -> Callable[[int], None]:
+    """Progress in rows so far, for a bar that takes steps."""
+    done = 0
+
+    def move(so_far: int) -> None:
+        nonlocal done
+        advance(so_far - done)
+        done = so_far
+
+    return move
+
+
 def import_file(
-    format: Annotated[Format, typer.Argument(help="hh: whole transcripts; trl: prompt columns.")],
-    files: Annotated[list[Path], typer.Argument(help="JSON lines, plain or gzipped.")],
+    format: Annotated[Format, typer.Argument(help="How the file is written: docs/data.md.")],
+    files: Annotated[list[Path], typer.Argument(help="Plain or gzipped.")],
     dataset: Annotated[
         str | None, typer.Option("--dataset", help="Name in the store; from the file otherwise.")
     ] = None,
@@ -37,16 +61,16 @@ def import_file(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Read preferences or demonstrations into the store. Importing twice adds nothing.
+    """Read answers, preferences or demonstrations into the store. Importing twice adds nothing.
 
     Example: heedful import hh hh-harmless/train.jsonl.gz
     """
-    from heedful.jobs.importing import import_preferences
+    from heedful.exchange.importing import import_preferences
     from heedful.jobs.progress import progress
 
     with opened(store) as opened_store, progress("import", 0) as advance:
         result = import_preferences(
-            opened_store, format.value, files, dataset=dataset, progress=lambda rows: advance(rows)
+            opened_store, format.value, files, dataset=dataset, progress=_steps(advance)
         )
     rules = Counter(drop.rule for drop in result.drops)
     lines = [
@@ -54,6 +78,7 @@ def import_file(
         f"rows read   {result.num_rows}",
         f"new         {result.num_new}",
         f"known       {result.num_duplicates}",
+        f"answers     {result.num_answers} new",
         f"dropped     {len(result.drops)}",
         *(f"  {rule}  {count}" for rule, count in sorted(rules.items())),
     ]
@@ -65,7 +90,53 @@ def import_file(
         "rows": result.num_rows,
         "new": result.num_new,
         "known": result.num_duplicates,
+        "answers": result.num_answers,
         "dropped": dict(rules),
+    }
+    show(summary, as_json, *lines)
+
+
+def export_file(
+    dataset: Annotated[str, typer.Argument(help="Data set in the store.")],
+    format: Annotated[
+        Format, typer.Option("--format", help="How the file is written: docs/data.md.")
+    ] = Format.json,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File, gzipped when it ends in .gz; DATASET.json otherwise."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a data set to a file; without --format, everything as plain JSON.
+
+    Example: heedful export hh-harmless-train --format trl --out pairs.jsonl.gz
+    """
+    from heedful.data.formats import FORMATS
+    from heedful.exchange.exporting import export_dataset
+    from heedful.jobs.progress import progress
+
+    with opened(store) as opened_store, progress("export", 0) as advance:
+        result = export_dataset(
+            opened_store, dataset, out, format=format.value, progress=_steps(advance)
+        )
+    tally, loses = result.tally, FORMATS[format.value].loses
+    lines = [
+        f"items     {result.num_items}",
+        f"rows      {tally.num_rows}",
+        *(f"left out  {num}  {rule}" for rule, num in sorted(tally.left_out.items())),
+        *(f"changed   {num}  {rule}" for rule, num in sorted(tally.changed.items())),
+        *([f"no place  {', '.join(loses)}"] if loses else []),
+        f"path      {result.path}",
+        f"next      heedful import {result.format} {result.path}",
+    ]
+    summary = {
+        "path": result.path,
+        "items": result.num_items,
+        "rows": tally.num_rows,
+        "left_out": dict(sorted(tally.left_out.items())),
+        "changed": dict(sorted(tally.changed.items())),
+        "loses": list(loses),
     }
     show(summary, as_json, *lines)
 

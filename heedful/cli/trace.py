@@ -15,7 +15,7 @@ def trace(
 
     Example: heedful trace mdl_1f2e3d4c5b6a7988
     """
-    from heedful.jobs.tracing import trace as follow
+    from heedful.store.tracing import trace as follow
 
     with opened(store) as opened_store:
         typer.echo(follow(opened_store, record).render())

@@ -70,6 +70,18 @@ class Form(Protocol):
         """
         self.validate(annotation.payload, task.completion_ids)
 
+    def renamed(
+        self,
+        payload: Mapping[str, JSON],
+        names: Mapping[str, str],  # noqa: ARG002 - for forms whose payloads name completions
+    ) -> dict[str, JSON]:
+        """The same answer about completions of other names; a name that is not listed stays."""
+        return dict(payload)
+
+    def without_texts(self, payload: Mapping[str, JSON]) -> dict[str, JSON] | None:
+        """The judgement without what its author wrote; None when it is nothing but a text."""
+        return {key: value for key, value in payload.items() if key != "comment"}
+
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:  # noqa: ARG002 - as above
         """Why a valid payload teaches nothing (the rule it is dropped by), or None."""
         return None
@@ -131,6 +143,16 @@ def imitated(
 def written_answer(text: str) -> tuple[Message, ...]:
     """What an annotator wrote, as a completion's messages."""
     return (Message(role="assistant", content=text),)
+
+
+def renamed_keys(
+    payload: Mapping[str, JSON], key: str, names: Mapping[str, str]
+) -> dict[str, JSON]:
+    """The payload with other names for the completions that are the keys under ``key``."""
+    named = payload.get(key)
+    if not isinstance(named, Mapping):
+        return dict(payload)
+    return {**payload, key: {names.get(one, one): value for one, value in named.items()}}
 
 
 def payload_schema(properties: Mapping[str, JSON], *, required: Sequence[str]) -> dict[str, JSON]:

@@ -35,3 +35,7 @@ class Critique(Form):
         """Raise ``DataError`` unless there is a text."""
         check_payload(self.name, payload, ("critique",), required=["critique"])
         check_text(self.name, "critique", payload["critique"])
+
+    def without_texts(self, payload: Mapping[str, JSON]) -> None:  # noqa: ARG002 - as above
+        """Nothing: a critique is a text."""
+        return

@@ -54,6 +54,17 @@ class DemonstrationForm(Form):
         else:
             check_text(self.name, "written", payload["written"])
 
+    def renamed(self, payload: Mapping[str, JSON], names: Mapping[str, str]) -> dict[str, JSON]:
+        """The same answer about a completion of another name."""
+        accepted = payload.get("accepted")
+        if not isinstance(accepted, str):
+            return dict(payload)
+        return {**payload, "accepted": names.get(accepted, accepted)}
+
+    def without_texts(self, payload: Mapping[str, JSON]) -> dict[str, JSON] | None:
+        """Accepted or not; None for an answer that was written."""
+        return None if "written" in payload else super().without_texts(payload)
+
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:
         """``not_accepted`` when the completion was turned down without a better one."""
         return None if payload.get("accepted") or "written" in payload else REJECTED

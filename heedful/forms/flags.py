@@ -13,6 +13,7 @@ from heedful.forms.base import (
     number_schema,
     object_schema,
     payload_schema,
+    renamed_keys,
     text_schema,
 )
 from heedful.types import JSON
@@ -66,3 +67,15 @@ class Flags(Form):
                 check_number(self.name, f"{flag} severity", value["severity"], 1, MAX_SEVERITY)
                 if "note" in value:
                     check_text(self.name, f"{flag} note", value["note"], most=MAX_NOTE)
+
+    def renamed(self, payload: Mapping[str, JSON], names: Mapping[str, str]) -> dict[str, JSON]:
+        """The same answer about completions of other names."""
+        return renamed_keys(payload, "flags", names)
+
+    def without_texts(self, payload: Mapping[str, JSON]) -> dict[str, JSON]:
+        """The flags and their severities, without notes."""
+        found = {
+            one: {flag: {"severity": value["severity"]} for flag, value in flags.items()}
+            for one, flags in payload["flags"].items()
+        }
+        return {"flags": found}

@@ -74,6 +74,17 @@ class Pairwise(Form):
         if "written" in payload:
             check_text(self.name, "written", payload["written"])
 
+    def renamed(self, payload: Mapping[str, JSON], names: Mapping[str, str]) -> dict[str, JSON]:
+        """The same answer about completions of other names."""
+        preferred = payload.get("preferred")
+        if not isinstance(preferred, str) or preferred == BOTH_BAD:
+            return dict(payload)
+        return {**payload, "preferred": names.get(preferred, preferred)}
+
+    def without_texts(self, payload: Mapping[str, JSON]) -> dict[str, JSON]:
+        """The preference alone."""
+        return {key: value for key, value in payload.items() if key not in ("comment", "written")}
+
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:
         """``tie`` or ``both_bad``, unless a better answer was written."""
         if "written" in payload:

@@ -79,6 +79,13 @@ class RankingForm(Form):
                     f"{len(completion_ids)} completions; put each into exactly one group"
                 )
 
+    def renamed(self, payload: Mapping[str, JSON], names: Mapping[str, str]) -> dict[str, JSON]:
+        """The same answer about completions of other names."""
+        ranks = payload.get("ranks")
+        if not isinstance(ranks, list) or not all(_is_group(group) for group in ranks):
+            return dict(payload)
+        return {**payload, "ranks": [[names.get(one, one) for one in group] for group in ranks]}
+
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:
         """``tie`` when all completions share one place."""
         return "tie" if len(payload["ranks"]) == 1 else None
@@ -108,3 +115,7 @@ class RankingForm(Form):
             return []
         best = sorted(annotation.payload["ranks"][0])
         return imitated(task, annotation, [completions[one].messages for one in best])
+
+
+def _is_group(group: JSON) -> bool:
+    return isinstance(group, list) and all(isinstance(one, str) for one in group)

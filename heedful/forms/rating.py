@@ -16,6 +16,7 @@ from heedful.forms.base import (
     number_schema,
     object_schema,
     payload_schema,
+    renamed_keys,
 )
 from heedful.types import JSON, Annotation, Completion, Preference, Task
 
@@ -74,6 +75,10 @@ class RatingForm(Form):
             check_object(self.name, one, ratings[one], list(first), required=list(first))
             for criterion, score in ratings[one].items():
                 check_number(self.name, f"{criterion} of {one}", score, LOWEST, HIGHEST)
+
+    def renamed(self, payload: Mapping[str, JSON], names: Mapping[str, str]) -> dict[str, JSON]:
+        """The same answer about completions of other names."""
+        return renamed_keys(payload, "ratings", names)
 
     def to_preferences(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation

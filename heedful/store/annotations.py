@@ -1,6 +1,7 @@
 """Annotations: raw answers, append only. A higher revision replaces a lower one on reading."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, select
@@ -10,11 +11,18 @@ from heedful.forms import FORMS
 from heedful.store import tables
 from heedful.store.database import Transaction
 from heedful.store.page import chunks
-from heedful.types import JSON, Annotation
+from heedful.types import Annotation
 
 
-def add(tx: Transaction, annotations: Sequence[Annotation]) -> int:
+def add(
+    tx: Transaction,
+    annotations: Sequence[Annotation],
+    *,
+    times: Mapping[str, datetime] | None = None,
+) -> int:
     """Add answers; how many were new. Each is checked by the form of its task.
+
+    ``times`` says by id when answers were given, where that was before now.
 
     Raises ``MissingError`` for an unknown task; ``DataError`` for an answer that the form
     refuses, a shown order that is not the task's completions, or a second answer of one annotator
@@ -24,7 +32,9 @@ def add(tx: Transaction, annotations: Sequence[Annotation]) -> int:
     for one in annotations:
         _check(one, questions)
     hint = "an annotator answers a task once per revision; raise the revision to change an answer"
-    return tx.insert_new(tables.annotations, [_to_row(one) for one in annotations], hint=hint)
+    known = times or {}
+    rows = [_to_row(one) | {"created_at": known.get(one.id, tx.now)} for one in annotations]
+    return tx.insert_new(tables.annotations, rows, hint=hint)
 
 
 def latest_by_dataset(tx: Transaction, dataset: str) -> dict[str, list[Annotation]]:
@@ -47,17 +57,31 @@ def latest(tx: Transaction, task_ids: Iterable[str]) -> list[Annotation]:
     ]
 
 
-def first_payloads(
-    tx: Transaction, annotator: str, task_ids: Iterable[str]
-) -> dict[str, Mapping[str, JSON]]:
-    """What an annotator answered to these tasks at revision 0, by task id."""
-    columns = tables.annotations.c
-    found: dict[str, Mapping[str, JSON]] = {}
+def with_times(
+    tx: Transaction, task_ids: Iterable[str]
+) -> dict[str, list[tuple[Annotation, datetime]]]:
+    """Every revision of every answer to these tasks and when it was stored, by task.
+
+    Ordered by annotator and revision.
+    """
+    found: dict[str, list[tuple[Annotation, datetime]]] = {}
     for chunk in chunks(sorted(set(task_ids))):
-        query = select(columns.task_id, columns.payload).where(
-            columns.task_id.in_(chunk), columns.annotator == annotator, columns.revision == 0
-        )
-        found |= {row.task_id: row.payload for row in tx.connection.execute(query)}
+        query = select(tables.annotations).where(tables.annotations.c.task_id.in_(chunk))
+        for row in tx.connection.execute(query):
+            found.setdefault(row.task_id, []).append((from_row(row), row.created_at))
+    for answers in found.values():
+        answers.sort(key=lambda one: (one[0].annotator, one[0].revision))
+    return found
+
+
+def ids_by_revision(tx: Transaction, task_ids: Iterable[str]) -> dict[tuple[str, str, int], str]:
+    """The ids of the answers to these tasks, by task, annotator and revision."""
+    columns = tables.annotations.c
+    found: dict[tuple[str, str, int], str] = {}
+    for chunk in chunks(sorted(set(task_ids))):
+        query = select(columns.id, columns.task_id, columns.annotator, columns.revision)
+        for row in tx.connection.execute(query.where(columns.task_id.in_(chunk))):
+            found[row.task_id, row.annotator, row.revision] = row.id
     return found
 
 
@@ -90,10 +114,15 @@ def _check(annotation: Annotation, questions: dict[str, tuple[str, list[str]]]) 
         raise MissingError(f"task {annotation.task_id} is not in the store; add it first")
     form, completion_ids = questions[annotation.task_id]
     FORMS[form].validate(annotation.payload, completion_ids)
+    check_shown(annotation, completion_ids)
+
+
+def check_shown(annotation: Annotation, completion_ids: Sequence[str]) -> None:
+    """Refuse another order than one of the task's completions, and a source that fits no name."""
     if sorted(annotation.shown_order) != sorted(completion_ids):
         raise DataError(
             f"annotation of {annotation.task_id} has shown_order {list(annotation.shown_order)}; "
-            f"list each of {completion_ids} once"
+            f"list each of {list(completion_ids)} once"
         )
     is_simulated = annotation.annotator.startswith("simulated:")
     if is_simulated != (annotation.source == "simulated"):

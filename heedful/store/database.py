@@ -58,7 +58,7 @@ def utc_now() -> datetime:
 class Transaction:
     """An open transaction. Made by ``Store``, passed to every function of this package.
 
-    ``now`` is the time at which it began; every row it writes carries it.
+    ``now`` is the time at which it began; a row that states no other time carries it.
     """
 
     connection: Connection
@@ -74,7 +74,7 @@ class Transaction:
             return 0
         keys = [column.name for column in table.primary_key]
         stamp = {"created_at": self.now} if "created_at" in table.c else {}
-        unique = {tuple(row[key] for key in keys): {**row, **stamp} for row in rows}
+        unique = {tuple(row[key] for key in keys): {**stamp, **row} for row in rows}
         # Sorted, so that two writers of the same rows take PostgreSQL's locks in one order.
         ordered = [unique[key] for key in sorted(unique)]
         insert = _INSERT[self.connection.dialect.name]
@@ -125,6 +125,19 @@ class Store:
         """A transaction that is committed whole, or not at all when the block raises."""
         with _plain_errors(self.url), self._writer.begin() as connection:
             yield Transaction(connection, self._clock())
+
+    def compact(self) -> None:
+        """Rewrite the database without what was deleted; on SQLite no page keeps any of it."""
+        is_sqlite = self.engine.dialect.name == "sqlite"
+        plain = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with _plain_errors(self.url), plain.connect() as connection:
+            if is_sqlite:
+                connection.rollback()
+                driver: Any = connection.connection.driver_connection
+                driver.execute("VACUUM")
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            else:
+                connection.exec_driver_sql("VACUUM")
 
     def close(self) -> None:
         """Close every connection."""

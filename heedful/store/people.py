@@ -14,6 +14,7 @@ from heedful.types import JSON, User, UserRole
 
 Kind = Literal["link", "session", "key"]
 ROLES: tuple[UserRole, ...] = ("owner", "reviewer", "annotator", "reader")
+GONE = "gone_"  # how the empty name of somebody forgotten starts
 USERS, CREDENTIALS = tables.users.c, tables.credentials.c
 
 
@@ -52,8 +53,9 @@ def find(tx: Transaction, name: str) -> tuple[User, str | None] | None:
 
 
 def list_all(tx: Transaction) -> list[User]:
-    """Everyone, oldest first."""
-    query = select(tables.users).order_by(USERS.created_at, USERS.id)
+    """Everyone but those who are forgotten, oldest first."""
+    query = select(tables.users).where(~USERS.id.startswith(GONE, autoescape=True))
+    query = query.order_by(USERS.created_at, USERS.id)
     return [_from_row(row) for row in tx.connection.execute(query)]
 
 

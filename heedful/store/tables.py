@@ -141,7 +141,7 @@ completions = Table(
     Column("prompt_id", String, ForeignKey("prompts.id"), nullable=False, index=True),
     Column("messages", JSON, nullable=False),
     Column("model_id", String, ForeignKey("model_versions.id"), index=True),
-    Column("origin", String),
+    Column("origin", String, index=True),
     Column("draw", Integer, nullable=False),
     Column("finish_reason", String, nullable=False),
     Column("params", JSON, nullable=False),
@@ -194,6 +194,7 @@ annotations = Table(
     _created_at(),
     CheckConstraint("source in ('human', 'model', 'rule', 'simulated')", name="source"),
     UniqueConstraint("task_id", "annotator", "revision"),
+    Index("ix_annotations_annotator", "annotator", "task_id"),
 )
 
 datasets = Table("datasets", metadata, Column("name", String, primary_key=True), _created_at())

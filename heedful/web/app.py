@@ -19,7 +19,18 @@ from heedful.errors import (
     ResourceError,
 )
 from heedful.store import Store
-from heedful.web import api, label, pages, people, projects, sign_in
+from heedful.web import (
+    api,
+    browse,
+    browse_api,
+    exchange,
+    forget,
+    label,
+    pages,
+    people,
+    projects,
+    sign_in,
+)
 from heedful.web.access import NotAllowedError, SignInNeededError, check_csrf, guard
 from heedful.web.pages import page
 
@@ -65,6 +76,10 @@ def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
     app.include_router(people.router)
     app.include_router(projects.router)
     app.include_router(label.router)
+    app.include_router(browse.router)
+    app.include_router(browse_api.router)
+    app.include_router(exchange.router)
+    app.include_router(forget.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_exception_handler(HeedfulError, refuse)
     app.add_exception_handler(HTTPException, refuse_http)
@@ -76,8 +91,9 @@ def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
 async def protect(request: Request, call_next: Callable[[Request], Any]) -> Response:
     """Bound the body before it is read, and set the headers that browsers protect people by."""
     length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MAX_BODY:
-        answer: Response = problem(413, "too_large", f"a request has at most {MAX_BODY} bytes")
+    most = exchange.MAX_UPLOAD if request.url.path.endswith("/import") else MAX_BODY
+    if not length.isdecimal() or int(length) > most:
+        answer: Response = problem(413, "too_large", f"a request has at most {most} bytes")
     else:
         answer = await call_next(request)
     for name, value in HEADERS.items():

@@ -68,7 +68,7 @@ def test_import_counts_drops_and_adds_nothing_the_second_time(
     assert code == 0
     first = json.loads(out.splitlines()[-1])
     assert first == {"dataset": "hh-harmless-train", "rows": 3, "new": 2, "known": 0,
-                     "dropped": {"empty_side": 1}}  # fmt: skip
+                     "answers": 2, "dropped": {"empty_side": 1}}  # fmt: skip
     _, out, _ = run(monkeypatch, capsys, *arguments)
     assert json.loads(out.splitlines()[-1])["new"] == 0
 

@@ -178,6 +178,44 @@ def test_form_preferences_weigh_one_in_sum_and_contradict_nothing(
 
 
 @pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_says_the_same_of_completions_of_other_names(
+    form: Form, size: int, number: int
+) -> None:
+    task, _ = shown(form, size)
+    payload = form.examples(task.completion_ids)[number] | {"comment": "Yes."}
+    names = {one: str(place) for place, one in enumerate(task.completion_ids)}
+    back = {place: one for one, place in names.items()}
+    renamed = form.renamed(payload, names)
+    form.validate(renamed, list(back))
+    assert form.renamed(renamed, back) == payload
+    assert not any(one in json.dumps(renamed) for one in names)
+
+
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_without_texts_is_a_valid_judgement_without_what_was_written(
+    form: Form, size: int, number: int
+) -> None:
+    task, _ = shown(form, size)
+    payload = form.examples(task.completion_ids)[number] | {"comment": "I, Zoe, think so."}
+    rest = form.without_texts(payload)
+    if rest is None:
+        assert form.name in ("critique", "demonstration")
+        return
+    form.validate(rest, task.completion_ids)
+    assert form.without_texts(rest) == rest
+    schema = form.schema(task.completion_ids)
+    texts = {key for key, value in schema["properties"].items() if "maxLength" in value}
+    assert not texts & rest.keys()
+    assert not any(word in json.dumps(rest) for word in ("Zoe", "Better.", "Invents", "note"))
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+@pytest.mark.parametrize("payload", [one for one in HOSTILE if isinstance(one, dict)], ids=repr)
+def test_form_leaves_what_it_does_not_understand_to_its_check(form: Form, payload: JSON) -> None:
+    assert isinstance(form.renamed(payload, {"left": "1"}), dict)
+
+
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
 def test_form_example_fits_its_schema(form: Form, size: int, number: int) -> None:
     task, _ = shown(form, size)
     payload, schema = form.examples(task.completion_ids)[number], form.schema(task.completion_ids)

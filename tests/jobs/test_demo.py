@@ -8,9 +8,9 @@ from heedful.config import DemoConfig
 from heedful.errors import ConfigError
 from heedful.jobs import demo
 from heedful.jobs.demo import run_demo
-from heedful.jobs.tracing import trace
 from heedful.monitor.report import read_report_data
 from heedful.store import annotations, open_store
+from heedful.store.tracing import trace
 
 
 @pytest.fixture(scope="module")

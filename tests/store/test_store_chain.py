@@ -2,10 +2,10 @@ import json
 from pathlib import Path
 
 from heedful.data.snapshot import read_snapshot
-from heedful.jobs.importing import import_preferences
+from heedful.exchange.importing import import_preferences
 from heedful.jobs.snapshot import make_snapshot
-from heedful.jobs.tracing import trace
 from heedful.store import Store, integrity
+from heedful.store.tracing import trace
 from heedful.types import Preference
 
 

@@ -39,7 +39,9 @@ def test_every_route_but_the_sign_in_pages_refuses_strangers(studio) -> None:
     for method, path in found:
         if path in PUBLIC:
             continue
-        address = path.format(project="support", task="t", place="0", secret="s", person="p")
+        address = path.format(
+            project="support", task="t", place="0", secret="s", person="p", dataset="d", item="i"
+        )
         answer = client.request(method, address, headers={"accept": "application/json"})
         assert answer.status_code == 401, (method, path)
         assert answer.json()["error"]["code"] == "sign_in_needed"

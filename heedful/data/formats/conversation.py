@@ -1,10 +1,10 @@
 """Lists of ``{"role", "content"}`` messages: reading them, and telling prompt from answer."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from heedful.data.formats.base import RowDropped, check_text, excerpt
-from heedful.types import JSON, Message, Role
+from heedful.types import JSON, Message, Role, messages_json
 
 Turns = tuple[Message, ...]
 _ROLES: dict[str, Role] = {
@@ -22,6 +22,30 @@ def turns(key: str, rows: JSON) -> Turns:
         kind = excerpt(json.dumps(rows))
         raise RowDropped("unsupported_content", f"{key} is {kind}; write a text or messages")
     return tuple(_message(f"{key}[{number}]", row) for number, row in enumerate(rows))
+
+
+def to_json(messages: Sequence[Message]) -> list[dict[str, JSON]]:
+    """The messages as ``turns`` reads them; tool calls become objects where that loses nothing."""
+    rows: list[dict[str, JSON]] = []
+    for row in messages_json(tuple(messages)):
+        if "tool_calls" in row:
+            row["tool_calls"] = objects(row["tool_calls"])
+        rows.append(row)
+    return rows
+
+
+def objects(texts: Iterable[str]) -> list[JSON]:
+    """JSON texts as values; a text that is no object in its canonical spelling stays a text."""
+    return [_object(text) for text in texts]
+
+
+def _object(text: str) -> JSON:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    same = isinstance(value, dict) and json.dumps(value, sort_keys=True) == text
+    return value if same else text
 
 
 def tools(value: JSON) -> tuple[str, ...]:

@@ -11,17 +11,34 @@ the answer. Rows that break a rule are dropped:
 - ``starts_with_assistant``, ``ends_with_human``, ``consecutive_turns`` (one speaker twice in a
   row), ``empty_turn`` (before the last);
 - ``empty_side``, ``mismatched_prompts``, ``identical_sides``, ``invalid_text``.
+
+Writing leaves out what a transcript cannot say: tools, and turns of other roles (``tools``,
+``unsupported_turn``); white space around a turn is stripped and counted (``outer_white_space``).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
-from heedful.data.formats.base import Format, RowDropped, check_sides, check_text, excerpt
-from heedful.types import JSON, Message, Preference, Prompt, Role
+from heedful.data.formats.base import (
+    LOSES_ALL_BUT_PAIRS,
+    Format,
+    Row,
+    RowDropped,
+    Tally,
+    bare,
+    check_sides,
+    check_text,
+    excerpt,
+    preferences_of,
+    proven,
+)
+from heedful.types import JSON, Item, Message, Preference, Prompt, Role
 
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
+_NAMES = {role: name for name, role in _ROLES.items()}
 
 
 def is_transcript(text: JSON) -> bool:
@@ -80,10 +97,50 @@ def _first_difference(chosen: list[Message], rejected: list[Message]) -> str:
     return f"chosen has {len(chosen)} turns, rejected {len(rejected)}"
 
 
+def write(item: Item, tally: Tally) -> Iterator[Row]:
+    """The preferences of an item as pairs of transcripts."""
+    for preference in preferences_of(item, tally):
+        try:
+            row, plain = _to_row(preference)
+        except RowDropped as drop:
+            tally.left_out[drop.rule] += 1
+            continue
+        for proved in proven(row, plain, parse, tally):
+            if plain != bare(preference):
+                tally.changed["outer_white_space"] += 1
+            yield proved
+
+
+def _to_row(preference: Preference) -> tuple[Row, Preference]:
+    """The row, and the preference as it says it: without white space around turns."""
+    if preference.prompt.tools:
+        raise RowDropped("tools")
+    prompt, chosen, rejected = (
+        _stripped(side)
+        for side in (preference.prompt.messages, preference.chosen, preference.rejected)
+    )
+    row = {"chosen": _transcript(prompt + chosen), "rejected": _transcript(prompt + rejected)}
+    return row, Preference(prompt=Prompt(messages=prompt), chosen=chosen, rejected=rejected)
+
+
+def _stripped(messages: Sequence[Message]) -> tuple[Message, ...]:
+    for one in messages:
+        if one.role not in _NAMES or one != Message(role=one.role, content=one.content):
+            raise RowDropped("unsupported_turn")
+    return tuple(replace(one, content=one.content.strip()) for one in messages)
+
+
+def _transcript(messages: Sequence[Message]) -> str:
+    return "".join(f"\n\n{_NAMES[one.role]}: {one.content}" for one in messages)
+
+
 HH = Format(
     name="hh",
+    title="HH-RLHF transcripts",
     expects='{"chosen": TRANSCRIPT, "rejected": TRANSCRIPT}, each starting with "\\n\\nHuman:"',
     keys=frozenset({"chosen", "rejected"}),
     recognises=recognises,
     parse=parse,
+    write=write,
+    loses=("strength", "tools", "system and tool turns", *LOSES_ALL_BUT_PAIRS),
 )

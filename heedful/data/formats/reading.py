@@ -7,7 +7,10 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 from heedful.data.formats.base import Drop, Format, Parsed, RowDropped
 from heedful.errors import DataError, MissingError
@@ -36,10 +39,10 @@ def read(
     this format; the message names file and line, and the format among ``others`` that fits.
     """
     for path in map(Path, paths):
-        rows = _rows(path)
+        rows = (format.rows or json_rows)(path)
         line, row = next(rows, (0, {}))
         if not line:
-            raise DataError(f"{path} is empty; {_JSON_LINES}")
+            raise DataError(f"{path} is empty; expected {format.expects}")
         if not format.recognises(row):
             raise DataError(_wrong_format(format, path, line, row, others))
         yield _parse(format, path, line, row)
@@ -61,32 +64,36 @@ def _wrong_format(
 ) -> str:
     keys = ", ".join(sorted(row)) or "none"
     seen = f"{path} line {line} is not in format {format.name!r}: its keys are {keys}"
-    fitting = [other.name for other in others if other.recognises(row)]
+    alike = (other for other in others if other.rows is format.rows)
+    fitting = [other.name for other in alike if other.recognises(row)]
     if fitting:
         return f"{seen}; it looks like {fitting[0]!r}: heedful import {fitting[0]} {path}"
     return f"{seen}; expected {format.expects}"
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, JSON]]]:
-    for number, line in enumerate(_lines(path), start=1):
-        text = _decode(path, number, line)
-        if text.strip():
-            yield number, _object(path, number, text)
+def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, JSON]]]:
+    """The objects of a JSON Lines file with their line numbers."""
+    with opened(path) as file:
+        start = file.peek(16)[:16]
+        _refuse_binary(path, start)
+        for number, line in enumerate(file, start=1):
+            text = decode(path, number, line)
+            if text.strip():
+                yield number, _object(path, number, text)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """The bytes of a file, unzipped when it is gzipped; what goes wrong is an error of ours."""
     if path.is_dir():
         raise DataError(f"{path} is a directory; name the files in it")
     try:
         with path.open("rb") as file:
-            start = file.read(16)
-            file.seek(0)
-            _refuse_binary(path, start)
-            if not start.startswith(_GZIP):
-                yield from file
+            if not file.peek(2).startswith(_GZIP):
+                yield file
                 return
             with gzip.open(file) as plain:
-                yield from plain
+                yield cast(BufferedReader, plain)  # it reads and peeks alike
     except FileNotFoundError as error:
         raise MissingError(f"{path} does not exist; check the path") from error
     except PermissionError as error:
@@ -101,7 +108,8 @@ def _refuse_binary(path: Path, start: bytes) -> None:
             raise DataError(f"{path} is {kind}; {_JSON_LINES}")
 
 
-def _decode(path: Path, number: int, line: bytes) -> str:
+def decode(path: Path, number: int, line: bytes) -> str:
+    """A line as text; ``DataError`` names the line that is not UTF-8."""
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:

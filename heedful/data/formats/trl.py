@@ -15,15 +15,39 @@ keep their content as it is. Dropped: ``empty_prompt``, ``empty_side``, ``identi
 ``mismatched_prompts`` (the sides differ before their last answer, or share nothing),
 ``no_user_turn`` (the prompt does not end with
 one), ``no_assistant_turn``, ``unknown_role``, ``unsupported_content`` (not text), ``mixed_types``,
-``missing_key``, ``unpaired_label`` (rows with a boolean ``label``), ``invalid_text``.
+``missing_key``, ``unpaired_label`` (rows with a boolean ``label``: see ``kto``), ``invalid_text``.
+
+``margin`` is the strength of a pair when it is a whole number from 0 to 3.
+
+Written in four ways: ``trl`` (messages with a prompt of their own, as DPO takes them),
+``trl-standard`` (texts; conversations are left out as ``conversation``), ``trl-implicit``
+(messages with the prompt inside both sides, as the reward trainer takes them) and ``trl-sft``
+(demonstrations).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from heedful.data.formats import conversation, hh
-from heedful.data.formats.base import Format, Record, RowDropped, check_sides, check_text
+from heedful.data.formats.base import (
+    LOSES_ALL_BUT_PAIRS,
+    Format,
+    Record,
+    Row,
+    RowDropped,
+    Tally,
+    answers_of,
+    bare,
+    check_sides,
+    check_text,
+    only,
+    preferences_of,
+    proven,
+)
 from heedful.data.formats.conversation import Turns
-from heedful.types import JSON, Demonstration, Message, Preference, Prompt
+from heedful.forms import FORMS
+from heedful.forms.pairwise import MAX_STRENGTH
+from heedful.types import JSON, Demonstration, Item, Message, Preference, Prompt
 
 
 def recognises(row: Mapping[str, JSON]) -> bool:
@@ -37,7 +61,7 @@ def recognises(row: Mapping[str, JSON]) -> bool:
 def parse(row: Mapping[str, JSON]) -> Record:
     """The record of a row; raises ``RowDropped``."""
     if isinstance(row.get("label"), bool):
-        raise RowDropped("unpaired_label", "label says good or bad of one answer, not of a pair")
+        raise RowDropped("unpaired_label", "label judges one answer, not a pair; import as kto")
     tools = conversation.tools(row.get("tools"))
     if "chosen" in row or "rejected" in row:
         return _pair(row, tools)
@@ -59,7 +83,18 @@ def _pair(row: Mapping[str, JSON], tools: tuple[str, ...]) -> Preference:
         prompt, left, right = conversation.split(turns, chosen, rejected)
     else:
         raise RowDropped("mixed_types", "one side is a text, the other a list of messages")
-    return Preference(prompt=Prompt(messages=prompt, tools=tools), chosen=left, rejected=right)
+    return Preference(
+        prompt=Prompt(messages=prompt, tools=tools),
+        chosen=left,
+        rejected=right,
+        margin=_margin(row.get("margin")),
+    )
+
+
+def _margin(value: JSON) -> float:
+    """A strength; other numbers, such as differences of scores, are none."""
+    is_strength = type(value) in (int, float) and value in range(MAX_STRENGTH + 1)
+    return float(value) if is_strength else 0.0
 
 
 def _asked_by(text: str, side: Turns) -> Turns:
@@ -138,10 +173,120 @@ def _required(row: Mapping[str, JSON], key: str) -> str | Turns:
     return conversation.turns(key, value)
 
 
+def write(item: Item, tally: Tally) -> Iterator[Row]:
+    """Messages, with the prompt on its own."""
+    return _written(item, tally, _explicit)
+
+
+def write_standard(item: Item, tally: Tally) -> Iterator[Row]:
+    """Texts, stripped as reading strips them."""
+    return _written(item, tally, _standard)
+
+
+def write_implicit(item: Item, tally: Tally) -> Iterator[Row]:
+    """Messages, with the prompt inside both sides."""
+    return _written(item, tally, _implicit)
+
+
+def write_demonstrations(item: Item, tally: Tally) -> Iterator[Row]:
+    """Prompt and completion of what the newest answers found worth imitating."""
+    for answer in answers_of(item, tally):
+        assert item.task is not None
+        form = FORMS[item.task.form]
+        derived = form.to_demonstrations(item.task, item.completions, answer)
+        if not derived:
+            rule = form.undecided(answer.payload) or f"{form.name}_is_no_demonstration"
+            tally.left_out[rule] += 1
+        for one in derived:
+            prompt, response = map(conversation.to_json, (one.prompt.messages, one.response))
+            row = {"prompt": prompt, "completion": response, **_tools(one.prompt)}
+            expected = Demonstration(prompt=one.prompt, response=one.response)
+            yield from proven(row, expected, parse, tally)
+
+
+def _written(
+    item: Item, tally: Tally, spell: Callable[[Preference], tuple[dict[str, JSON], Preference]]
+) -> Iterator[Row]:
+    for preference in preferences_of(item, tally):
+        plain = bare(preference, margin=preference.margin)
+        try:
+            row, expected = spell(plain)
+        except RowDropped as drop:
+            tally.left_out[drop.rule] += 1
+            continue
+        row |= _tools(plain.prompt)
+        if plain.margin:
+            row["margin"] = plain.margin
+        for proved in proven(row, expected, parse, tally):
+            if expected != plain:
+                tally.changed["outer_white_space"] += 1
+            yield proved
+
+
+def _explicit(one: Preference) -> tuple[dict[str, JSON], Preference]:
+    sides = (one.prompt.messages, one.chosen, one.rejected)
+    prompt, chosen, rejected = map(conversation.to_json, sides)
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}, one
+
+
+def _implicit(one: Preference) -> tuple[dict[str, JSON], Preference]:
+    prompt = one.prompt.messages
+    sides = (prompt + one.chosen, prompt + one.rejected)
+    chosen, rejected = map(conversation.to_json, sides)
+    return {"chosen": chosen, "rejected": rejected}, one
+
+
+def _standard(one: Preference) -> tuple[dict[str, JSON], Preference]:
+    texts = (
+        only(one.prompt.messages, "user"),
+        only(one.chosen, "assistant"),
+        only(one.rejected, "assistant"),
+    )
+    if any(text is None for text in texts):
+        raise RowDropped("conversation")
+    prompt, chosen, rejected = (text.strip() for text in texts if text is not None)
+    expected = replace(
+        one,
+        prompt=replace(one.prompt, messages=(Message(role="user", content=prompt),)),
+        chosen=_answer(chosen),
+        rejected=_answer(rejected),
+    )
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}, expected
+
+
+def _tools(prompt: Prompt) -> dict[str, JSON]:
+    return {"tools": conversation.objects(prompt.tools)} if prompt.tools else {}
+
+
 TRL = Format(
     name="trl",
+    title="TRL, messages with a prompt of their own",
     expects="prompt, chosen and rejected; or prompt and completion; or messages; or prompt",
-    keys=frozenset({"prompt", "chosen", "rejected", "completion", "messages", "tools", "label"}),
+    keys=frozenset(
+        {"prompt", "chosen", "rejected", "completion", "messages", "tools", "label", "margin"}
+    ),
     recognises=recognises,
     parse=parse,
+    write=write,
+    loses=LOSES_ALL_BUT_PAIRS,
+)
+TRL_STANDARD = replace(
+    TRL,
+    name="trl-standard",
+    title="TRL, plain texts",
+    write=write_standard,
+    loses=("conversations", *LOSES_ALL_BUT_PAIRS),
+)
+TRL_IMPLICIT = replace(
+    TRL,
+    name="trl-implicit",
+    title="TRL, the prompt inside both sides",
+    write=write_implicit,
+)
+TRL_SFT = replace(
+    TRL,
+    name="trl-sft",
+    title="TRL, prompt and completion",
+    write=write_demonstrations,
+    loses=("rejected answers", "strength", *LOSES_ALL_BUT_PAIRS),
 )

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from heedful.errors import DataError, MissingError
-from heedful.jobs.importing import import_preferences
+from heedful.exchange.importing import import_preferences
 from heedful.jobs.snapshot import make_snapshot
-from heedful.jobs.tracing import Node, trace
 from heedful.store import Store, completions, models, open_store, runs, tasks
+from heedful.store.tracing import Node, trace
 from heedful.types import Completion, Evidence, Message, ModelVersion, Prompt, Run
 
 BASE = ModelVersion(role="base", name="tiny", weights_hash="w0", path="/models/tiny")

@@ -67,15 +67,26 @@ def trace(store: Store, name: str) -> Trace:
     Raises ``MissingError`` for an unknown record, ``DataError`` when several fit, listing them.
     """
     with store.read() as tx:
-        record = _find(tx, name.strip())
-        kind = record.partition("_")[0]
-        (root,) = _groups(tx, kind, [record])
-        return Trace(
-            id=record,
-            label=root.label,
-            came_from=_follow(tx, lineage.parents, root, {record}),
-            led_to=_follow(tx, lineage.children, root, {record}),
-        )
+        return chain(tx, _find(tx, name.strip()))
+
+
+def chain(tx: Transaction, record: str, *, ends: frozenset[str] = frozenset()) -> Trace:
+    """The chain of a record by its whole id; records of the kinds in ``ends`` end it.
+
+    A page ends it at models (``mdl``): what a model learned from may be a million answers.
+    Raises ``MissingError`` for an unknown record.
+    """
+    kind = record.partition("_")[0]
+    roots = _groups(tx, kind, [record]) if kind in _NOUNS else []
+    if not roots:
+        raise MissingError(f"record {record!r:.60} is not in the store; check the id")
+    (root,) = roots
+    return Trace(
+        id=record,
+        label=root.label,
+        came_from=_follow(tx, lineage.parents, root, {record}, ends),
+        led_to=_follow(tx, lineage.children, root, {record}, ends),
+    )
 
 
 def _find(tx: Transaction, name: str) -> str:
@@ -102,7 +113,9 @@ def _find_model(tx: Transaction, name: str) -> str:
         ) from error
 
 
-def _follow(tx: Transaction, step: _Step, node: Node, seen: set[str]) -> tuple[Node, ...]:
+def _follow(
+    tx: Transaction, step: _Step, node: Node, seen: set[str], ends: frozenset[str]
+) -> tuple[Node, ...]:
     """What one step leads to, each with what follows; a record is expanded once per trace."""
     reached = [
         group
@@ -113,7 +126,8 @@ def _follow(tx: Transaction, step: _Step, node: Node, seen: set[str]) -> tuple[N
     for group in reached:
         fresh = not seen.issuperset(group.ids)
         seen.update(group.ids)
-        below = _follow(tx, step, group, seen) if fresh else ()
+        goes_on = fresh and group.kind not in ends
+        below = _follow(tx, step, group, seen, ends) if goes_on else ()
         repeated = "" if fresh or group.kind == "prm" else " (see above)"
         nodes.append(
             Node(kind=group.kind, ids=group.ids, label=group.label + repeated, nodes=below)

@@ -1,0 +1,336 @@
+"""Files into the store: prompts, completions, tasks and annotations.
+
+One import is one transaction, written as rows are read: a broken line leaves the store as it was.
+Importing again adds nothing: ids are content hashes.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from heedful.data.formats import (
+    FORMATS,
+    Answer,
+    Candidate,
+    Drop,
+    Judged,
+    Parsed,
+    Record,
+    RowDropped,
+    read_files,
+)
+from heedful.errors import ConfigError, DataError
+from heedful.forms import FORMS
+from heedful.store import Store, Transaction, annotations, completions, datasets, models, tasks
+from heedful.types import (
+    JSON,
+    Annotation,
+    Completion,
+    Demonstration,
+    Item,
+    Preference,
+    Prompt,
+    Task,
+)
+
+# Names that say nothing without the directory they lie in.
+_GENERIC = {"data", "dev", "eval", "test", "train", "valid", "validation"}
+_BATCH = 1000  # rows written at once
+_MAX_INT = 2**31 - 1  # of an INTEGER on every database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """What an import did. Made by ``import_preferences``, printed by the command line.
+
+    Rows are new to the dataset, duplicates of what it has, or dropped; ``num_answers`` counts the
+    annotations that are new to the store. ``drops`` lists rows, and answers in rows that were used.
+    ``ignored_keys`` counts the rows that had a key the format gives no meaning to.
+    """
+
+    dataset: str
+    num_rows: int
+    num_new: int
+    num_duplicates: int
+    num_answers: int
+    drops: tuple[Drop, ...]
+    ignored_keys: Mapping[str, int]
+
+    @property
+    def drops_by_rule(self) -> dict[str, int]:
+        """Number of dropped rows by rule, sorted by rule."""
+        return dict(sorted(Counter(drop.rule for drop in self.drops).items()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A row and the item that it becomes."""
+
+    parsed: Parsed
+    item: Item
+
+    def drop(self, rule: str, detail: str) -> Drop:
+        return Drop(rule=rule, file=self.parsed.file, line=self.parsed.line, detail=detail)
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What has been done so far."""
+
+    num_rows: int = 0
+    num_new: int = 0
+    num_duplicates: int = 0
+    num_answers: int = 0
+    drops: list[Drop] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+
+def import_preferences(
+    store: Store,
+    format: str,
+    paths: Sequence[Path | str],
+    *,
+    dataset: str | None = None,
+    annotator: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ImportResult:
+    """Read files in a format (``FORMATS``) into a dataset; ``progress`` gets the rows read so far.
+
+    The dataset is named after the file unless a name is given; who is not named by the file is the
+    annotator ``import:DATASET``. Raises ``DataError`` or ``MissingError`` that names file and line;
+    then nothing was imported.
+    """
+    FORMATS[format]
+    name = dataset if dataset is not None else default_dataset(paths)
+    if not name.strip():
+        raise DataError("a dataset's name is empty; name it, e.g. with --dataset")
+    who = annotator or f"import:{name}"
+    counts = _Counts()
+    rows = read_files(format, paths)
+    with store.write() as tx:
+        datasets.add_tasks(tx, name, ())
+        known_models = {one.id for one in models.list_all(tx)}
+        while batch := list(islice(rows, _BATCH)):
+            reads = list(_to_items(batch, name, who, known_models, counts))
+            _write(tx, name, reads, counts)
+            counts.num_rows += len(batch)
+            if progress:
+                progress(counts.num_rows)
+    return ImportResult(
+        dataset=name,
+        num_rows=counts.num_rows,
+        num_new=counts.num_new,
+        num_duplicates=counts.num_duplicates,
+        num_answers=counts.num_answers,
+        drops=tuple(counts.drops),
+        ignored_keys=dict(counts.ignored),
+    )
+
+
+def default_dataset(paths: Sequence[Path | str]) -> str:
+    """A name from the file's: ``preferences`` for ``preferences.jsonl.gz``.
+
+    A bare ``train.jsonl`` gets its directory in front, as in ``hh-harmless-train``. Raises
+    ``ConfigError`` when several files do not lead to one name.
+    """
+    if not paths:
+        raise ConfigError("no file was given; name at least one")
+    names = sorted({_dataset_of(Path(path)) for path in paths})
+    if len(names) == 1:
+        return names[0]
+    raise ConfigError(
+        f"{len(paths)} files could be called {', '.join(names)}; choose one name with --dataset"
+    )
+
+
+def _dataset_of(path: Path) -> str:
+    stem = path.name.split(".")[0] or path.name
+    folder = path.resolve().parent.name
+    name = f"{folder}-{stem}" if stem.lower() in _GENERIC and folder else stem
+    return re.sub(r"[^\w.-]+", "-", name).strip("-") or "imported"
+
+
+def _to_items(
+    batch: Iterable[Parsed | Drop],
+    dataset: str,
+    annotator: str,
+    known_models: Set[str],
+    counts: _Counts,
+) -> Iterator[_Read]:
+    for one in batch:
+        if isinstance(one, Drop):
+            counts.drops.append(one)
+            continue
+        counts.ignored.update(one.ignored)
+        try:
+            item, left_out = to_item(one.record, dataset, annotator, known_models)
+        except RowDropped as drop:
+            counts.drops.append(_drop(one, drop.rule, drop.detail))
+            continue
+        counts.drops += [_drop(one, rule, detail) for rule, detail in left_out]
+        yield _Read(one, item)
+
+
+def _drop(parsed: Parsed, rule: str, detail: str) -> Drop:
+    return Drop(rule=rule, file=parsed.file, line=parsed.line, detail=detail)
+
+
+def to_item(
+    record: Record, dataset: str, annotator: str, known_models: Set[str] = frozenset()
+) -> tuple[Item, tuple[tuple[str, str], ...]]:
+    """The item that a record becomes, and rule and detail of the answers it leaves out.
+
+    Raises ``RowDropped`` for answers that the form refuses, and candidates that are the same.
+    """
+    if isinstance(record, Prompt):
+        return Item(prompt=record), ()
+    # Sorted by content hash: the chosen side comes first half of the time, whatever the file did.
+    ordered = isinstance(record, Judged)
+    judged = record if isinstance(record, Judged) else _judged(record)
+    made = {
+        label: _completion(judged.prompt, one, dataset, known_models)
+        for label, one in judged.candidates.items()
+    }
+    ids = {label: one.id for label, one in made.items()}
+    if len(set(ids.values())) < len(ids):
+        raise RowDropped("identical_answers", "two of its answers are the same")
+    order = tuple(ids.values()) if ordered else tuple(sorted(ids.values()))
+    task = Task(
+        form=judged.form,
+        prompt=judged.prompt,
+        completion_ids=order,
+        guideline=judged.guideline,
+        slots=_whole("slots", judged.slots),
+        priority=_finite("priority", judged.priority),
+        reason=judged.reason,
+    )
+    shown = {one.id: one for one in made.values()}
+    answers = [(_annotation(task, shown, one, ids, annotator), one.time) for one in judged.answers]
+    item = Item(
+        prompt=judged.prompt,
+        task=task,
+        completions=shown,
+        annotations=tuple(one for one, _ in answers),
+        times={one.id: time for one, time in answers if time is not None},
+    )
+    return item, judged.left_out
+
+
+def _judged(record: Preference | Demonstration) -> Judged:
+    if isinstance(record, Demonstration):
+        return Judged(
+            form="demonstration",
+            prompt=record.prompt,
+            candidates={"1": Candidate(messages=record.response)},
+            answers=(Answer(payload={"accepted": "1"}),),
+        )
+    payload: dict[str, JSON] = {"preferred": "1"}
+    if record.margin:
+        payload["strength"] = int(record.margin)
+    return Judged(
+        form="pairwise",
+        prompt=record.prompt,
+        candidates={
+            "1": Candidate(messages=record.chosen),
+            "2": Candidate(messages=record.rejected),
+        },
+        answers=(Answer(payload=payload),),
+    )
+
+
+def _completion(prompt: Prompt, one: Candidate, dataset: str, known_models: Set[str]) -> Completion:
+    """A completion; the author is kept by name where the store does not know the model."""
+    model = one.model or f"{completions.IMPORTED}{dataset}"
+    if not model.startswith(completions.IMPORTED) and model not in known_models:
+        model = f"{completions.IMPORTED}{model}"
+    return Completion(
+        prompt=prompt,
+        messages=one.messages,
+        model=model,
+        draw=_whole("draw", one.draw),
+        finish_reason=one.finish_reason,
+        params=one.params,
+    )
+
+
+def _annotation(
+    task: Task,
+    shown: Mapping[str, Completion],
+    answer: Answer,
+    ids: Mapping[str, str],
+    annotator: str,
+) -> Annotation:
+    """The annotation of an answer; raises ``RowDropped`` for one that the form refuses."""
+    form = FORMS[task.form]
+    order = tuple(ids.get(label, label) for label in answer.shown) or tuple(sorted(ids.values()))
+    made = Annotation(
+        task_id=task.id,
+        annotator=answer.annotator or annotator,
+        source=answer.source,
+        payload=form.renamed(answer.payload, ids),
+        shown_order=order,
+        revision=_whole("revision", answer.revision),
+        seconds=None if answer.seconds is None else _finite("seconds", answer.seconds),
+    )
+    try:
+        low, high = form.num_completions
+        if not low <= len(ids) <= high:
+            raise DataError(f"{form.name} takes {low} to {high} answers, not {len(ids)}")
+        form.check(task, shown, made)
+        annotations.check_shown(made, task.completion_ids)
+    except DataError as error:
+        raise RowDropped("invalid_answer", str(error)) from error
+    return made
+
+
+def _whole(key: str, value: int) -> int:
+    if not 0 <= value <= _MAX_INT:
+        raise RowDropped("wrong_number", f"{key} is {value}; write 0 to {_MAX_INT}")
+    return value
+
+
+def _finite(key: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise RowDropped("wrong_number", f"{key} is {value}; write a finite number")
+    return value
+
+
+def _without_contradictions(
+    tx: Transaction, reads: list[_Read], counts: _Counts
+) -> Iterator[_Read]:
+    """Leave out the answers that say otherwise than an earlier row or import did.
+
+    A row of which no answer is left is dropped.
+    """
+    asked = [one.item.id for one in reads if one.item.task]
+    answered = annotations.ids_by_revision(tx, asked)
+    for one in reads:
+        kept = []
+        for answer in one.item.annotations:
+            key = (answer.task_id, answer.annotator, answer.revision)
+            if answered.setdefault(key, answer.id) == answer.id:
+                kept.append(answer)
+            else:
+                detail = f"the same was answered otherwise before: {answer.task_id}"
+                counts.drops.append(one.drop("contradicts_earlier_row", detail))
+        if kept or not one.item.annotations:
+            yield _Read(one.parsed, replace(one.item, annotations=tuple(kept)))
+
+
+def _write(tx: Transaction, dataset: str, reads: list[_Read], counts: _Counts) -> None:
+    """Write a batch and count the rows that are new to the dataset."""
+    kept = [one.item for one in _without_contradictions(tx, reads, counts)]
+    asked = [(item, item.task) for item in kept if item.task]
+    completions.add(tx, [one for item, _ in asked for one in item.completions.values()])
+    tasks.add(tx, [task for _, task in asked])
+    answers = [one for item, _ in asked for one in item.annotations]
+    times = {id: time for item, _ in asked for id, time in item.times.items()}
+    counts.num_answers += annotations.add(tx, answers, times=times)
+    num_new = datasets.add_tasks(tx, dataset, [task.id for _, task in asked])
+    num_new += datasets.add_prompts(tx, dataset, [item.prompt for item in kept if not item.task])
+    counts.num_new += num_new
+    counts.num_duplicates += len(kept) - num_new

@@ -1,0 +1,130 @@
+"""The data browser, export and import in the JSON API."""
+
+import tempfile
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from heedful.data.formats import FORMATS, Tally
+from heedful.data.formats.plain_json import write
+from heedful.errors import DataError
+from heedful.exchange import exporting
+from heedful.store import Store, browse, datasets
+from heedful.store.tracing import chain
+from heedful.types import Item
+from heedful.web.access import allows
+from heedful.web.api import Name
+from heedful.web.browse import MODELS_END, filters_of, get_item, known_filters
+from heedful.web.exchange import MAX_UPLOAD, imported, streamed
+
+router = APIRouter(prefix="/api/data")
+FormatName = Annotated[str, Query(max_length=40, description=", ".join(FORMATS))]
+
+
+@router.get("")
+@allows("view")
+def list_data_sets(request: Request) -> list[dict[str, Any]]:
+    """All data sets with the number of their items."""
+    store: Store = request.app.state.store
+    with store.read() as tx:
+        counted = datasets.count_items(tx)
+    return [{"dataset": name, "items": num} for name, num in counted.items()]
+
+
+@router.get("/{dataset}/items")
+@allows("view")
+def list_items(
+    request: Request,
+    dataset: Name,
+    after: Annotated[str, Query(max_length=100)] = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = browse.PAGE,
+) -> dict[str, Any]:
+    """A page of items, by id.
+
+    Filters: ``form``, ``state``, ``annotator``, ``source``, ``author``, ``text``, ``comment``,
+    ``disagreement``, ``since``, ``until``. ``after`` of the answer starts the next page; a page is
+    ``partial`` when time ran out before it was full.
+    """
+    store: Store = request.app.state.store
+    filters = filters_of(**known_filters(request))
+    with store.read() as tx:
+        found = browse.page(tx, dataset, filters, after=after, limit=limit)
+    return {
+        "items": [item_json(one) for one in found.items],
+        "after": found.after,
+        "partial": found.is_partial,
+        "seen": found.num_seen,
+    }
+
+
+@router.get("/{dataset}/items/{item}")
+@allows("view")
+def get_data_item(request: Request, dataset: Name, item: Name) -> dict[str, Any]:
+    """One item with every revision of every answer, and its trace as text."""
+    store: Store = request.app.state.store
+    with store.read() as tx:
+        found = get_item(tx, dataset, item)
+        traced = chain(tx, item, ends=MODELS_END).render()
+        skipped = [
+            {"annotator": one.annotator, "reason": one.skip_reason}
+            for one in browse.skips(tx, item)
+        ]
+    return item_json(found) | {"skips": skipped, "trace": traced}
+
+
+@router.get("/{dataset}/export")
+@allows("view")
+def export(
+    request: Request, dataset: Name, format: FormatName = "json", zip: bool = False
+) -> Response:
+    """The data set as a file in a format."""
+    return streamed(request, dataset, format, zip=zip)
+
+
+@router.get("/{dataset}/export/counts")
+@allows("view")
+def export_counts(request: Request, dataset: Name, format: FormatName = "json") -> dict[str, Any]:
+    """What the export in a format would write, leave out and change; reads the whole data set."""
+    store: Store = request.app.state.store
+    with store.read() as tx:
+        tally = exporting.count(tx, dataset, format)
+    return tally_json(tally)
+
+
+@router.post("/{dataset}/import", status_code=201)
+@allows("manage")
+async def import_file(request: Request, dataset: Name, format: FormatName) -> dict[str, Any]:
+    """Import the body, a file in a format; importing it again adds nothing."""
+    with tempfile.TemporaryFile() as body:
+        size = 0
+        async for piece in request.stream():
+            size += len(piece)
+            if size > MAX_UPLOAD:
+                raise DataError(f"the file has more than {MAX_UPLOAD} bytes; use heedful import")
+            body.write(piece)
+        body.seek(0)
+        result = await run_in_threadpool(imported, request, body, "body", format, dataset)
+    return {
+        "dataset": result.dataset,
+        "rows": result.num_rows,
+        "new": result.num_new,
+        "known": result.num_duplicates,
+        "answers": result.num_answers,
+        "dropped": result.drops_by_rule,
+    }
+
+
+def item_json(item: Item) -> dict[str, Any]:
+    """An item as the plain JSON file has it, with its id."""
+    (row,) = write(item, Tally())
+    return {"id": item.id, **row}
+
+
+def tally_json(tally: Tally) -> dict[str, Any]:
+    """The counts of an export."""
+    return {
+        "rows": tally.num_rows,
+        "left_out": dict(sorted(tally.left_out.items())),
+        "changed": dict(sorted(tally.changed.items())),
+    }

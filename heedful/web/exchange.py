@@ -1,0 +1,142 @@
+"""Export and import of data sets on pages; the work is that of ``heedful.exchange``."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from fastapi.responses import StreamingResponse
+
+from heedful.data.formats import FORMATS, Tally
+from heedful.errors import DataError, HeedfulError
+from heedful.exchange import exporting
+from heedful.exchange.importing import ImportResult, default_dataset, import_preferences
+from heedful.store import Store, datasets, people
+from heedful.web.access import allows, visitor_of
+from heedful.web.pages import page
+
+router = APIRouter()
+MAX_UPLOAD = 50_000_000  # bytes; larger files go through the command line
+NUM_COUNTED = 500  # items that the page counts before it offers a format
+NUM_LISTED = 50  # dropped rows that are listed
+
+
+@router.get("/data/{dataset}/export", include_in_schema=False)
+@allows("view")
+def formats(request: Request, dataset: str, format: str = "json") -> Response:
+    """The formats, and what one of them would leave out of the data set's first items."""
+    store: Store = request.app.state.store
+    with store.read() as tx:
+        datasets.require(tx, dataset)
+        num_items = datasets.count_items(tx)[dataset]
+        tally = exporting.count(tx, dataset, format, limit=NUM_COUNTED)
+    return page(
+        request,
+        "data_export.html",
+        dataset=dataset,
+        address=quote(dataset, safe=""),
+        formats=FORMATS.values(),
+        chosen=FORMATS[format],
+        tally=tally,
+        num_items=num_items,
+        num_counted=min(NUM_COUNTED, num_items),
+    )
+
+
+@router.get("/data/{dataset}/download", include_in_schema=False)
+@allows("view")
+def download(request: Request, dataset: str, format: str = "json", zip: bool = False) -> Response:
+    """The data set as a file, sent while it is read; what was left out goes into the log."""
+    return streamed(request, dataset, format, zip=zip)
+
+
+def streamed(request: Request, dataset: str, format: str, *, zip: bool) -> StreamingResponse:
+    """A file of a data set, in pieces."""
+    store: Store = request.app.state.store
+    kind, who = FORMATS[format], visitor_of(request).user.id
+    suffix = f"{kind.suffix}.gz" if zip else kind.suffix
+    exporting.is_zipped(Path(suffix), kind)
+    with store.read() as tx:
+        datasets.require(tx, dataset)
+
+    def pieces() -> Iterator[bytes]:
+        tally = Tally()
+        with store.read() as tx:
+            plain = exporting.encoded(tx, dataset, kind, tally)
+            yield from exporting.zipped(plain) if zip else plain
+        detail = {"format": format, "rows": tally.num_rows, "left out": tally.left_out.total()}
+        with store.write() as tx:
+            people.log(tx, who, "exported data", dataset, detail)
+
+    name = quote(f"{dataset}{suffix}", safe="")
+    return StreamingResponse(
+        pieces(),
+        media_type="application/gzip" if zip else kind.media_type,
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
+    )
+
+
+@router.get("/import", include_in_schema=False)
+@allows("manage")
+def choose(request: Request, dataset: Annotated[str, Query(max_length=200)] = "") -> Response:
+    """The page on which a file is chosen."""
+    return show(request, dataset=dataset)
+
+
+@router.post("/import", include_in_schema=False)
+@allows("manage")
+def upload(
+    request: Request,
+    file: Annotated[UploadFile, File()],
+    format: Annotated[str, Form()],
+    dataset: Annotated[str, Form(max_length=200)] = "",
+) -> Response:
+    """Import a file and show what became of its rows."""
+    try:
+        result = imported(request, file.file, file.filename or "", format, dataset.strip())
+    except HeedfulError as error:
+        return show(request, dataset=dataset, format=format, problem=str(error))
+    return show(request, dataset=dataset, format=format, result=result)
+
+
+def show(request: Request, **values: Any) -> Response:
+    """The import page, with what happened."""
+    problem = values.get("problem")
+    return page(
+        request,
+        "data_import.html",
+        formats=FORMATS.values(),
+        num_listed=NUM_LISTED,
+        megabytes=MAX_UPLOAD // 1_000_000,
+        status=422 if problem else 200,
+        **values,
+    )
+
+
+def imported(
+    request: Request, content: Any, filename: str, format: str, dataset: str
+) -> ImportResult:
+    """Import what ``content`` reads, as a file of that name; nothing is kept of it beside."""
+    store: Store = request.app.state.store
+    FORMATS[format]
+    name = Path(filename).name
+    if not name:
+        raise DataError("no file was chosen; choose one")
+    with tempfile.TemporaryDirectory(prefix="heedful-") as folder:
+        path = Path(folder) / name
+        with path.open("wb") as copy:
+            shutil.copyfileobj(content, copy)
+        try:
+            result = import_preferences(
+                store, format, [path], dataset=dataset or default_dataset([name])
+            )
+        except HeedfulError as error:
+            raise type(error)(str(error).replace(f"{folder}/", "")) from error
+    detail = {"format": format, "rows": result.num_rows, "new": result.num_new}
+    with store.write() as tx:
+        people.log(tx, visitor_of(request).user.id, "imported data", result.dataset, detail)
+    return replace(result, drops=tuple(replace(one, file=name) for one in result.drops))

@@ -1,0 +1,77 @@
+"""Deleting a person's data: a page that says what happens, and a name to type."""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, Request, Response
+
+from heedful.errors import DataError
+from heedful.store import Store, people
+from heedful.store import forget as forgetting
+from heedful.web.access import allows, visitor_of
+from heedful.web.api import Name, Strict
+from heedful.web.pages import page
+
+router = APIRouter()
+
+
+class ForgetBody(Strict):
+    """How a person is forgotten; ``confirm`` repeats their name."""
+
+    how: Literal["anonymise", "delete"]
+    confirm: str
+
+
+@router.get("/people/{person}/forget", include_in_schema=False)
+@allows("manage")
+def ask(request: Request, person: str) -> Response:
+    """What would happen, and the form."""
+    return show(request, person)
+
+
+@router.post("/people/{person}/forget", include_in_schema=False)
+@allows("manage")
+def confirmed(
+    request: Request,
+    person: str,
+    confirm: Annotated[str, Form()] = "",
+    how: Annotated[str, Form()] = "anonymise",
+) -> Response:
+    """Forget the person whose name was typed."""
+    store: Store = request.app.state.store
+    who = visitor_of(request).user.id
+    try:
+        done = forgetting.forget(store, person, how, confirm=confirm, who=who)  # type: ignore[arg-type]  # checked there
+    except DataError as error:
+        return show(request, person, problem=str(error))
+    return page(request, "forgotten.html", done=done)
+
+
+@router.post("/api/people/{person}/forget")
+@allows("manage")
+def forget(request: Request, person: Name, body: ForgetBody) -> dict[str, Any]:
+    """Delete a person's data; it cannot be undone. ``snapshots`` are files that still hold it."""
+    store: Store = request.app.state.store
+    who = visitor_of(request).user.id
+    done = forgetting.forget(store, person, body.how, confirm=body.confirm, who=who)
+    files = [{"id": one, "path": path} for one, path in done.snapshots]
+    return asdict(done) | {"snapshots": files}
+
+
+def show(request: Request, person: str, *, problem: str = "") -> Response:
+    """The form, with what went wrong."""
+    store: Store = request.app.state.store
+    with store.read() as tx:
+        user = people.get(tx, person)
+        found = forgetting.find(tx, user.id)
+        files = forgetting.snapshots_of(tx, found)
+        num = forgetting.count(tx, found)
+    return page(
+        request,
+        "forget.html",
+        status=422 if problem else 200,
+        person=user,
+        files=files,
+        num_answers=num,
+        problem=problem,
+    )

@@ -1,0 +1,244 @@
+"""After a person is forgotten, nothing of them is anywhere in the database."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from heedful.errors import DataError, MissingError
+from heedful.exchange.importing import import_preferences
+from heedful.store import (
+    Store,
+    completions,
+    integrity,
+    items,
+    models,
+    people,
+    projects,
+    queue,
+    snapshots,
+    tables,
+)
+from heedful.store.forget import find, forget
+from heedful.types import (
+    Completion,
+    Message,
+    ModelVersion,
+    Project,
+    Prompt,
+    Snapshot,
+    Task,
+    User,
+)
+
+NAME, ID, MARK = "Zacharias Quill", "usr_zachariasquill", "MARKERTEXT"
+FORMS = ("pairwise", "critique", "flags", "demonstration")
+PAYLOADS: dict[str, Any] = {
+    "pairwise": lambda ids: {"preferred": ids[0], "written": MARK, "comment": MARK},
+    "critique": lambda _: {"critique": MARK},
+    "flags": lambda ids: {"flags": {ids[0]: {"bias": {"severity": 2, "note": MARK}}}},
+    "demonstration": lambda _: {"written": MARK},
+}
+
+
+@pytest.fixture
+def filled(store: Store) -> dict[str, str]:
+    """A person who did everything that leaves a trace, and another who must stay."""
+    made: dict[str, str] = {}
+    with store.write() as tx:
+        people.add(tx, User(id="usr_own", name="Own", role="owner"))
+        person = User(id=ID, name=NAME, role="owner", attributes={"born": MARK})
+        people.add(tx, person, password_hash=MARK)
+        people.grant(tx, "secret", "key", ID, valid=None, name=MARK)
+        people.log(tx, "usr_own", "made person", ID, {"role": "owner", "name": NAME})
+        people.log(tx, ID, "made key", MARK, {"scopes": []})
+        people.log(tx, ID, "signed in", ID)
+        base = ModelVersion(role="base", name="m", weights_hash="w", path="/m")
+        models.add(tx, base)
+        models.set_alias(tx, "live", base.id, who=NAME, why="tested")
+        for form in FORMS:
+            projects.add(tx, Project(dataset=form, title=form, form=form, overlap=1))
+            projects.write_guideline(tx, form, "Be fair.", author=ID)
+            new = [task(tx, form, number) for number in range(3)]
+            projects.add_tasks(tx, form, new)
+    for form in FORMS:
+        answer(store, form, "usr_own" if form == "flags" else ID)
+        made[form] = answer(store, form, ID)
+        with store.write() as tx:  # the third task stays open, with a draft
+            (view,) = queue.lease(tx, form, ID, count=1, rng=random.Random(1))  # type: ignore[misc]
+            queue.save_draft(tx, form, ID, view.task_id, {"comment": MARK})
+            if form == "pairwise":
+                queue.skip(tx, form, ID, view.task_id, MARK)
+    with store.write() as tx:
+        snapshot = Snapshot(
+            kind="preference", dataset="pairwise", num_rows=1, rows_hash="h", path="/snap.parquet"
+        )
+        snapshots.save(tx, snapshot, annotations={made["pairwise"]: "train"})
+    return made | {"snapshot": snapshot.id}
+
+
+def task(tx: Any, form: str, number: int) -> Task:
+    prompt = Prompt.of(f"{form} {number}?")
+    shown = [
+        Completion(
+            prompt=prompt,
+            messages=(Message(role="assistant", content=f"{side}"),),
+            model="import:x",
+        )
+        for side in (("left", "right") if form == "pairwise" else ("left",))
+    ]
+    completions.add(tx, shown)
+    return Task(form=form, prompt=prompt, completion_ids=tuple(one.id for one in shown))
+
+
+def answer(store: Store, form: str, who: str) -> str:
+    """Take the next task and answer it twice: a revision more. Only the person writes the mark."""
+    with store.write() as tx:
+        (view,) = queue.lease(tx, form, who, count=1, rng=random.Random(1))  # type: ignore[misc]
+        for number in range(2):
+            receipt = queue.submit(
+                tx, form, who, view.task_id, payload(form, who, view.shown_order),
+                key=f"{form}{who}{view.task_id}{number}", seconds=1.0,
+            )  # fmt: skip
+    return receipt.annotation_id
+
+
+def payload(form: str, who: str, ids: Any) -> dict[str, Any]:
+    return PAYLOADS[form](ids) if who == ID else {"flags": {}}  # type: ignore[no-any-return]
+
+
+def everything(store: Store) -> str:
+    """Every value of every row of every table."""
+    with store.read() as tx:
+        return "\n".join(
+            repr(tuple(row))
+            for table in tables.metadata.sorted_tables
+            for row in tx.connection.execute(select(table))
+        )
+
+
+@pytest.mark.parametrize("how", ["anonymise", "delete"])
+def test_nothing_of_the_person_is_left_in_any_table(
+    store: Store, filled: dict[str, str], how: Any
+) -> None:
+    before = everything(store)
+    assert all(word in before for word in (NAME, ID, MARK, filled["pairwise"]))
+    done = forget(store, NAME, how, confirm=NAME, who="usr_own")
+    after = everything(store)
+    assert [word for word in (NAME, ID, MARK, filled["pairwise"]) if word in after] == []
+    assert done.snapshots == ((filled["snapshot"], "/snap.parquet"),)
+    assert done.num_secrets == 1
+    with store.read() as tx:
+        assert integrity.verify(tx) == []
+        assert [user.id for user in people.list_all(tx)] == ["usr_own"]
+        with pytest.raises(MissingError):
+            find(tx, NAME)
+
+
+def test_anonymise_keeps_judgements_with_their_order_time_and_revision(
+    store: Store, filled: dict[str, str]
+) -> None:
+    with store.read() as tx:
+        before = {one.id: one for form in FORMS for one in items.stream(tx, form)}
+    done = forget(store, ID, "anonymise", confirm=NAME, who="usr_own")
+    assert (done.num_anonymised, done.num_deleted) == (6, 8)  # critiques and written ones go
+    with store.read() as tx:
+        after = {one.id: one for form in FORMS for one in items.stream(tx, form)}
+        linked = tx.connection.scalars(select(tables.snapshot_annotations.c.annotation_id)).all()
+    kept = 0
+    for id, item in after.items():
+        was = {one.revision: one for one in before[id].annotations if one.annotator == ID}
+        for one in item.annotations:
+            if one.annotator == done.gone:
+                old = was[one.revision]
+                assert (one.shown_order, one.seconds) == (old.shown_order, old.seconds)
+                assert item.times[one.id] == before[id].times[old.id]
+                assert MARK not in repr(one.payload)
+                assert one.payload.get("preferred") == old.payload.get("preferred")
+                kept += 1
+    assert kept == 6
+    assert [one for item in after.values() for one in item.times if one in linked] == list(linked)
+
+
+def test_deleted_answers_are_asked_again_and_others_stay(
+    store: Store, filled: dict[str, str]
+) -> None:
+    done = forget(store, ID, "delete", confirm=NAME, who="usr_own")
+    assert (done.num_anonymised, done.num_deleted) == (0, 14)
+    with store.read() as tx:
+        left = [
+            one for form in FORMS for item in items.stream(tx, form) for one in item.annotations
+        ]
+        assert {one.annotator for one in left} == {"usr_own"}
+        for form in FORMS:
+            progress = queue.progress(tx, form, "usr_own")
+            assert (progress.num_done, progress.num_leased) == (form == "flags", 0)
+    with store.write() as tx:
+        again = queue.lease(tx, "pairwise", "usr_own", count=3, rng=random.Random(1))
+    assert len(again) == 3  # type: ignore[arg-type]
+
+
+def test_the_log_says_that_somebody_was_forgotten_but_not_who(
+    store: Store, filled: dict[str, str]
+) -> None:
+    done = forget(store, NAME, "delete", confirm=NAME, who="usr_own")
+    with store.read() as tx:
+        lines = people.history(tx, limit=50)
+    assert (lines[0].who, lines[0].what, lines[0].subject) == (
+        "usr_own", "forgot a person", done.gone,
+    )  # fmt: skip
+    assert len(lines) == 4
+    assert [line.number for line in lines] == sorted((line.number for line in lines), reverse=True)
+    assert {line.who for line in lines} == {"usr_own", done.gone}
+
+
+def test_it_takes_the_right_name_another_owner_and_a_person(
+    store: Store, filled: dict[str, str]
+) -> None:
+    before = everything(store)
+    for name, confirm, who, why in (
+        (NAME, "Zacharias", "usr_own", "type it to confirm"),
+        (NAME, NAME, ID, "nobody can forget themselves"),
+        ("import:x", "import:x", "usr_own", "is no person"),
+        ("Own", "Own", "os:root", None),
+    ):
+        if why:
+            with pytest.raises(DataError, match=why):
+                forget(store, name, "delete", confirm=confirm, who=who)
+    with pytest.raises(DataError, match="choose from anonymise"):
+        forget(store, NAME, "burn", confirm=NAME, who="usr_own")  # type: ignore[arg-type]
+    with pytest.raises(MissingError, match="neither a person nor an annotator"):
+        forget(store, "Nobody", "delete", confirm="Nobody", who="usr_own")
+    assert everything(store) == before
+    forget(store, NAME, "delete", confirm=NAME, who="usr_own")
+    with pytest.raises(DataError, match="last owner"):
+        forget(store, "Own", "delete", confirm="Own", who="os:root")
+
+
+def test_an_annotator_of_imported_answers_is_forgotten_by_name(
+    store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        f"prompt,answer_1,answer_2,judgement,annotator,comment\nq,a,b,1,{NAME},{MARK}\n"
+    )
+    import_preferences(store, "csv", [path])
+    done = forget(store, NAME, "anonymise", confirm=NAME, who="os:root")
+    assert done.num_anonymised == 1
+    after = everything(store)
+    assert NAME not in after
+    assert MARK not in after
+
+
+def test_no_page_of_a_sqlite_file_keeps_what_was_deleted(
+    store: Store, filled: dict[str, str]
+) -> None:
+    if store.engine.dialect.name != "sqlite":
+        pytest.skip("a file of pages is SQLite's")
+    path = Path(str(store.engine.url.database))
+    forget(store, NAME, "delete", confirm=NAME, who="usr_own")
+    raw = b"".join(one.read_bytes() for one in path.parent.glob(f"{path.name}*"))
+    assert NAME.encode() not in raw
+    assert ID.encode() not in raw

@@ -1,0 +1,187 @@
+"""The data browser, export and import, as pages and in the JSON API."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from studio import SECRET_MODEL, csrf_of, make_studio, visitor
+
+from heedful.data.formats import FORMATS
+from heedful.store import Store, items, queue
+from heedful.web import exchange
+
+MARK = "Because it is kinder."
+
+
+@pytest.fixture
+def studio(tmp_path: Path):
+    store, client = make_studio(tmp_path)
+    with store:
+        for name in ("ann", "ben"):
+            visitor(store, client, name)
+        answer(store, "usr_ann", 0, comment=MARK)
+        answer(store, "usr_ann", 0)
+        answer(store, "usr_ben", 1, comment="No.")
+        visitor(store, client, "rea", "reader")
+        yield store, client
+
+
+def answer(store: Store, who: str, place: int, **more: Any) -> None:
+    """Answer the first task; again as a new revision."""
+    with store.write() as tx:
+        first = next(items.stream(tx, "support"))
+        assert first.task is not None
+        ids = first.task.completion_ids
+        row = {"project": "support", "task_id": first.id, "annotator": who, "state": "open",
+               "shown_order": list(ids[::-1]), "changed_at": tx.now}  # fmt: skip
+        tx.insert_new(queue.tables.assignments, [row])
+        key = f"{who}-{place}-{len(more)}"
+        queue.submit(tx, "support", who, first.id, {"preferred": ids[place], **more}, key=key,
+                     seconds=1.5)  # fmt: skip
+
+
+def first_item(store: Store) -> str:
+    with store.read() as tx:
+        return next(items.stream(tx, "support")).id
+
+
+PAGES = ("/data", "/data/support", "/data/support/export", "/data/support/download")
+
+
+def test_readers_look_and_annotators_never_do(studio) -> None:
+    store, client = studio
+    paths = [*PAGES, f"/data/support/items/{first_item(store)}", "/api/data",
+             "/api/data/support/items", f"/api/data/support/items/{first_item(store)}",
+             "/api/data/support/export", "/api/data/support/export/counts"]  # fmt: skip
+    assert [client.get(path).status_code for path in paths] == [200] * len(paths)
+    for path in ("/import", "/api/data/support/import"):
+        assert client.post(path).status_code == 403
+    visitor(store, client, "eve", "annotator")
+    for path in [*paths, "/import"]:
+        refused = client.get(path)
+        assert refused.status_code in (403, 405), path
+        assert SECRET_MODEL not in refused.text
+    assert "/data" not in client.get("/").text
+
+
+def test_the_item_page_shows_authors_every_revision_order_seconds_and_the_chain(studio) -> None:
+    store, client = studio
+    page = client.get(f"/data/support/items/{first_item(store)}").text
+    assert page.count(SECRET_MODEL) >= 2
+    assert "ann" in page
+    assert "replaced" in page
+    assert MARK in page
+    assert "B A" in page
+    assert "1.5" in page
+    assert "disagreement" in page
+    assert "Came from" in page
+    assert "style=" not in page
+    assert "<script>" not in page
+
+
+def test_filters_stand_in_the_address_and_in_the_form(studio) -> None:
+    store, client = studio
+    found = client.get("/data/support?disagreement=1&annotator=ben&text=&form=").text
+    assert first_item(store) in found
+    assert found.count("/items/") == 1
+    assert 'value="ben"' in found
+    assert "checked" in found
+    assert client.get("/data/support?text=nowhere").text.count("/items/") == 0
+    for odd in ("since=x", "source=cat", "form=pair", "state=odd", f"text={'x' * 201}"):
+        assert client.get(f"/data/support?{odd}").status_code == 422, odd
+    assert client.get("/data/none").status_code == 404
+    assert client.get("/data/support/items/tsk_0").status_code == 404
+
+
+def test_pages_follow_each_other_by_their_links(studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, client = studio
+    first = client.get("/api/data/support/items?limit=3").json()
+    second = client.get(f"/api/data/support/items?limit=3&after={first['after']}").json()
+    with store.read() as tx:
+        whole = [one.id for one in items.stream(tx, "support")]
+    assert [one["id"] for one in first["items"] + second["items"]] == whole
+    assert second["after"] is None
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_downloads_as_the_file_that_export_writes(
+    studio, name: str, tmp_path: Path
+) -> None:
+    store, client = studio
+    exchange.exporting.export_dataset(store, "support", tmp_path / "a", format=name)
+    plain = client.get(f"/data/support/download?format={name}")
+    assert plain.content == (tmp_path / "a").read_bytes()
+    assert f"support{FORMATS[name].suffix}" in plain.headers["content-disposition"]
+    zipped = client.get(f"/api/data/support/export?format={name}&zip=true")
+    if name == "parquet":
+        assert zipped.status_code == 422
+    else:
+        assert gzip.decompress(zipped.content) == plain.content
+    page = client.get(f"/data/support/export?format={name}").text
+    counts = client.get(f"/api/data/support/export/counts?format={name}").json()
+    for rule, num in counts["left_out"].items():
+        assert f'<td>{rule.replace("_", " ")}</td><td class="right num">{num}</td>' in page
+
+
+def test_a_download_is_in_the_log_with_what_it_left_out(studio) -> None:
+    store, client = studio
+    assert client.get("/data/support/download?format=hh").status_code == 200
+    visitor(store, client, "own", "owner")
+    page = client.get("/audit").text
+    assert "exported data" in page
+    assert "left out: 4" in page  # three unanswered tasks and a revision
+
+
+def upload(client: TestClient, content: bytes, name: str = "pairs.jsonl", **fields: str) -> Any:
+    token = csrf_of(client.get("/import").text)
+    data = {"csrf": token, "format": "trl", **fields}
+    return client.post("/import", data=data, files={"file": (name, content)})
+
+
+ROWS = b'{"prompt": "q", "chosen": "a", "rejected": "b"}\n{"prompt": "q", "chosen": "", "rejected": "b"}\n'  # noqa: E501
+
+
+def test_an_upload_says_what_became_of_its_rows_and_adds_nothing_the_second_time(studio) -> None:
+    store, client = studio
+    visitor(store, client, "own", "owner")
+    page = upload(client, ROWS).text
+    assert "1 new in" in page
+    assert "empty side" in page
+    assert "2 rows read" in page
+    assert "0 new in" in upload(client, gzip.compress(ROWS), "pairs.jsonl.gz").text
+    assert client.get("/data/pairs").text.count("/items/") == 1
+    known = client.post("/api/data/pairs/import?format=trl", content=ROWS,
+                        headers={"x-csrf-token": csrf_of(client.get("/").text)})  # fmt: skip
+    assert known.json() == {"dataset": "pairs", "rows": 2, "new": 0, "known": 1, "answers": 0,
+                            "dropped": {"empty_side": 1}}  # fmt: skip
+
+
+def test_a_broken_upload_names_its_line_and_leaves_the_data_as_it_was(
+    studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, client = studio
+    visitor(store, client, "own", "owner")
+    broken = upload(client, ROWS + b"{\n")
+    assert broken.status_code == 422
+    assert "pairs.jsonl line 3 is broken JSON" in broken.text
+    assert "/tmp" not in broken.text
+    assert client.get("/data/pairs").status_code == 404
+    assert upload(client, b"", "").status_code == 422
+    assert upload(client, ROWS, "../../etc/x.jsonl").status_code == 200
+    monkeypatch.setattr(exchange, "MAX_UPLOAD", 10)
+    assert upload(client, ROWS).status_code == 413
+    token = csrf_of(client.get("/").text)
+    assert client.post("/import", data={"csrf": token[::-1]}).status_code in (403, 413)
+
+
+def test_json_of_a_page_is_the_item_as_the_file_has_it(studio) -> None:
+    store, client = studio
+    file = json.loads(client.get("/data/support/download").content)
+    listed = client.get("/api/data/support/items").json()["items"]
+    assert [{k: v for k, v in one.items() if k != "id"} for one in listed] == file["items"]
+    one = client.get(f"/api/data/support/items/{first_item(store)}").json()
+    assert "came from:" in one["trace"]
+    assert len(one["annotations"]) == 3
