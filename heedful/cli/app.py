@@ -6,7 +6,7 @@ import sys
 import click
 import typer
 
-from heedful.cli import ask, bench, data, demo, evaluate, fit, forget, studio, trace
+from heedful.cli import ask, bench, data, demo, evaluate, fit, forget, quality, studio, trace
 from heedful.errors import HeedfulError, ResourceError
 
 INTERRUPTED = 130
@@ -27,6 +27,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
 app.command("studio")(studio.studio)
 app.command("forget")(forget.forget)
+app.command("quality")(quality.quality)
 app.command("bench")(bench.bench)
 app.command("models")(trace.models)
 app.command("trace")(trace.trace)

@@ -18,6 +18,33 @@ MAX_SHOWN = 9  # completions of a task: the most that InstructGPT showed, one di
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
 
 
+class Judgement(NamedTuple):
+    """One label in an answer. ``item`` says what was judged, within the task; empty: the task."""
+
+    item: str
+    label: str
+
+
+class Points(NamedTuple):
+    """What completion ``first`` gains against ``second``: 1 better, 0 worse, 0.5 a tie.
+
+    Both are places in the task's completions, ``first`` the lower one.
+    """
+
+    first: int
+    second: int
+    gained: float
+
+
+FIRST, SECOND, TIE = "first", "second", "tie"
+BETTER = (SECOND, TIE, FIRST)  # how good the first of two is, from least to most
+
+
+def label_of(gained: float) -> str:
+    """The label of a comparison's points."""
+    return TIE if gained == 0.5 else (FIRST if gained else SECOND)
+
+
 class Form(Protocol):
     """A kind of task. Used by pages (question, schema), the store (validate) and snapshots.
 
@@ -85,6 +112,27 @@ class Form(Protocol):
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:  # noqa: ARG002 - as above
         """Why a valid payload teaches nothing (the rule it is dropped by), or None."""
         return None
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The labels of ``judgements`` from least to most; a label outside it has no place."""
+        return ()
+
+    def judgements(
+        self,
+        payload: Mapping[str, JSON],  # noqa: ARG002 - for forms that can be agreed on
+        completion_ids: Sequence[str],  # noqa: ARG002 - the same
+    ) -> list[Judgement]:
+        """What a valid payload says, so that two people can be compared; empty for free text."""
+        return []
+
+    def points(
+        self,
+        payload: Mapping[str, JSON],  # noqa: ARG002 - for forms that compare
+        completion_ids: Sequence[str],  # noqa: ARG002 - the same
+    ) -> list[Points]:
+        """What a valid payload says of pairs of the shown completions, ties included."""
+        return []
 
     def to_preferences(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation

@@ -6,6 +6,7 @@ from heedful.errors import DataError
 from heedful.forms.base import (
     Comparison,
     Form,
+    Judgement,
     check_choice,
     check_payload,
     check_text,
@@ -18,6 +19,7 @@ from heedful.forms.base import (
 from heedful.types import JSON, Annotation, Completion, Demonstration, Preference, Task
 
 REJECTED = "not_accepted"
+VERDICTS = ("not accepted", "accepted")
 
 
 class DemonstrationForm(Form):
@@ -68,6 +70,19 @@ class DemonstrationForm(Form):
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:
         """``not_accepted`` when the completion was turned down without a better one."""
         return None if payload.get("accepted") or "written" in payload else REJECTED
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Whether it is good as it is."""
+        return VERDICTS
+
+    def judgements(
+        self,
+        payload: Mapping[str, JSON],
+        completion_ids: Sequence[str],  # noqa: ARG002 - a form's signature
+    ) -> list[Judgement]:
+        """Accepted as it is, or not; what is written in its place is no label."""
+        return [Judgement("", VERDICTS[bool(payload.get("accepted"))])]
 
     def to_preferences(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation

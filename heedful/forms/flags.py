@@ -6,6 +6,7 @@ from heedful.forms.base import (
     MAX_NOTE,
     MAX_SHOWN,
     Form,
+    Judgement,
     check_number,
     check_object,
     check_payload,
@@ -19,7 +20,8 @@ from heedful.forms.base import (
 from heedful.types import JSON
 
 FLAGS = ("hallucination", "bias", "unsafe", "toxic", "off_topic", "refusal")
-MAX_SEVERITY = 3  # 1 slight, 2 clear, 3 severe
+SEVERITIES = ("none", "slight", "clear", "severe")
+MAX_SEVERITY = len(SEVERITIES) - 1
 
 
 class Flags(Form):
@@ -79,3 +81,24 @@ class Flags(Form):
             for one, flags in payload["flags"].items()
         }
         return {"flags": found}
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """How severe."""
+        return SEVERITIES
+
+    def judgements(
+        self, payload: Mapping[str, JSON], completion_ids: Sequence[str]
+    ) -> list[Judgement]:
+        """A severity for each completion and flag."""
+        flags = payload["flags"]
+        return [
+            Judgement(f"{place} {flag}", SEVERITIES[_severity(flags.get(one, {}), flag)])
+            for place, one in enumerate(completion_ids, start=1)
+            for flag in FLAGS
+        ]
+
+
+def _severity(found: Mapping[str, JSON], flag: str) -> int:
+    severity: int = found[flag]["severity"] if flag in found else 0
+    return severity

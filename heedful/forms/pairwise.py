@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 
 from heedful.errors import DataError
 from heedful.forms.base import (
+    BETTER,
     Comparison,
     Form,
+    Judgement,
+    Points,
     check_choice,
     check_number,
     check_payload,
     check_text,
     compared,
     imitated,
+    label_of,
     number_schema,
     payload_schema,
     text_schema,
@@ -92,6 +96,25 @@ class Pairwise(Form):
         if payload["preferred"] is None:
             return "tie"
         return BOTH_BAD if payload["preferred"] == BOTH_BAD else None
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """How good the first one is; both bad says nothing about that."""
+        return BETTER
+
+    def judgements(
+        self, payload: Mapping[str, JSON], completion_ids: Sequence[str]
+    ) -> list[Judgement]:
+        """One label: first, second, tie or both bad."""
+        found = self.points(payload, completion_ids)
+        return [Judgement("", label_of(found[0].gained) if found else "both bad")]
+
+    def points(self, payload: Mapping[str, JSON], completion_ids: Sequence[str]) -> list[Points]:
+        """One comparison; none when both are bad."""
+        preferred = payload["preferred"]
+        if preferred == BOTH_BAD:
+            return []
+        return [Points(0, 1, 0.5 if preferred is None else float(preferred == completion_ids[0]))]
 
     def to_preferences(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation

@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from heedful.errors import DataError
 from heedful.forms.base import (
+    BETTER,
     MAX_SHOWN,
     Comparison,
     Form,
+    Judgement,
+    Points,
     check_choice,
     check_payload,
     compared,
     imitated,
+    label_of,
     payload_schema,
 )
 from heedful.types import JSON, Annotation, Completion, Demonstration, Preference, Task
@@ -89,6 +93,29 @@ class RankingForm(Form):
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:
         """``tie`` when all completions share one place."""
         return "tie" if len(payload["ranks"]) == 1 else None
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """How good the first one of a pair is."""
+        return BETTER
+
+    def judgements(
+        self, payload: Mapping[str, JSON], completion_ids: Sequence[str]
+    ) -> list[Judgement]:
+        """A label for each pair: first, second or tie."""
+        return [
+            Judgement(f"{one.first + 1} and {one.second + 1}", label_of(one.gained))
+            for one in self.points(payload, completion_ids)
+        ]
+
+    def points(self, payload: Mapping[str, JSON], completion_ids: Sequence[str]) -> list[Points]:
+        """Every pair of completions."""
+        place = {one: rank for rank, group in enumerate(payload["ranks"]) for one in group}
+        ranks = [place[one] for one in completion_ids]
+        return [
+            Points(i, j, 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j]))
+            for i, j in itertools.combinations(range(len(ranks)), 2)
+        ]
 
     def to_preferences(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation

@@ -9,6 +9,8 @@ from heedful.forms.base import (
     MAX_SHOWN,
     Comparison,
     Form,
+    Judgement,
+    Points,
     check_number,
     check_object,
     check_payload,
@@ -79,6 +81,32 @@ class RatingForm(Form):
     def renamed(self, payload: Mapping[str, JSON], names: Mapping[str, str]) -> dict[str, JSON]:
         """The same answer about completions of other names."""
         return renamed_keys(payload, "ratings", names)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The scores."""
+        return tuple(map(str, range(LOWEST, HIGHEST + 1)))
+
+    def judgements(
+        self, payload: Mapping[str, JSON], completion_ids: Sequence[str]
+    ) -> list[Judgement]:
+        """A score for each completion and criterion."""
+        return [
+            Judgement(f"{place} {criterion}", str(score))
+            for place, one in enumerate(completion_ids, start=1)
+            for criterion, score in sorted(payload["ratings"][one].items())
+        ]
+
+    def points(self, payload: Mapping[str, JSON], completion_ids: Sequence[str]) -> list[Points]:
+        """Pairs where one is better on all criteria, or alike on all; not what trades them."""
+        scores = [payload["ratings"][one] for one in completion_ids]
+        return [
+            Points(i, j, 0.5 if scores[i] == scores[j] else float(_dominates(scores[i], scores[j])))
+            for i, j in itertools.combinations(range(len(scores)), 2)
+            if scores[i] == scores[j]
+            or _dominates(scores[i], scores[j])
+            or _dominates(scores[j], scores[i])
+        ]
 
     def to_preferences(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation

@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from heedful.errors import DataError
-from heedful.forms.base import Form, check_number, check_payload, payload_schema
+from heedful.forms.base import Form, Judgement, check_number, check_payload, payload_schema
 from heedful.types import JSON, Annotation, Completion, Message, Task
 
 GOOD, NEUTRAL, BAD = 1, 0, -1
+WORDS = ("bad", "neutral", "good")
 _FENCE = re.compile(r"\s*`{3,}[^`]*$")  # opens or closes a block of code
 
 
@@ -69,6 +70,22 @@ class Steps(Form):
                 f"steps answer has first_error and {len(labels)} labels, but label "
                 f"{labels.index(BAD) + 1} is -1 already; end the labels there"
             )
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """How good a step is."""
+        return WORDS
+
+    def judgements(
+        self,
+        payload: Mapping[str, JSON],
+        completion_ids: Sequence[str],  # noqa: ARG002 - a form's signature
+    ) -> list[Judgement]:
+        """A label for each labelled step."""
+        return [
+            Judgement(f"step {number}", WORDS[label - BAD])
+            for number, label in enumerate(payload["labels"], start=1)
+        ]
 
     def check(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation

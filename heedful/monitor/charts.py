@@ -184,6 +184,22 @@ def intervals(rows: Sequence[Row], *, title: str, marks: Mapping[str, float]) ->
     return chart.properties(width=HALF, height=ROW_HEIGHT * len(rows))
 
 
+def ratings(rows: Sequence[Row], *, title: str) -> Any:
+    """Numbers of any size with their 95 % intervals by ``name``, on an axis around them."""
+    import altair as alt
+
+    text = [f"{row['value']:.0f}  ({row['low']:.0f}\N{EN DASH}{row['high']:.0f})" for row in rows]
+    band, labels = _named_rows(rows, text)
+    base = alt.Chart(inline(rows)).encode(y=band)
+    scale, axis = alt.Scale(zero=False, nice=True), alt.Axis(tickCount=5, grid=True)
+    accent = PALETTE["accent"]
+    bars = base.mark_rule(strokeWidth=7, opacity=0.3, color=accent, strokeCap="round").encode(
+        x=alt.X("low:Q", title=title, scale=scale, axis=axis), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=95, color=accent, opacity=1).encode(x="value:Q")
+    return alt.layer(bars, points, *labels).properties(width=HALF, height=ROW_HEIGHT * len(rows))
+
+
 def changes(rows: Sequence[Row], *, title: str) -> Any:
     """Before (hollow) and after (full) by ``name``, joined by a line."""
     import altair as alt

@@ -142,6 +142,7 @@ def _forget(tx: Transaction, person: Person, how: How) -> Forgotten:
         row = {"id": gone, "name": gone, "role": "annotator", "attributes": {}, "is_active": False}
         tx.insert_new(tables.users, [row])
     num_anonymised, num_deleted, emptied = _answers(tx, person, how, gone)
+    tx.connection.execute(delete(tables.summaries))  # they name people, and are computed again
     num_secrets, num_assignments = 0, 0
     if person.user_id is not None:
         num_secrets = _delete(tx, tables.credentials, tables.credentials.c.user_id, person)

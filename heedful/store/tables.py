@@ -379,3 +379,17 @@ audit = Table(
     Column("detail", JSON, nullable=False),
     _created_at(),
 )
+
+# Statistics as they were computed; the newest of a kind replaces the one before.
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("project", String, ForeignKey("projects.dataset"), primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("data", JSON, nullable=False),
+    Column("num_answers", Integer, nullable=False),
+    Column("num_done", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    _created_at(),
+    CheckConstraint("kind in ('quality', 'patterns', 'leaderboard')", name="kind"),
+)

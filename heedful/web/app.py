@@ -29,9 +29,12 @@ from heedful.web import (
     pages,
     people,
     projects,
+    quality,
+    quality_api,
     sign_in,
 )
 from heedful.web.access import NotAllowedError, SignInNeededError, check_csrf, guard
+from heedful.web.computing import Computing
 from heedful.web.pages import page
 
 HERE = Path(__file__).parent
@@ -70,6 +73,7 @@ def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
     )
     app.state.store = store
     app.state.rng = rng or random.SystemRandom()
+    app.state.computing = Computing(store)
     app.include_router(sign_in.router)
     app.include_router(api.router)
     app.include_router(pages.router)
@@ -80,6 +84,8 @@ def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
     app.include_router(browse_api.router)
     app.include_router(exchange.router)
     app.include_router(forget.router)
+    app.include_router(quality.router)
+    app.include_router(quality_api.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_exception_handler(HeedfulError, refuse)
     app.add_exception_handler(HTTPException, refuse_http)

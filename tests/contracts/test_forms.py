@@ -399,3 +399,33 @@ def test_form_refuses_a_damaged_example_or_its_schema_accepts_it(
     jsonschema.Draft202012Validator(form.schema(task.completion_ids)).validate(damaged)
     if form.undecided(damaged):
         assert rows(form, task, completions, annotation) == []
+
+
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_judges_each_item_once_in_words_of_its_order(
+    form: Form, size: int, number: int
+) -> None:
+    task, _ = shown(form, size)
+    judged = form.judgements(form.examples(task.completion_ids)[number], task.completion_ids)
+    items = [one.item for one in judged]
+    assert len(set(items)) == len(items)
+    assert {one.label for one in judged} <= {*form.order, "both bad"}
+    assert len(set(form.order)) == len(form.order)
+    assert bool(judged) == (form.name != "critique")
+
+
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_points_say_what_its_preferences_say(form: Form, size: int, number: int) -> None:
+    task, completions = shown(form, size)
+    payload = form.examples(task.completion_ids)[number]
+    points = form.points(payload, task.completion_ids)
+    assert all(0 <= i < j < size for i, j, _ in points)
+    assert len({one[:2] for one in points}) == len(points)
+    ids = {one.messages: name for name, one in completions.items()}
+    stated = {
+        (ids[one.chosen], ids[one.rejected])
+        for one in form.to_preferences(task, completions, answered(task, payload))
+        if one.chosen in ids and one.rejected in ids
+    }
+    strict = [(i, j) if gained else (j, i) for i, j, gained in points if gained != 0.5]
+    assert {(task.completion_ids[i], task.completion_ids[j]) for i, j in strict} == stated

@@ -296,7 +296,8 @@ def test_axe_finds_nothing_on_a_labelling_page(browser: Any, site: Site, scheme:
     page.goto(f"{site.address}/sign-in/{make_link(site.store, 'ada', valid=DAY)}")
     page.get_by_role("button", name="Sign in as ada").click()
     settings = ("/", "/projects/support", "/projects/new", "/people", "/me", "/audit", "/sign-in")
-    for path in ("/projects/support/label", *settings):
+    figures = tuple(f"/projects/support/{kind}" for kind in ("quality", "patterns", "leaderboard"))
+    for path in ("/projects/support/label", *settings, *figures):
         page.goto(site.address + path)
         found = Axe().run(page).response
         assert len(found["passes"]) > 10

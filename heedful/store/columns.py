@@ -1,0 +1,104 @@
+"""Reading a whole project row by row, without records: for statistics of a million answers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, func, select
+
+from heedful.store import tables
+from heedful.store.database import Transaction
+from heedful.store.page import chunks
+from heedful.types import JSON
+
+ROWS_AT_ONCE = 5000
+ITEMS = tables.dataset_items.c
+
+
+class AnswerRow(NamedTuple):
+    """One stored answer of any revision."""
+
+    task: str
+    annotator: str
+    payload: Mapping[str, JSON]
+    shown_order: Sequence[str]
+    revision: int
+    seconds: float | None
+    created_at: datetime
+
+
+class ShownRow(NamedTuple):
+    """One completion of a task, and who wrote it."""
+
+    task: str
+    position: int
+    completion: str
+    prompt: str
+    author: str
+
+
+def answers(tx: Transaction, dataset: str) -> Iterator[AnswerRow]:
+    """Every answer to the tasks of a dataset, in no order."""
+    columns = tables.annotations.c
+    query = (
+        select(
+            columns.task_id,
+            columns.annotator,
+            columns.payload,
+            columns.shown_order,
+            columns.revision,
+            columns.seconds,
+            columns.created_at,
+        )
+        .join(tables.dataset_items, ITEMS.task_id == columns.task_id)
+        .where(ITEMS.dataset == dataset)
+    )
+    return (AnswerRow(*row) for row in _stream(tx, query))
+
+
+def shown(tx: Transaction, dataset: str) -> Iterator[ShownRow]:
+    """What the tasks of a dataset show, in no order."""
+    links, completions = tables.task_completions.c, tables.completions.c
+    author = func.coalesce(completions.model_id, completions.origin)
+    query = (
+        select(links.task_id, links.position, links.completion_id, completions.prompt_id, author)
+        .join(tables.dataset_items, ITEMS.task_id == links.task_id)
+        .join(tables.completions, completions.id == links.completion_id)
+        .where(ITEMS.dataset == dataset)
+    )
+    return (ShownRow(*row) for row in _stream(tx, query))
+
+
+def completion_texts(tx: Transaction, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Id and last message of completions, in no order."""
+    columns = tables.completions.c
+    for chunk in chunks(ids):
+        query = select(columns.id, columns.messages).where(columns.id.in_(chunk))
+        for row in tx.connection.execute(query):
+            yield row.id, row.messages[-1]["content"]
+
+
+def prompt_texts(tx: Transaction, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Id and the user's last words of prompts, in no order."""
+    columns = tables.prompts.c
+    for chunk in chunks(ids):
+        query = select(columns.id, columns.messages).where(columns.id.in_(chunk))
+        for row in tx.connection.execute(query):
+            said = [one["content"] for one in row.messages if one["role"] == "user"]
+            yield row.id, (said or [row.messages[-1]["content"]])[-1]
+
+
+def names(tx: Transaction, authors: Sequence[str]) -> dict[str, str]:
+    """What people call these authors: a model's newest name, an import's name."""
+    columns = tables.model_names.c
+    found = {one: one.removeprefix("import:") for one in authors}
+    for chunk in chunks([one for one in authors if one.startswith("mdl_")]):
+        query = select(columns.model_id, columns.name).where(columns.model_id.in_(chunk))
+        found |= {
+            row.model_id: row.name for row in tx.connection.execute(query.order_by(columns.number))
+        }
+    return found
+
+
+def _stream(tx: Transaction, query: Select[Any]) -> Iterator[Any]:
+    return iter(tx.connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE}))

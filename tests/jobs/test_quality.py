@@ -1,0 +1,252 @@
+"""Summaries of a project: planted faults are seen, careful people spared, nothing invented."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heedful.errors import MissingError
+from heedful.forms import FORMS
+from heedful.jobs.quality import compute
+from heedful.jobs.quality.people import shares_right
+from heedful.jobs.quality.reading import read
+from heedful.store import (
+    Store,
+    annotations,
+    completions,
+    open_store,
+    people,
+    projects,
+    summaries,
+)
+from heedful.types import Annotation, Completion, Message, Project, Prompt, Task, User
+
+NUM_PEOPLE, NUM_TASKS, OVERLAP = 10, 420, 4
+GUESSER, LEFTIST, ORIGINAL, COPY = "p7", "p8", "p1", "p2"
+HOSTILE = 'import:<script>alert("x")</script>'
+GOOD, BAD = "Water the roses early. " * 4, "No idea."
+
+
+def task(form: str, number: int, texts: tuple[str, ...] = (GOOD, BAD)) -> tuple[Task, list[Any]]:
+    topic = ("garden roses soil", "python error loop")[number % 2]
+    prompt = Prompt.of(f"Question {number} about {topic}?")
+    sides = [
+        Completion(
+            prompt=prompt,
+            messages=(Message(role="assistant", content=f"{text} {number}"),),
+            model=HOSTILE if place else "import:kind",
+        )
+        for place, text in enumerate(texts)
+    ]
+    ids = tuple(one.id for one in sides)
+    return Task(form=form, prompt=prompt, completion_ids=ids), sides
+
+
+def put(store: Store, form: str, tasks: list[Any], answers: list[Annotation]) -> None:
+    with store.write() as tx:
+        projects.add(tx, Project(dataset="support", title="Support", form=form, overlap=2))
+        completions.add(tx, [side for _, sides in tasks for side in sides])
+        projects.add_tasks(tx, "support", [one for one, _ in tasks])
+        annotations.add(tx, answers)
+
+
+def answer(
+    task: Task, who: str, payload: dict[str, Any], *, swapped: bool = False, **more: Any
+) -> Annotation:
+    shown = task.completion_ids[::-1] if swapped else task.completion_ids
+    return Annotation(
+        task_id=task.id, annotator=who, source="human", payload=payload, shown_order=shown, **more
+    )
+
+
+def crowd() -> tuple[list[Any], list[Annotation]]:
+    """Ten people: one guesses, one clicks left, one copies another; the rest are right in 85 %."""
+    rng = np.random.default_rng(5)
+    tasks, answers = [], []
+    for number in range(NUM_TASKS):
+        texts = (GOOD, BAD) if rng.random() < 0.5 else (BAD, GOOD)
+        one, sides = task("pairwise", number, texts)
+        tasks.append((one, sides))
+        best = texts.index(GOOD)
+        others = rng.permutation([0, 3, 4, 5, 6, 7, 8, 9])[: OVERLAP - 2]
+        said: dict[str, int] = {}
+        for who in [1, 2, *others] if number % 2 else rng.permutation(NUM_PEOPLE)[:OVERLAP]:
+            name, left = f"p{who}", int(rng.random() < 0.5)  # which one stands on the left
+            choice = best if rng.random() < 0.85 else 1 - best
+            if name == GUESSER:
+                choice = int(rng.random() < 0.5)
+            elif name == LEFTIST and rng.random() < 0.8:
+                choice = left
+            elif name == COPY and ORIGINAL in said:
+                choice = said[ORIGINAL]
+            said[name] = choice
+            answers.append(
+                answer(
+                    one, name, {"preferred": one.completion_ids[choice]},
+                    swapped=bool(left), seconds=float(rng.lognormal(2.3, 0.4)),
+                )
+            )  # fmt: skip
+    return tasks, answers
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with open_store(tmp_path_factory.mktemp("quality") / "heedful.db") as opened:
+        with opened.write() as tx:
+            for number in range(NUM_PEOPLE):
+                level = {"level": "expert" if number < 5 else "lay"}
+                user = User(id=f"p{number}", name=f"Person {number}", role="annotator")
+                people.add(tx, User(**{**_fields(user), "attributes": level}))
+        put(opened, "pairwise", *crowd())
+        yield opened
+
+
+def _fields(user: User) -> dict[str, Any]:
+    return {name: getattr(user, name) for name in ("id", "name", "role")}
+
+
+@pytest.fixture(scope="module")
+def quality(store: Store) -> dict[str, Any]:
+    return dict(compute(store, "support", "quality").data)
+
+
+def test_who_guesses_leans_or_copies_is_flagged_and_nobody_else(quality: dict[str, Any]) -> None:
+    flagged = {one["person"]: " ".join(one["flags"]) for one in quality["people"] if one["flags"]}
+    assert set(flagged) == {GUESSER, LEFTIST, ORIGINAL, COPY}
+    assert "guessing" in flagged[GUESSER]
+    assert "leans to the left" in flagged[LEFTIST]
+    assert "more than skill explains" in flagged[COPY]
+
+
+def test_agreement_has_every_measure_with_its_interval(quality: dict[str, Any]) -> None:
+    found = {one["measure"]: one["interval"] for one in quality["agreement"]}
+    assert set(found) == {"raw", "fleiss", "nominal"}  # two labels have no order to speak of
+    for one in found.values():
+        assert one["low"] < one["value"] < one["high"]
+        assert one["num"] == NUM_TASKS
+    assert {one["kappa"]["num"] >= 10 for one in quality["cohen"]} == {True}
+
+
+def test_side_pace_slices_and_hours_are_those_of_the_answers(
+    store: Store, quality: dict[str, Any]
+) -> None:
+    with store.read() as tx:
+        answers = read(tx, "support")
+    assert quality["num_answers"] == NUM_TASKS * OVERLAP == len(answers.task)
+    assert quality["pace"]["value"] == pytest.approx(np.median(answers.seconds), rel=1e-5)
+    assert 3 < quality["hours"]["value"] < 7
+    decided = answers.pairs.points != 0.5
+    left = (answers.pairs.points == 1) == answers.pairs.is_first_left
+    assert quality["side"]["value"] == pytest.approx(left[decided].mean(), rel=1e-5)
+    (by_level,) = quality["groups"]
+    assert [one["group"] for one in by_level["shares"]] == ["expert", "lay"]
+    assert sum(one["num_tasks"] for one in quality["topics"]) == NUM_TASKS
+    words = [set(one["name"].split(", ")) for one in quality["topics"]]
+    own = {"garden", "roses", "soil"}, {"python", "error", "loop"}
+    assert len(words) >= 2
+    assert all(any(found <= one for one in own) for found in words)
+
+
+def test_what_is_kept_is_json_without_names_of_models_on_the_quality_page(
+    store: Store, quality: dict[str, Any]
+) -> None:
+    text = json.dumps(quality, allow_nan=False)
+    assert "script" not in text.replace("noscript", "")
+    with store.read() as tx:
+        kept = summaries.get(tx, "support", "quality")
+    assert kept is not None
+    assert kept.data == quality
+    assert kept.num_answers == NUM_TASKS * OVERLAP
+
+
+def test_the_leaderboard_ranks_with_style_and_cap_and_escapes_names(store: Store) -> None:
+    data = compute(store, "support", "leaderboard").data
+    assert data["num_comparisons"] == NUM_TASKS * OVERLAP
+    assert data["caps"] == [100]
+    plain = next(one for one in data["rankings"] if not one["style"] and one["cap"] is None)
+    assert {row["name"] for row in plain["rows"]} == {"kind", HOSTILE.removeprefix("import:")}
+    assert {one["cap"] for one in data["rankings"]} == {None, 100}
+    assert "<script>" not in plain["figure"]["svg"]
+    assert " style=" not in plain["figure"]["svg"]
+    assert plain["figure"]["spec"]["layer"]
+
+
+def test_patterns_find_what_was_planted_and_count_each_pair_once(store: Store) -> None:
+    data = compute(store, "support", "patterns").data
+    assert data["num_preferences"] <= NUM_TASKS  # four answers to a pair are one decision
+    assert "are longer" in data["sure"]
+    assert data["network"]["accuracy"]["low"] > 0.75
+    assert len(data["network"]["looks_at"]) == 15
+    assert len(data["features"]) == 15
+
+
+@pytest.mark.parametrize("num", [0, 1, 19, 20])
+def test_patterns_wait_for_twenty_preferences(tmp_path: Path, num: int) -> None:
+    with open_store(tmp_path / "heedful.db") as few:
+        tasks = [task("pairwise", number) for number in range(25)]
+        put(few, "pairwise", tasks, [
+            answer(one, "ann", {"preferred": one.completion_ids[0]}) for one, _ in tasks[:num]
+        ])  # fmt: skip
+        data = compute(few, "support", "patterns").data
+        assert data["num_preferences"] == num
+        assert bool(data["features"]) == (num >= 20)
+        for kind in ("quality", "leaderboard"):
+            json.dumps(dict(compute(few, "support", kind).data), allow_nan=False)  # type: ignore[arg-type]
+
+
+def test_only_the_newest_revision_counts(tmp_path: Path) -> None:
+    with open_store(tmp_path / "heedful.db") as few:
+        made = [task("pairwise", number) for number in range(2)]
+        first, second = (one for one, _ in made)
+        put(few, "pairwise", made, [
+            answer(first, "ann", {"preferred": "both_bad"}),
+            answer(first, "ann", {"preferred": first.completion_ids[1]}, revision=1),
+            answer(first, "bob", {"preferred": None}),
+            answer(second, "ann", {"preferred": second.completion_ids[0]}, swapped=True),
+        ])  # fmt: skip
+        with few.read() as tx:
+            found = read(tx, "support")
+        assert found.num_rows == 4
+        assert found.votes is not None
+        assert sorted(found.votes.categories[code] for code in found.votes.label) == [
+            "first", "second", "tie",
+        ]  # fmt: skip
+        assert sorted(found.pairs.points) == [0.0, 0.5, 1.0]
+        (won,) = np.flatnonzero(found.pairs.points == 1)
+        assert found.annotators[found.annotator[found.pairs.answer[won]]] == "ann"
+        assert not found.pairs.is_first_left[won]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_has_a_quality_page(tmp_path: Path, form: str) -> None:
+    with open_store(tmp_path / "heedful.db") as few:
+        num = FORMS[form].num_completions[0]
+        made = [task(form, number, (GOOD, BAD)[:num]) for number in range(24)]
+        num_kinds = min(2, len(FORMS[form].examples(made[0][0].completion_ids)))
+        put(few, form, made, [
+            answer(one, who, FORMS[form].examples(one.completion_ids)[place % num_kinds])
+            for number, (one, _) in enumerate(made)
+            for who, place in (("ann", number % 2), ("bob", 0), ("cy", 0))
+        ])  # fmt: skip
+        data = compute(few, "support", "quality").data
+        assert data["num_answers"] == 72
+        measures = {one["measure"] for one in data["agreement"]}
+        assert measures >= ({"raw", "nominal"} if form != "critique" else set())
+        json.dumps([dict(compute(few, "support", k).data) for k in summaries.KINDS])
+
+
+def test_gold_and_repeats_come_as_counts_and_are_absent_without_them() -> None:
+    assert shares_right([]) is None
+    assert shares_right([("ann", 0, 0)]) is None
+    found = shares_right([("bob", 3, 4), ("ann", 0, 0), ("ann", 9, 10)])
+    assert found is not None
+    assert found.overall.num == 14
+    assert found.by_annotator["ann"].value == 0.9
+
+
+def test_an_unknown_project_is_missing(store: Store) -> None:
+    with pytest.raises(MissingError, match="suport"):
+        compute(store, "suport", "quality")

@@ -1,0 +1,192 @@
+"""Pages of figures: who sees them, what they say before and while figures are made."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from studio import make_studio, visitor
+
+from heedful.jobs.quality import compute
+from heedful.store import Store, annotations, summaries, tasks
+from heedful.store.summaries import KINDS, Summary
+from heedful.types import Annotation
+from heedful.web import computing as computing_module
+from heedful.web import quality
+from heedful.web.computing import Computing, Job
+
+
+class Asked:
+    """Stands where the process is; computes at once, or never."""
+
+    def __init__(self, store: Store, *, at_once: bool = True) -> None:
+        self.store, self.at_once, self.jobs = store, at_once, []  # type: ignore[var-annotated]
+
+    def ask(self, job: Job) -> None:
+        self.jobs.append(job)
+        if self.at_once:
+            compute(self.store, job.project, job.kind)
+
+    def is_waiting(self, job: Job) -> bool:
+        return job in self.jobs and not self.at_once
+
+    def failure(self, job: Job) -> str | None:  # noqa: ARG002 - as the real one
+        return None
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[tuple[Store, TestClient, Asked]]:
+    store, client = make_studio(tmp_path, num_tasks=30)
+    with store:
+        yield store, client, replaced(store, client)
+
+
+def replaced(store: Store, client: TestClient, **how: Any) -> Asked:
+    client.app.state.computing = Asked(store, **how)  # type: ignore[attr-defined]
+    return client.app.state.computing  # type: ignore[attr-defined,no-any-return]
+
+
+def answer_all(store: Store, people: tuple[str, ...] = ("ann", "bob", "cy")) -> None:
+    with store.write() as tx:
+        for place, one in enumerate(tasks.by_dataset(tx, "support")):
+            ids = one.task.completion_ids
+            annotations.add(tx, [
+                Annotation(
+                    task_id=one.task.id, annotator=who, source="human", shown_order=ids,
+                    payload={"preferred": ids[(place + number * (place % 3 == 0)) % 2]},
+                    seconds=4.0 + place,
+                )
+                for number, who in enumerate(people)
+            ])  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_only_who_may_view_results_sees_figures(studio: Any, kind: str, prefix: str) -> None:
+    store, client, _ = studio
+    address = f"{prefix}/projects/support/{kind}"
+    for role, status in (("annotator", 403), ("reader", 200), ("reviewer", 200), ("owner", 200)):
+        visitor(store, client, f"a_{role}", role)  # type: ignore[arg-type]
+        assert client.get(address).status_code == status, role
+    assert client.get(f"{prefix}/projects/nothing/{kind}").status_code == 404
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_project_without_answers_says_so(studio: Any, kind: str) -> None:
+    store, client, _ = studio
+    visitor(store, client, "rea", "reader")
+    page = client.get(f"/projects/support/{kind}")
+    assert 'Rests on <b class="num">0</b> stored answers' in page.text
+    assert "<script>" not in page.text
+    assert "style=" not in page.text
+
+
+def test_pages_show_what_was_computed_and_what_it_rests_on(studio: Any) -> None:
+    store, client, asked = studio
+    answer_all(store)
+    visitor(store, client, "rea", "reader")
+    page = client.get("/projects/support/quality?rate=30").text
+    for said in ("90</b> stored answers", "Krippendorff", "Alike beyond skill", "hours", "<svg"):
+        assert said in page
+    assert "20 preferences" not in client.get("/projects/support/patterns").text
+    assert len(asked.jobs) == 2
+    client.get("/projects/support/quality")
+    assert len(asked.jobs) == 2  # nothing changed, nothing is computed
+    answer_all(store, ("dan",))
+    assert "120</b> stored" in client.get("/projects/support/quality").text
+
+
+def test_the_api_gives_figures_as_specs_with_their_rows_and_the_cost(studio: Any) -> None:
+    store, client, _ = studio
+    answer_all(store)
+    visitor(store, client, "rea", "reader")
+    found = client.get("/api/projects/support/quality?rate=36").json()
+    assert (found["state"], found["num_answers"], found["kind"]) == ("fresh", 90, "quality")
+    assert found["cost"]["value"] == pytest.approx(36 * found["data"]["hours"]["value"])
+    (figure,) = found["data"]["figures"]
+    assert "svg" not in figure
+    assert figure["spec"]["layer"]
+    assert figure["rows"]
+    assert client.get("/api/projects/support/quality?rate=-1").status_code == 422
+    ranked = client.get("/api/projects/support/leaderboard").json()
+    assert ranked["data"]["notes"]  # one author: nothing to rank, and it says so
+
+
+def test_a_large_project_never_waits(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, client, _ = studio
+    answer_all(store)
+    monkeypatch.setattr(quality, "SMALL", 10)
+    asked = replaced(store, client, at_once=False)
+    visitor(store, client, "rea", "reader")
+    started = time.monotonic()
+    page = client.get("/projects/support/quality").text
+    assert time.monotonic() - started < quality.PATIENCE / 2
+    assert "The first figures are on their way" in page
+    assert 'data-state="computing"' in page
+    assert asked.jobs == [Job("support", "quality")]
+    assert client.get("/api/projects/support/quality").json()["data"] is None
+
+
+def test_when_a_summary_is_stale() -> None:
+    now = datetime.now(UTC)
+
+    def kept(seconds: float, minutes: float) -> Summary:
+        return Summary(
+            project="p", kind="quality", data={}, num_answers=9000, num_done=9000,
+            seconds=seconds, computed_at=now - timedelta(minutes=minutes),
+        )  # fmt: skip
+
+    few, many = 100, quality.SMALL + 1
+    assert quality.is_stale(None, few, 0, now)
+    assert quality.is_stale(kept(1, 0), few, 9000, now)  # small: by the count alone
+    assert not quality.is_stale(kept(1, 0.5), many, 9001, now)  # not every second
+    assert quality.is_stale(kept(1, 2), many, 9001, now)
+    assert not quality.is_stale(kept(1, 30), many, 9000, now)  # nothing new
+    assert quality.is_stale(kept(1, 61), many, 9000, now)  # changed answers fill no slot
+    assert not quality.is_stale(kept(60, 10), many, 9001, now)  # it took a minute
+
+
+def wait_for(computing: Computing, job: Job) -> None:
+    until = time.monotonic() + 60
+    while computing.is_waiting(job):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_the_process_beside_the_server_computes_reports_errors_and_survives_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = make_studio(tmp_path, num_tasks=30)
+    answer_all(store)
+    computing, job, lost = Computing(store), Job("support", "quality"), Job("support", "patterns")
+    try:
+        computing.ask(job)
+        computing.ask(job)
+        assert computing.is_waiting(job)
+        wait_for(computing, job)
+        assert computing.failure(job) is None
+        with store.read() as tx:
+            kept = summaries.get(tx, "support", "quality")
+        assert kept is not None
+        assert kept.num_answers == 90
+        missing = Job("nothing", "quality")
+        computing.ask(missing)
+        wait_for(computing, missing)
+        assert "nothing" in (computing.failure(missing) or "")
+        process = computing._process
+        assert process is not None
+        process.kill()
+        computing.ask(lost)
+        wait_for(computing, lost)
+        with store.read() as tx:
+            assert summaries.get(tx, "support", "quality") == kept  # whole, as before
+        monkeypatch.setattr(computing_module, "RETRY_SECONDS", 0.0)
+        computing.ask(lost)
+        wait_for(computing, lost)
+        assert computing.failure(lost) is None
+    finally:
+        computing.close()
+        store.close()
