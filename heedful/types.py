@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 Source = Literal["human", "model", "rule", "simulated"]
+AnnotationKind = Literal["answer", "repeat", "gold", "adjudication"]
 JSON = Any  # a JSON value: the payload of a form, a resolved config
 
 
@@ -198,7 +199,8 @@ class Annotation:
     Made by pages, import and annotators; forms turn it into preferences. ``payload`` is as the
     form wrote it; ``shown_order`` lists completion ids from left to right as the annotator saw
     them. A simulated annotator has ``source="simulated"`` and a name that starts with
-    ``simulated:``.
+    ``simulated:``. Of the kinds only an ``answer`` is a vote: a ``repeat`` is the same question
+    once more, a ``gold`` answers one whose answer is known, an ``adjudication`` outranks the votes.
     """
 
     task_id: str
@@ -208,19 +210,18 @@ class Annotation:
     shown_order: tuple[str, ...]
     revision: int = 0
     seconds: float | None = None
+    kind: AnnotationKind = "answer"
 
     @property
     def id(self) -> str:
         """Content hash, ``ann_…``."""
-        return content_id(
-            "ann",
-            {
-                "task": self.task_id,
-                "annotator": self.annotator,
-                "payload": dict(self.payload),
-                "revision": self.revision,
-            },
-        )
+        content: dict[str, JSON] = {
+            "task": self.task_id,
+            "annotator": self.annotator,
+            "payload": dict(self.payload),
+            "revision": self.revision,
+        }
+        return content_id("ann", content | ({"kind": self.kind} if self.kind != "answer" else {}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,7 +426,10 @@ class Project:
     """How people are asked about the tasks of a dataset. Made in the studio or by ``ask``.
 
     Every new task gets ``overlap`` slots. ``criteria`` are what a rating rates, ``attributes`` what
-    annotators are asked about themselves, ``masked`` the phrases that are hidden in answers.
+    annotators are asked about themselves, ``masked`` the phrases that are hidden in answers. Of the
+    items that a person gets, ``gold_share`` have a known answer and ``repeat_share`` are asked once
+    more with the sides reversed. ``strategy`` says which task is begun next, but for
+    ``random_share`` of them.
     """
 
     dataset: str
@@ -438,3 +442,7 @@ class Project:
     criteria: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     masked: tuple[str, ...] = ()
+    gold_share: float = 0.05
+    repeat_share: float = 0.04
+    strategy: str = "random"
+    random_share: float = 0.2

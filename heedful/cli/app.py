@@ -6,7 +6,19 @@ import sys
 import click
 import typer
 
-from heedful.cli import ask, bench, data, demo, evaluate, fit, forget, quality, studio, trace
+from heedful.cli import (
+    ask,
+    bench,
+    data,
+    demo,
+    evaluate,
+    fit,
+    forget,
+    quality,
+    rank,
+    studio,
+    trace,
+)
 from heedful.errors import HeedfulError, ResourceError
 
 INTERRUPTED = 130
@@ -25,6 +37,7 @@ app.command("snapshot")(data.snapshot)
 app.add_typer(fit.app, name="fit")
 app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
+app.command("rank")(rank.rank)
 app.command("studio")(studio.studio)
 app.command("forget")(forget.forget)
 app.command("quality")(quality.quality)

@@ -145,6 +145,9 @@ def snapshot(
     dataset: Annotated[str, typer.Argument(help="Data set in the store.")],
     out: Annotated[Path, typer.Option("--out", help="Directory of the Parquet file.")],
     kind: Annotated[Kind, typer.Option("--kind", help="What the rows are.")] = Kind.preference,
+    include_gold: Annotated[
+        bool, typer.Option("--include-gold", help="Also what people said to known answers.")
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -155,7 +158,7 @@ def snapshot(
     from heedful.jobs.snapshot import make_snapshot
 
     with opened(store) as opened_store:
-        made = make_snapshot(opened_store, dataset, kind.value, out)
+        made = make_snapshot(opened_store, dataset, kind.value, out, include_gold=include_gold)
     show(
         {"id": made.id, "path": made.path, "rows": made.num_rows, "dropped": dict(made.drops)},
         as_json,

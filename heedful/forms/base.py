@@ -109,6 +109,18 @@ class Form(Protocol):
         """The judgement without what its author wrote; None when it is nothing but a text."""
         return {key: value for key, value in payload.items() if key != "comment"}
 
+    def agrees(
+        self,
+        payload: Mapping[str, JSON],  # noqa: ARG002 - as above
+        other: Mapping[str, JSON],  # noqa: ARG002 - as above
+    ) -> bool | None:
+        """Do two valid answers say the same? None when no two answers of the form can be compared.
+
+        Symmetric; comments and where the completions stood do not matter. A form that says None
+        has no known answers and no disagreements.
+        """
+        return None
+
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:  # noqa: ARG002 - as above
         """Why a valid payload teaches nothing (the rule it is dropped by), or None."""
         return None

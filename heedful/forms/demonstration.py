@@ -67,6 +67,10 @@ class DemonstrationForm(Form):
         """Accepted or not; None for an answer that was written."""
         return None if "written" in payload else super().without_texts(payload)
 
+    def agrees(self, payload: Mapping[str, JSON], other: Mapping[str, JSON]) -> bool:
+        """Both accept the completion, or neither does; what was written instead may differ."""
+        return bool(payload.get("accepted")) == bool(other.get("accepted"))
+
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:
         """``not_accepted`` when the completion was turned down without a better one."""
         return None if payload.get("accepted") or "written" in payload else REJECTED

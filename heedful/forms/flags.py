@@ -98,7 +98,15 @@ class Flags(Form):
             for flag in FLAGS
         ]
 
+    def agrees(self, payload: Mapping[str, JSON], other: Mapping[str, JSON]) -> bool:
+        """The same flags on the same completions, however severe."""
+        return _flagged(payload) == _flagged(other)
+
 
 def _severity(found: Mapping[str, JSON], flag: str) -> int:
     severity: int = found[flag]["severity"] if flag in found else 0
     return severity
+
+
+def _flagged(payload: Mapping[str, JSON]) -> set[tuple[str, str]]:
+    return {(one, flag) for one, found in payload["flags"].items() for flag in found}

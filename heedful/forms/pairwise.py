@@ -89,6 +89,10 @@ class Pairwise(Form):
         """The preference alone."""
         return {key: value for key, value in payload.items() if key not in ("comment", "written")}
 
+    def agrees(self, payload: Mapping[str, JSON], other: Mapping[str, JSON]) -> bool:
+        """The same side, tie or "both bad", however strongly."""
+        return bool(payload["preferred"] == other["preferred"])
+
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:
         """``tie`` or ``both_bad``, unless a better answer was written."""
         if "written" in payload:

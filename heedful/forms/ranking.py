@@ -90,6 +90,15 @@ class RankingForm(Form):
             return dict(payload)
         return {**payload, "ranks": [[names.get(one, one) for one in group] for group in ranks]}
 
+    def agrees(self, payload: Mapping[str, JSON], other: Mapping[str, JSON]) -> bool:
+        """The same first place, and no pair in opposite orders; a tie opposes nothing."""
+        mine, theirs = _places(payload), _places(other)
+        opposed = any(
+            (mine[a] - mine[b]) * (theirs[a] - theirs[b]) < 0
+            for a, b in itertools.combinations(mine, 2)
+        )
+        return not opposed and set(payload["ranks"][0]) == set(other["ranks"][0])
+
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:
         """``tie`` when all completions share one place."""
         return "tie" if len(payload["ranks"]) == 1 else None
@@ -146,3 +155,7 @@ class RankingForm(Form):
 
 def _is_group(group: JSON) -> bool:
     return isinstance(group, list) and all(isinstance(one, str) for one in group)
+
+
+def _places(payload: Mapping[str, JSON]) -> dict[str, int]:
+    return {one: place for place, group in enumerate(payload["ranks"]) for one in group}

@@ -108,6 +108,15 @@ class RatingForm(Form):
             or _dominates(scores[j], scores[i])
         ]
 
+    def agrees(self, payload: Mapping[str, JSON], other: Mapping[str, JSON]) -> bool:
+        """The same criteria, and no score further than 1 from the other's."""
+        mine, theirs = payload["ratings"], other["ratings"]
+        return all(
+            set(mine[one]) == set(theirs[one])
+            and all(abs(score - theirs[one][name]) <= 1 for name, score in mine[one].items())
+            for one in mine
+        )
+
     def to_preferences(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
     ) -> list[Preference]:

@@ -87,6 +87,10 @@ class Steps(Form):
             for number, label in enumerate(payload["labels"], start=1)
         ]
 
+    def agrees(self, payload: Mapping[str, JSON], other: Mapping[str, JSON]) -> bool:
+        """The same first bad step, or none in both."""
+        return _first_bad(payload) == _first_bad(other)
+
     def check(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
     ) -> None:
@@ -94,6 +98,10 @@ class Steps(Form):
         super().check(task, completions, annotation)
         (shown,) = task.completion_ids
         labelled_steps(completions[shown], annotation)
+
+
+def _first_bad(payload: Mapping[str, JSON]) -> int | None:
+    return payload["labels"].index(BAD) if BAD in payload["labels"] else None
 
 
 def labelled_steps(completion: Completion, annotation: Annotation) -> list[tuple[str, int]]:

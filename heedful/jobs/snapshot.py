@@ -1,7 +1,7 @@
 """Freezing what people answered: annotations of a dataset to a snapshot of training rows."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.store import Store, Transaction, completions, datasets, snapshots, tasks
 from heedful.store.tasks import AnsweredTask
-from heedful.types import Annotation, Demonstration, Preference, Snapshot
+from heedful.types import Annotation, AnnotationKind, Demonstration, Preference, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +30,20 @@ def make_snapshot(
     *,
     held_out_share: float = 0.0,
     seed: int = 0,
+    include_gold: bool = False,
 ) -> Snapshot:
     """Write the dataset's rows of one kind to ``directory`` and record where they came from.
 
-    Preferences come from the newest answer of each annotator; demonstrations from what was chosen
-    or accepted, each answer once; prompts from every item. ``drops`` counts the answers that gave
-    no row, by rule. Held-out prompts are marked in the file. The same data give the same snapshot.
+    Preferences come from the newest answer of each annotator, or from the adjudication of a task
+    that has one; demonstrations from what was chosen or accepted, each answer once; prompts from
+    every item. ``drops`` counts the answers that gave no row, by rule. Answers to tasks whose
+    answer is known are about who gave them and are left out unless ``include_gold``; repeats are
+    always. Held-out prompts are marked in the file. The same data give the same snapshot.
     Raises ``MissingError`` for an unknown dataset, ``DataError`` when no row is left.
     """
     with store.read() as tx:
         datasets.require(tx, dataset)
-        derived = _derive(tx, dataset, kind)
+        derived = _derive(tx, dataset, kind, _kinds(include_gold))
     if not derived.rows:
         raise DataError(_nothing(dataset, kind, derived))
     frozen = freeze(derived.rows, kind, directory, held_out_share=held_out_share, seed=seed)
@@ -57,22 +60,36 @@ def make_snapshot(
     return snapshot
 
 
-def _derive(tx: Transaction, dataset: str, kind: Kind) -> _Derived:
+def _kinds(include_gold: bool) -> tuple[AnnotationKind, ...]:
+    return ("answer", "adjudication", "gold") if include_gold else ("answer", "adjudication")
+
+
+def _derive(
+    tx: Transaction, dataset: str, kind: Kind, answers: Sequence[AnnotationKind]
+) -> _Derived:
     if kind == "prompt":
         prompts: list[Example] = list(completions.prompts_by_dataset(tx, dataset))
         return _Derived(rows=prompts, drops={}, num_answers=0)
     rows: list[Preference | Demonstration] = []
     drops: Counter[str] = Counter()
     num_answers = 0
-    for answered in tasks.by_dataset(tx, dataset):
-        for annotation in answered.annotations:
-            num_answers += 1
+    for answered in tasks.by_dataset(tx, dataset, answers):
+        num_answers += len(answered.annotations)
+        standing = _standing(answered.annotations)
+        if len(standing) < len(answered.annotations):
+            drops["adjudicated"] += len(answered.annotations) - len(standing)
+        for annotation in standing:
             derived = _convert(kind, answered, annotation)
             rows += derived
             if not derived:
                 drops[_rule(kind, answered, annotation)] += 1
     unique: list[Example] = list(rows if kind == "preference" else _merge(rows))
     return _Derived(rows=unique, drops=dict(sorted(drops.items())), num_answers=num_answers)
+
+
+def _standing(said: Sequence[Annotation]) -> Sequence[Annotation]:
+    """What counts of the answers to a task: an adjudication outranks the votes."""
+    return [one for one in said if one.kind == "adjudication"] or said
 
 
 def _convert(

@@ -1,17 +1,30 @@
-"""Annotations: raw answers, append only. A higher revision replaces a lower one on reading."""
+"""Annotations: raw answers, append only. A higher revision replaces a lower one on reading.
+
+Revisions number all that one annotator said about a task, of whatever kind; what is read as the
+answers of a task are its votes (``kind="answer"``) unless a function says otherwise.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, bindparam, select
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.store import tables
 from heedful.store.database import Transaction
 from heedful.store.page import chunks
-from heedful.types import Annotation
+from heedful.types import Annotation, AnnotationKind
+
+VOTES: tuple[AnnotationKind, ...] = ("answer",)
+_TASKS, _LINKS = tables.tasks, tables.task_completions
+_ASKED = (
+    select(_TASKS.c.id, _TASKS.c.form, _LINKS.c.completion_id)
+    .join(_LINKS, _LINKS.c.task_id == _TASKS.c.id)
+    .where(_TASKS.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(_TASKS.c.id, _LINKS.c.position)
+)
 
 
 def add(
@@ -37,23 +50,27 @@ def add(
     return tx.insert_new(tables.annotations, rows, hint=hint)
 
 
-def latest_by_dataset(tx: Transaction, dataset: str) -> dict[str, list[Annotation]]:
+def latest_by_dataset(
+    tx: Transaction, dataset: str, kinds: Sequence[AnnotationKind] = VOTES
+) -> dict[str, list[Annotation]]:
     """The newest answer of each annotator, by task id and ordered by annotator."""
     items = tables.dataset_items
     asked = select(items.c.task_id).where(items.c.dataset == dataset)
     found: dict[str, list[Annotation]] = {}
-    for one in _latest(tx, tables.annotations.c.task_id.in_(asked)):
+    for one in _latest(tx, tables.annotations.c.task_id.in_(asked), kinds):
         found.setdefault(one.task_id, []).append(one)
     return found
 
 
-def latest(tx: Transaction, task_ids: Iterable[str]) -> list[Annotation]:
+def latest(
+    tx: Transaction, task_ids: Iterable[str], kinds: Sequence[AnnotationKind] = VOTES
+) -> list[Annotation]:
     """The newest answer of each annotator to these tasks, ordered by task id and annotator."""
     wanted = sorted(set(task_ids))
     return [
         one
         for chunk in chunks(wanted)
-        for one in _latest(tx, tables.annotations.c.task_id.in_(chunk))
+        for one in _latest(tx, tables.annotations.c.task_id.in_(chunk), kinds)
     ]
 
 
@@ -85,8 +102,10 @@ def ids_by_revision(tx: Transaction, task_ids: Iterable[str]) -> dict[tuple[str,
     return found
 
 
-def _latest(tx: Transaction, condition: ColumnElement[bool]) -> list[Annotation]:
-    query = select(tables.annotations).where(condition)
+def _latest(
+    tx: Transaction, condition: ColumnElement[bool], kinds: Sequence[AnnotationKind]
+) -> list[Annotation]:
+    query = select(tables.annotations).where(condition, tables.annotations.c.kind.in_(kinds))
     rows = [from_row(row) for row in tx.connection.execute(query)]
     # Sorted here: how a database orders names depends on its collation.
     rows.sort(key=lambda one: (one.task_id, one.annotator, one.revision))
@@ -95,16 +114,9 @@ def _latest(tx: Transaction, condition: ColumnElement[bool]) -> list[Annotation]
 
 def _questions(tx: Transaction, task_ids: set[str]) -> dict[str, tuple[str, list[str]]]:
     """Form and completion ids of every task."""
-    tasks, shown = tables.tasks, tables.task_completions
     found: dict[str, tuple[str, list[str]]] = {}
     for chunk in chunks(sorted(task_ids)):
-        query = (
-            select(tasks.c.id, tasks.c.form, shown.c.completion_id)
-            .join(shown, shown.c.task_id == tasks.c.id)
-            .where(tasks.c.id.in_(chunk))
-            .order_by(tasks.c.id, shown.c.position)
-        )
-        for task_id, form, completion_id in tx.connection.execute(query):
+        for task_id, form, completion_id in tx.connection.execute(_ASKED, {"ids": list(chunk)}):
             found.setdefault(task_id, (form, []))[1].append(completion_id)
     return found
 
@@ -142,6 +154,7 @@ def _to_row(annotation: Annotation) -> dict[str, Any]:
         "shown_order": list(annotation.shown_order),
         "revision": annotation.revision,
         "seconds": annotation.seconds,
+        "kind": annotation.kind,
     }
 
 
@@ -155,4 +168,5 @@ def from_row(row: Any) -> Annotation:
         shown_order=tuple(row.shown_order),
         revision=row.revision,
         seconds=row.seconds,
+        kind=row.kind,
     )

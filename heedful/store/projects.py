@@ -4,19 +4,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.forms.rating import check_criteria
 from heedful.registry import nearest
-from heedful.store import datasets, tables, tasks
+from heedful.store import datasets, picking, tables, tallies, tasks
 from heedful.store.database import Transaction
+from heedful.store.page import chunks
 from heedful.types import Project, Task
 
 MAX_OVERLAP = 50
 MIN_LEASE_SECONDS = 30
-SETTINGS = ("warning", "criteria", "attributes", "masked")
+MAX_GOLD_SHARE = 0.3
+MAX_REPEAT_SHARE = 0.2
+MIN_RANDOM_SHARE = 0.01  # so that every task can be drawn, and estimates can be weighted
+STRATEGIES = ("random", "disagreement", "d_optimal")
+SETTINGS = (
+    *("warning", "criteria", "attributes", "masked"),
+    *("gold_share", "repeat_share", "strategy", "random_share"),
+)
+
+# Made once, because the queue needs them for every answer.
+_PROJECT = select(tables.projects).where(tables.projects.c.dataset == bindparam("name"))
+_GUIDELINES = select(tables.guidelines).where(tables.guidelines.c.project == bindparam("of"))
+_GUIDELINE = _GUIDELINES.where(tables.guidelines.c.version == bindparam("number"))
+_NEWEST_GUIDELINE = _GUIDELINES.order_by(tables.guidelines.c.version.desc()).limit(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +52,7 @@ def add(tx: Transaction, project: Project) -> int:
     num_new = tx.insert_new(tables.projects, [_to_row(project)])
     if not num_new and get(tx, project.dataset) != project:
         raise DataError(f"project {project.dataset!r} is there already; choose another name")
+    tallies.add_queue(tx, project.dataset)
     return num_new
 
 
@@ -71,12 +86,23 @@ def check(project: Project) -> None:
         raise DataError(
             f"lease_seconds is {project.lease_seconds}; give people at least {MIN_LEASE_SECONDS}"
         )
+    _check_share("gold_share", project.gold_share, MAX_GOLD_SHARE)
+    _check_share("repeat_share", project.repeat_share, MAX_REPEAT_SHARE)
+    _check_share("random_share", project.random_share, 1, least=MIN_RANDOM_SHARE)
+    if project.strategy not in STRATEGIES:
+        raise DataError(
+            f"strategy is {project.strategy!r:.60}; choose from {', '.join(STRATEGIES)}"
+        )
+
+
+def _check_share(name: str, share: float, most: float, *, least: float = 0.0) -> None:
+    if not least <= share <= most:
+        raise DataError(f"{name} is {share}; choose from {least:g} to {most:g}")
 
 
 def get(tx: Transaction, dataset: str) -> Project:
     """A project by its dataset's name; raises ``MissingError`` with the nearest name."""
-    query = select(tables.projects).where(tables.projects.c.dataset == dataset)
-    row = tx.connection.execute(query).one_or_none()
+    row = tx.connection.execute(_PROJECT, {"name": dataset}).one_or_none()
     if row is None:
         known = [one.dataset for one in list_all(tx)]
         hint = nearest(dataset, known) if known else "there is none yet; make one"
@@ -99,24 +125,42 @@ def add_tasks(tx: Transaction, dataset: str, new: Sequence[Task]) -> int:
             raise DataError(f"task {task.id} asks {task.form!r}; {dataset!r} asks {project.form!r}")
     tasks.add(tx, [replace(task, slots=project.overlap) for task in new])
     num_new = datasets.add_tasks(tx, dataset, (task.id for task in new))
-    slots = tables.slots.c
-    known = select(slots.task_id).where(slots.project == dataset, slots.number == 0)
-    queued = set(tx.connection.scalars(known))
-    rows = [
-        {
-            "project": dataset,
-            "task_id": task.id,
-            "number": number,
-            "priority": task.priority,
-            "state": "open",
-        }
-        for task in {task.id: task for task in new}.values()
-        if task.id not in queued
-        for number in range(project.overlap)
-    ]
-    if rows:
-        tx.connection.execute(tables.slots.insert(), rows)
+    tallies.next_turn(tx, dataset)
+    unique = {task.id: task for task in new}
+    queued = _queued(tx, dataset, list(unique))
+    _queue(tx, project, [task for task in unique.values() if task.id not in queued])
     return num_new
+
+
+def _queued(tx: Transaction, dataset: str, task_ids: Sequence[str]) -> set[str]:
+    """Those of the tasks that are in the queue already."""
+    items = tables.queue_items.c
+    return {
+        found
+        for chunk in chunks(task_ids)
+        for found in tx.connection.scalars(
+            select(items.task_id).where(items.project == dataset, items.task_id.in_(chunk))
+        )
+    }
+
+
+def _queue(tx: Transaction, project: Project, new: Sequence[Task]) -> None:
+    """Open slots for tasks that are not in the queue, which is locked."""
+    if not new:
+        return
+    places = {
+        urgency: picking.last_place(tx, project.dataset, urgency)
+        for urgency in {-task.priority for task in new}
+    }
+    items, slots = [], []
+    for task in new:
+        row = {"project": project.dataset, "task_id": task.id, "urgency": -task.priority}
+        places[-task.priority] += 1
+        items.append(row | {"place": places[-task.priority], "is_disputed": False})
+        slots += [row | {"number": number, "state": "open"} for number in range(project.overlap)]
+    tx.connection.execute(tables.queue_items.insert(), items)
+    tx.connection.execute(tables.slots.insert(), slots)
+    tallies.change_queue(tx, project.dataset, num_open=len(slots))
 
 
 def write_guideline(tx: Transaction, dataset: str, text: str, *, author: str) -> int:
@@ -132,12 +176,9 @@ def write_guideline(tx: Transaction, dataset: str, text: str, *, author: str) ->
 
 def guideline(tx: Transaction, dataset: str, version: int | None = None) -> Guideline:
     """A version of the guidelines, by default the newest."""
-    columns = tables.guidelines.c
-    newest = select(func.max(columns.version)).where(columns.project == dataset).scalar_subquery()
-    query = select(tables.guidelines).where(
-        columns.project == dataset, columns.version == (newest if version is None else version)
-    )
-    row: Any = tx.connection.execute(query).one_or_none()
+    parameters = {"of": dataset} | ({} if version is None else {"number": version})
+    statement = _NEWEST_GUIDELINE if version is None else _GUIDELINE
+    row: Any = tx.connection.execute(statement, parameters).one_or_none()
     if row is None:
         if version:
             raise MissingError(f"project {dataset!r} has no guidelines of version {version}")

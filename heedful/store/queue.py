@@ -6,35 +6,97 @@ else is kept as surplus: work that was done is never refused.
 """
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, update
+from sqlalchemy import and_, bindparam, func, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
-from heedful.store import annotations, projects, tables, tasks
+from heedful.store import (
+    annotations,
+    disputes,
+    extras,
+    picking,
+    projects,
+    slots,
+    tables,
+    tallies,
+    tasks,
+)
 from heedful.store.database import Transaction
-from heedful.types import JSON, Annotation
+from heedful.store.tallies import AT, WHO
+from heedful.types import JSON, Annotation, AnnotationKind
 
 RETRY_SECONDS = 30
 NUM_UNDO = 20
 MAX_KEY = 100  # characters of an idempotency key
+ROUNDS: Mapping[AnnotationKind, int] = {"repeat": 1, "adjudication": 2}
 
 SLOTS, ASSIGNMENTS = tables.slots.c, tables.assignments.c
+_SENT, _STORED, _SHOWN = tables.submissions.c, tables.annotations.c, tables.task_completions.c
+
+_USER = select(tables.users.c.id).where(tables.users.c.id == WHO).with_for_update()
+_MINE = and_(ASSIGNMENTS.project == AT, ASSIGNMENTS.annotator == WHO)
+_OF_TASK = and_(_MINE, ASSIGNMENTS.task_id == slots.TASK)
+_THIS = and_(_OF_TASK, ASSIGNMENTS.round == bindparam("of_round"))
+_NEWEST = select(tables.assignments).where(_OF_TASK).order_by(ASSIGNMENTS.round.desc()).limit(1)
+_HELD = (
+    select(tables.assignments)
+    .select_from(
+        tables.assignments.outerjoin(
+            tables.slots, slots.HELD & (SLOTS.task_id == ASSIGNMENTS.task_id)
+        )
+    )
+    .where(_MINE, ASSIGNMENTS.state == "open")
+    .where((ASSIGNMENTS.kind != "answer") | SLOTS.id.is_not(None))
+    .order_by(ASSIGNMENTS.given)
+)
+_RECENT = (
+    select(ASSIGNMENTS.task_id)
+    .where(_MINE, ASSIGNMENTS.state == "submitted")
+    .order_by(ASSIGNMENTS.changed_at.desc(), ASSIGNMENTS.given.desc())
+    .limit(bindparam("most"))
+)
+_DRAFT = update(tables.assignments).where(_THIS).values(draft=bindparam("to_draft"))
+_FINISH = (
+    update(tables.assignments)
+    .where(_THIS)
+    .values(
+        draft=None,
+        state=bindparam("to_state"),
+        answered=func.coalesce(ASSIGNMENTS.answered, bindparam("to_answered")),
+        skip_reason=bindparam("to_reason"),
+        changed_at=bindparam("now"),
+    )
+)
+_ORDER = select(_SHOWN.completion_id).where(_SHOWN.task_id == slots.TASK).order_by(_SHOWN.position)
+_RECEIPT = (
+    select(_SENT.annotation_id, _SENT.is_surplus, _STORED.revision, _STORED.annotator)
+    .add_columns(_STORED.task_id)
+    .join(tables.annotations, _STORED.id == _SENT.annotation_id)
+    .where(_SENT.key == bindparam("sent"))
+)
+_NEWEST_REVISION = select(func.max(_STORED.revision)).where(
+    _STORED.task_id == slots.TASK, _STORED.annotator == WHO
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """A task as one annotator has it: the order of answers, the guidelines, the draft.
 
-    Made by ``lease``; ``until`` is when the lease runs out, None when none is held.
+    Made by ``lease``; ``until`` is when the lease runs out, None when none is held. ``kind`` and
+    ``round`` say what the answer will be for; the annotator does not learn them.
     """
 
     project: str
     task_id: str
+    round: int
+    kind: AnnotationKind
     shown_order: tuple[str, ...]
     guideline: int
     state: str
@@ -74,67 +136,79 @@ def lease(
 ) -> list[Assignment] | Nothing:
     """Up to ``count`` tasks to answer: those already held, then the next ones of the queue.
 
-    Held leases are renewed. Atomic: a slot has one holder, also between processes.
+    Held leases are renewed. Atomic: a slot has one holder, also between processes. A task may be
+    followed by an item that measures the annotator (``extras.py``).
     """
     settings = projects.get(tx, project)
     _serialise(tx, annotator)
     if settings.is_paused:
         return Nothing(reason="paused", retry_seconds=None)
     until = tx.now + timedelta(seconds=settings.lease_seconds)
-    _release_expired(tx)
-    held = and_(SLOTS.project == project, SLOTS.holder == annotator, SLOTS.state == "leased")
-    tx.connection.execute(update(tables.slots).where(held).values(until=until))
-    held_ids = list(tx.connection.scalars(select(SLOTS.task_id).where(held).order_by(SLOTS.id)))
+    slots.release_expired(tx, project, annotator)
+    views = _held(tx, project, annotator, until)
+    if any(view.kind == "answer" for view in views):
+        slots.renew(tx, project, annotator, until, is_late_too=True)
     version = projects.guideline(tx, project).version
-    while len(held_ids) < count:
-        task_id = _claim(tx, project, annotator, until)
+    while len(views) < count:
+        task_id = picking.claim(tx, settings, annotator, until, rng)
         if task_id is None:
             break
-        _assign(tx, project, task_id, annotator, version, rng)
-        held_ids.append(task_id)
-    if not held_ids:
-        return _why_nothing(tx, project)
-    return [get(tx, project, annotator, task_id) for task_id in held_ids[:count]]
+        order = _shuffled(tx, task_id, rng)
+        views.append(_give(tx, project, task_id, annotator, version, order, until))
+        more = extras.draw(tx, settings, annotator, rng)
+        if more is not None:
+            order = list(more.shown_order) or _shuffled(tx, more.task_id, rng)
+            views.append(
+                _give(tx, project, more.task_id, annotator, version, order, until, kind=more.kind)
+            )
+    return views[:count] or _why_nothing(tx, project)
 
 
 def get(tx: Transaction, project: str, annotator: str, task_id: str) -> Assignment:
-    """An annotator's own view of a task; ``MissingError`` when they were never given it."""
-    mine = _mine(project, annotator, task_id)
-    row: Any = tx.connection.execute(select(tables.assignments).where(mine)).one_or_none()
+    """An annotator's own view of a task, as they were given it last.
+
+    Raises ``MissingError`` when they were never given it.
+    """
+    parameters = {"at": project, "who": annotator, "task": task_id}
+    row: Any = tx.connection.execute(_NEWEST, parameters).one_or_none()
     if row is None:
         raise MissingError(f"task {task_id!r} was not given to you in {project!r}; take the next")
-    leased = select(SLOTS.until).where(_held(project, annotator, task_id))
-    return Assignment(
-        project=row.project,
-        task_id=row.task_id,
-        shown_order=tuple(row.shown_order),
-        guideline=row.guideline or 0,
-        state=row.state,
-        draft=row.draft,
-        until=tx.connection.scalar(leased),
-    )
+    until = slots.until_of(tx, project, annotator, task_id)
+    if row.kind != "answer" and row.state == "open":  # looks like any other
+        until = tx.now + timedelta(seconds=projects.get(tx, project).lease_seconds)
+    return _view(row, until)
+
+
+def adjudicate(
+    tx: Transaction, project: str, reviewer: str, task_id: str, *, rng: random.Random
+) -> Assignment:
+    """Give a reviewer a task that people disagree on, to be answered like any other.
+
+    Raises ``MissingError`` for a task of another project, ``DataError`` for one not in dispute.
+    """
+    settings = projects.get(tx, project)
+    _serialise(tx, reviewer)
+    disputes.require(tx, project, task_id)
+    until = tx.now + timedelta(seconds=settings.lease_seconds)
+    version = projects.guideline(tx, project).version
+    order = _shuffled(tx, task_id, rng)
+    return _give(tx, project, task_id, reviewer, version, order, until, kind="adjudication")
 
 
 def extend(tx: Transaction, project: str, annotator: str) -> datetime | None:
     """Renew every lease that the annotator holds; until when, or None when there is none."""
     until = tx.now + timedelta(seconds=projects.get(tx, project).lease_seconds)
-    held = and_(
-        SLOTS.project == project,
-        SLOTS.holder == annotator,
-        SLOTS.state == "leased",
-        SLOTS.until >= tx.now,
-    )
-    renewed = tx.connection.execute(update(tables.slots).where(held).values(until=until))
-    return until if renewed.rowcount else None
+    is_renewed = slots.renew(tx, project, annotator, until, is_late_too=False)
+    holds_extra = any(view.kind != "answer" for view in _held(tx, project, annotator, until))
+    return until if is_renewed or holds_extra else None
 
 
 def save_draft(
     tx: Transaction, project: str, annotator: str, task_id: str, draft: Mapping[str, JSON]
 ) -> None:
     """Keep an unfinished answer; it is not checked by the form. A finished one is not touched."""
-    get(tx, project, annotator, task_id)
-    statement = update(tables.assignments).where(_mine(project, annotator, task_id))
-    tx.connection.execute(statement.values(draft=dict(draft)))
+    view = get(tx, project, annotator, task_id)
+    tx.connection.execute(_DRAFT, _this(view, annotator) | {"to_draft": dict(draft)})
 
 
 def submit(
@@ -167,14 +241,22 @@ def submit(
         shown_order=view.shown_order,
         revision=_next_revision(tx, task_id, annotator),
         seconds=seconds,
+        kind=view.kind,
     )
     asked = tasks.get(tx, [task_id])[task_id]
     FORMS[asked.task.form].check(asked.task, asked.completions, answer)
     annotations.add(tx, [answer])
-    is_surplus = view.state != "submitted" and not _fill_slot(tx, project, annotator, task_id)
+    is_surplus = False
+    number = None
+    if view.state != "submitted":
+        if view.kind == "answer":
+            is_surplus = not slots.fill(tx, project, annotator, task_id)
+        number = tallies.change(tx, project, annotator, num_answered=1).num_answered
     row = {"key": key, "annotation_id": answer.id, "is_surplus": is_surplus}
     tx.insert_new(tables.submissions, [row])
-    _finish(tx, project, annotator, task_id, state="submitted", skip_reason=None)
+    _finish(tx, view, annotator, "submitted", number=number)
+    if view.kind in ("answer", "adjudication"):
+        disputes.update_dispute(tx, projects.get(tx, project), task_id)
     return Receipt(annotation_id=answer.id, revision=answer.revision, is_surplus=is_surplus)
 
 
@@ -186,143 +268,112 @@ def skip(tx: Transaction, project: str, annotator: str, task_id: str, reason: st
     if not reason.strip():
         raise DataError("a skip has no reason; say why, for example 'not my language'")
     _serialise(tx, annotator)
-    if get(tx, project, annotator, task_id).state == "submitted":
+    view = get(tx, project, annotator, task_id)
+    if view.state == "submitted":
         raise DataError(f"task {task_id!r} is answered; change the answer instead of skipping it")
-    freed = {"state": "open", "holder": None, "until": None}
-    held = _held(project, annotator, task_id)
-    tx.connection.execute(update(tables.slots).where(held).values(**freed))
-    _finish(tx, project, annotator, task_id, state="skipped", skip_reason=reason.strip())
+    if view.kind == "answer":
+        slots.release(tx, project, annotator, task_id)
+    _finish(tx, view, annotator, "skipped", reason=reason.strip())
 
 
 def recent(tx: Transaction, project: str, annotator: str, limit: int = NUM_UNDO) -> list[str]:
     """The tasks that an annotator answered last, newest first: what undo goes back through."""
-    query = (
-        select(ASSIGNMENTS.task_id)
-        .where(
-            ASSIGNMENTS.annotator == annotator,
-            ASSIGNMENTS.project == project,
-            ASSIGNMENTS.state == "submitted",
-        )
-        .order_by(ASSIGNMENTS.changed_at.desc(), ASSIGNMENTS.task_id)
-        .limit(limit)
-    )
-    return list(tx.connection.scalars(query))
+    parameters = {"at": project, "who": annotator, "most": limit}
+    return list(dict.fromkeys(tx.connection.scalars(_RECENT, parameters)))
 
 
 def progress(tx: Transaction, project: str, annotator: str) -> Progress:
     """How far the project is, and this annotator."""
-    counted = select(SLOTS.state, func.count()).where(SLOTS.project == project)
-    states: dict[str, int] = {
-        row[0]: row[1] for row in tx.connection.execute(counted.group_by(SLOTS.state))
-    }
-    own = select(func.count()).where(
-        ASSIGNMENTS.annotator == annotator,
-        ASSIGNMENTS.project == project,
-        ASSIGNMENTS.state == "submitted",
-    )
+    counts = tallies.read(tx, project)
+    mine = tallies.participant(tx, project, annotator)
     return Progress(
-        num_slots=sum(states.values()),
-        num_done=states.get("done", 0),
-        num_leased=states.get("leased", 0),
-        num_own=tx.connection.scalar(own) or 0,
+        num_slots=counts.num_slots,
+        num_done=counts.num_done,
+        num_leased=counts.num_leased,
+        num_own=mine.num_answered if mine else 0,
     )
 
 
 def _serialise(tx: Transaction, annotator: str) -> None:
     """One transaction at a time per person, so that two tabs cannot take a task twice."""
-    users = tables.users.c
-    query = select(users.id).where(users.id == annotator).with_for_update()
-    if tx.connection.scalar(query) is None:
+    if tx.connection.scalar(_USER, {"who": annotator}) is None:
         raise MissingError(f"user {annotator!r} is not in the store; sign in")
 
 
-def _release_expired(tx: Transaction) -> None:
-    expired = and_(SLOTS.until < tx.now, SLOTS.state == "leased")
-    locked = select(SLOTS.id).where(expired).with_for_update(skip_locked=True)
-    free = {"state": "open", "holder": None, "until": None}
-    tx.connection.execute(update(tables.slots).where(SLOTS.id.in_(locked)).values(**free))
+def _held(tx: Transaction, project: str, annotator: str, until: datetime) -> list[Assignment]:
+    """What the annotator was given and still may answer, in the order in which it was given."""
+    rows = tx.connection.execute(_HELD, {"at": project, "who": annotator})
+    return [_view(row, until) for row in rows]
 
 
-def _claim(tx: Transaction, project: str, annotator: str, until: datetime) -> str | None:
-    """Take the first open slot of a task that the annotator is not done with; its task."""
-    other = tables.slots.alias()
-    answered = exists().where(
-        ASSIGNMENTS.project == project,
-        ASSIGNMENTS.task_id == SLOTS.task_id,
-        ASSIGNMENTS.annotator == annotator,
-        ASSIGNMENTS.state != "open",
-    )
-    holding = exists().where(
-        other.c.project == project,
-        other.c.task_id == SLOTS.task_id,
-        other.c.holder == annotator,
-    )
-    first = (
-        select(SLOTS.id)
-        .where(SLOTS.project == project, SLOTS.state == "open", ~answered, ~holding)
-        .order_by(SLOTS.priority.desc(), SLOTS.task_id, SLOTS.number)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    taken = {"state": "leased", "holder": annotator, "until": until}
-    statement = update(tables.slots).where(SLOTS.id == first).values(**taken)
-    found: str | None = tx.connection.scalar(statement.returning(SLOTS.task_id))
-    return found
-
-
-def _assign(
-    tx: Transaction, project: str, task_id: str, annotator: str, guideline: int, rng: random.Random
-) -> None:
-    """Draw the order in which the annotator sees the answers, once and for all."""
-    shown = tables.task_completions.c
-    query = select(shown.completion_id).where(shown.task_id == task_id).order_by(shown.position)
-    order = list(tx.connection.scalars(query))
+def _shuffled(tx: Transaction, task_id: str, rng: random.Random) -> list[str]:
+    """The completions of a task in a random order."""
+    order = list(tx.connection.scalars(_ORDER, {"task": task_id}))
     rng.shuffle(order)
+    return order
+
+
+def _give(
+    tx: Transaction,
+    project: str,
+    task_id: str,
+    annotator: str,
+    guideline: int,
+    order: Sequence[str],
+    until: datetime,
+    *,
+    kind: AnnotationKind = "answer",
+) -> Assignment:
+    """Keep in which order the annotator sees the answers, once and for all.
+
+    A task whose lease they let run out is theirs again as it was.
+    """
     row = {
         "project": project,
         "task_id": task_id,
         "annotator": annotator,
-        "shown_order": order,
+        "round": ROUNDS.get(kind, 0),
+        "kind": kind,
+        "shown_order": list(order),
         "guideline": guideline,
         "state": "open",
+        "given": tallies.change(tx, project, annotator, num_given=1).num_given,
         "changed_at": tx.now,
     }
-    tx.insert_new(tables.assignments, [row])
+    if tx.insert_new(tables.assignments, [row]):
+        return _view(SimpleNamespace(**row, draft=None), until)
+    return replace(get(tx, project, annotator, task_id), until=until)
 
 
-def _fill_slot(tx: Transaction, project: str, annotator: str, task_id: str) -> bool:
-    """Mark the annotator's slot as done, or else a free one; False when all are taken."""
-    done = {"state": "done", "holder": annotator, "until": None}
-    own = update(tables.slots).where(_held(project, annotator, task_id)).values(**done)
-    if tx.connection.execute(own).rowcount:
-        return True
-    free = (
-        select(SLOTS.id)
-        .where(SLOTS.project == project, SLOTS.task_id == task_id, SLOTS.state == "open")
-        .order_by(SLOTS.number)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
+def _view(row: Any, until: datetime | None) -> Assignment:
+    return Assignment(
+        project=row.project,
+        task_id=row.task_id,
+        round=row.round,
+        kind=row.kind,
+        shown_order=tuple(row.shown_order),
+        guideline=row.guideline or 0,
+        state=row.state,
+        draft=row.draft,
+        until=until,
     )
-    late = update(tables.slots).where(SLOTS.id == free).values(**done)
-    return tx.connection.execute(late).rowcount > 0
 
 
-def _finish(tx: Transaction, project: str, annotator: str, task_id: str, **values: Any) -> None:
-    statement = update(tables.assignments).where(_mine(project, annotator, task_id))
-    tx.connection.execute(statement.values(draft=None, changed_at=tx.now, **values))
+def _finish(
+    tx: Transaction,
+    view: Assignment,
+    annotator: str,
+    state: str,
+    *,
+    number: int | None = None,
+    reason: str | None = None,
+) -> None:
+    values = {"to_state": state, "to_answered": number, "to_reason": reason, "now": tx.now}
+    tx.connection.execute(_FINISH, _this(view, annotator) | values)
 
 
 def _receipt(tx: Transaction, key: str, annotator: str, task_id: str) -> Receipt | None:
-    sent, stored = tables.submissions.c, tables.annotations.c
-    query = (
-        select(sent.annotation_id, sent.is_surplus, stored.revision, stored.annotator)
-        .add_columns(stored.task_id)
-        .join(tables.annotations, stored.id == sent.annotation_id)
-        .where(sent.key == key)
-    )
-    row: Any = tx.connection.execute(query).one_or_none()
+    row: Any = tx.connection.execute(_RECEIPT, {"sent": key}).one_or_none()
     if row is None:
         return None
     if (row.annotator, row.task_id) != (annotator, task_id):
@@ -333,38 +384,22 @@ def _receipt(tx: Transaction, key: str, annotator: str, task_id: str) -> Receipt
 
 
 def _next_revision(tx: Transaction, task_id: str, annotator: str) -> int:
-    stored = tables.annotations.c
-    query = select(func.max(stored.revision)).where(
-        stored.task_id == task_id, stored.annotator == annotator
-    )
-    newest: int | None = tx.connection.scalar(query)
+    parameters = {"task": task_id, "who": annotator}
+    newest: int | None = tx.connection.scalar(_NEWEST_REVISION, parameters)
     return 0 if newest is None else newest + 1
 
 
 def _why_nothing(tx: Transaction, project: str) -> Nothing:
-    counted = select(SLOTS.state, func.count()).where(SLOTS.project == project)
-    states = {row[0]: row[1] for row in tx.connection.execute(counted.group_by(SLOTS.state))}
-    if not states:
+    counts = tallies.read(tx, project)
+    if not counts.num_slots:
         return Nothing(reason="no_tasks", retry_seconds=None)
-    if states.get("open"):
+    if counts.num_open:
         return Nothing(reason="answered_all_open", retry_seconds=RETRY_SECONDS)
-    if states.get("leased"):
+    if counts.num_leased:
         return Nothing(reason="all_leased", retry_seconds=RETRY_SECONDS)
     return Nothing(reason="all_done", retry_seconds=None)
 
 
-def _mine(project: str, annotator: str, task_id: str) -> ColumnElement[bool]:
-    return and_(
-        ASSIGNMENTS.project == project,
-        ASSIGNMENTS.task_id == task_id,
-        ASSIGNMENTS.annotator == annotator,
-    )
-
-
-def _held(project: str, annotator: str, task_id: str) -> ColumnElement[bool]:
-    return and_(
-        SLOTS.project == project,
-        SLOTS.task_id == task_id,
-        SLOTS.holder == annotator,
-        SLOTS.state == "leased",
-    )
+def _this(view: Assignment, annotator: str) -> dict[str, Any]:
+    of_task = {"at": view.project, "who": annotator, "task": view.task_id}
+    return of_task | {"of_round": view.round}

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -63,6 +64,11 @@ class UtcTime(TypeDecorator[datetime]):
 
 def _created_at() -> Column[datetime]:
     return Column("created_at", UtcTime, nullable=False)
+
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    """An index over some rows only; a query has to state ``where`` literally to use it."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 prompts = Table(
@@ -179,7 +185,8 @@ task_completions = Table(
     UniqueConstraint("task_id", "completion_id"),
 )
 
-# Append only: a trigger refuses UPDATE; an edit is a row with a higher revision.
+# Append only: a trigger refuses UPDATE; an edit is a row with a higher revision. ``kind`` says what
+# an answer is for: only an ``answer`` is a vote.
 annotations = Table(
     "annotations",
     metadata,
@@ -192,6 +199,8 @@ annotations = Table(
     Column("revision", Integer, nullable=False),
     Column("seconds", Float),
     _created_at(),
+    Column("kind", String, nullable=False, server_default="answer"),
+    CheckConstraint("kind in ('answer', 'repeat', 'gold', 'adjudication')", name="kind"),
     CheckConstraint("source in ('human', 'model', 'rule', 'simulated')", name="source"),
     UniqueConstraint("task_id", "annotator", "revision"),
     Index("ix_annotations_annotator", "annotator", "task_id"),
@@ -319,7 +328,67 @@ credentials = Table(
     CheckConstraint("kind in ('link', 'session', 'key')", name="kind"),
 )
 
-# A place for one answer. Free when open, or when its lease has run out.
+# The queue of a project. ``num_turns`` counts when slots were opened; the other counts are those of
+# no person. Whoever changes the order locks this row.
+queues = Table(
+    "queues",
+    metadata,
+    Column("project", String, ForeignKey("projects.dataset"), primary_key=True),
+    Column("num_turns", Integer, nullable=False),
+    Column("num_open", Integer, nullable=False),
+    Column("num_leased", Integer, nullable=False),
+    Column("num_done", Integer, nullable=False),
+)
+
+# One annotator in one project. The slot counts are what this person's actions added (below zero
+# when they took), so that only the sum over a project has a meaning and nobody waits for another.
+# Started slots before the cursor are none of theirs, unless opened after ``cursor_turns``.
+participants = Table(
+    "participants",
+    metadata,
+    Column("project", String, ForeignKey("projects.dataset"), primary_key=True),
+    Column("annotator", String, ForeignKey("users.id"), primary_key=True),
+    Column("num_open", Integer, nullable=False),
+    Column("num_leased", Integer, nullable=False),
+    Column("num_done", Integer, nullable=False),
+    Column("num_given", Integer, nullable=False),
+    Column("num_answered", Integer, nullable=False),
+    Column("cursor_urgency", Float),
+    Column("cursor_turn", Integer),
+    Column("cursor_turns", Integer, nullable=False),
+)
+
+# A task in the queue of a project. ``urgency`` is minus its priority: the least comes first. Those
+# of one urgency that nobody was given are numbered by ``place`` from 0 without gaps, so that one
+# can be drawn uniformly; ``probability`` and ``drawn_by`` say how it was drawn.
+queue_items = Table(
+    "queue_items",
+    metadata,
+    Column("project", String, ForeignKey("projects.dataset"), primary_key=True),
+    Column("task_id", String, ForeignKey("tasks.id"), primary_key=True),
+    Column("urgency", Float, nullable=False),
+    Column("place", Integer),
+    Column("score", Float),
+    Column("scored_by", String),
+    Column("probability", Float),
+    Column("drawn_by", String),
+    Column("is_disputed", Boolean, nullable=False),
+    _partial("ix_queue_items_fresh", "project", "urgency", "place", where="place is not null"),
+    _partial(
+        "ix_queue_items_scored",
+        "project",
+        "scored_by",
+        "urgency",
+        "score",
+        "task_id",
+        where="place is not null and score is not null",
+    ),
+    _partial("ix_queue_items_disputed", "project", "task_id", where="is_disputed"),
+    Index("ix_queue_items_task_id", "task_id"),
+)
+
+# A place for one answer. Free when open, or when its lease has run out. ``turn`` is when it was
+# opened after its task was first given to somebody; none before.
 slots = Table(
     "slots",
     metadata,
@@ -327,35 +396,72 @@ slots = Table(
     Column("project", String, ForeignKey("projects.dataset"), nullable=False),
     Column("task_id", String, ForeignKey("tasks.id"), nullable=False),
     Column("number", Integer, nullable=False),
-    Column("priority", Float, nullable=False),
+    Column("urgency", Float, nullable=False),
     Column("state", String, nullable=False),
+    Column("turn", Integer),
     Column("holder", String, ForeignKey("users.id")),
     Column("until", UtcTime),
     CheckConstraint("state in ('open', 'leased', 'done')", name="state"),
     CheckConstraint("(state = 'open') = (holder is null)", name="holder"),
     CheckConstraint("(state = 'leased') = (until is not null)", name="until"),
     UniqueConstraint("project", "task_id", "number"),
-    Index("ix_slots_queue", "project", "state", "priority", "task_id"),
-    Index("ix_slots_holder", "holder", "state"),
-    Index("ix_slots_until", "until"),
+    _partial(
+        "ix_slots_started",
+        "project",
+        "urgency",
+        "turn",
+        where="state = 'open' and turn is not null",
+    ),
+    _partial(
+        "ix_slots_reopened",
+        "project",
+        "turn",
+        "urgency",
+        where="state = 'open' and turn is not null",
+    ),
+    _partial("ix_slots_holder", "holder", "project", where="state = 'leased'"),
+    _partial("ix_slots_until", "project", "until", where="state = 'leased'"),
 )
 
-# What one annotator saw of a task: the order is drawn once and stays.
+# What one annotator saw of a task: the order is drawn once and stays. ``round`` 1 is the task once
+# more, 2 its adjudication; ``given`` and ``answered`` number what this person was given and what
+# they answered in the project.
 assignments = Table(
     "assignments",
     metadata,
     Column("project", String, ForeignKey("projects.dataset"), primary_key=True),
     Column("task_id", String, ForeignKey("tasks.id"), primary_key=True),
     Column("annotator", String, ForeignKey("users.id"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("kind", String, nullable=False),
     Column("shown_order", JSON, nullable=False),
     Column("guideline", Integer),
     Column("state", String, nullable=False),
     Column("draft", JSON),
     Column("skip_reason", String),
+    Column("given", Integer, nullable=False),
+    Column("answered", Integer),
     Column("changed_at", UtcTime, nullable=False),
     _created_at(),
     CheckConstraint("state in ('open', 'submitted', 'skipped')", name="state"),
-    Index("ix_assignments_annotator", "annotator", "project", "state", "changed_at"),
+    CheckConstraint("kind in ('answer', 'repeat', 'gold', 'adjudication')", name="kind"),
+    CheckConstraint(
+        "round = case kind when 'repeat' then 1 when 'adjudication' then 2 else 0 end",
+        name="round",
+    ),
+    Index("ix_assignments_annotator", "annotator", "project", "state", "changed_at", "given"),
+    Index("ix_assignments_answered", "annotator", "project", "answered"),
+)
+
+# Tasks whose answer is known: asked to measure people, never sent to them.
+golds = Table(
+    "golds",
+    metadata,
+    Column("project", String, ForeignKey("projects.dataset"), primary_key=True),
+    Column("task_id", String, ForeignKey("tasks.id"), primary_key=True),
+    Column("payload", JSON, nullable=False),
+    Column("author", String, nullable=False),
+    _created_at(),
 )
 
 # The key that a browser made for an answer, so that sending it twice stores it once.

@@ -1,16 +1,27 @@
 """Tasks: questions about completions of one prompt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import BindParameter, bindparam, select
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.store import annotations, completions, tables
 from heedful.store.database import Transaction
-from heedful.types import Annotation, Completion, Prompt, Task
+from heedful.types import Annotation, AnnotationKind, Completion, Prompt, Task
+
+_LINKS = tables.task_completions
+_IDS: BindParameter[list[str]] = bindparam("ids", expanding=True)
+_SHOWN = (
+    completions.query_with_prompts()
+    .join(_LINKS, _LINKS.c.completion_id == tables.completions.c.id)
+    .add_columns(_LINKS.c.task_id)
+    .order_by(_LINKS.c.task_id, _LINKS.c.position)
+)
+_SHOWN_OF = _SHOWN.where(_LINKS.c.task_id.in_(_IDS))
+_TASKS = select(tables.tasks).where(tables.tasks.c.id.in_(_IDS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +62,15 @@ def add(tx: Transaction, tasks: Sequence[Task]) -> int:
     return num_new
 
 
-def by_dataset(tx: Transaction, dataset: str) -> list[AnsweredTask]:
+def by_dataset(
+    tx: Transaction, dataset: str, kinds: Sequence[AnnotationKind] = annotations.VOTES
+) -> list[AnsweredTask]:
     """The tasks of a dataset with completions and latest annotations, ordered by task id."""
     items = tables.dataset_items
     asked = select(items.c.task_id).where(items.c.dataset == dataset)
-    shown = _shown(tx, tables.task_completions.c.task_id.in_(asked))
-    answers = annotations.latest_by_dataset(tx, dataset)
+    condition = tables.task_completions.c.task_id.in_(asked)
+    shown = _shown(tx.connection.execute(_SHOWN.where(condition)))
+    answers = annotations.latest_by_dataset(tx, dataset, kinds)
     tasks = tables.tasks
     query = (
         select(tasks)
@@ -76,8 +90,8 @@ def by_dataset(tx: Transaction, dataset: str) -> list[AnsweredTask]:
 
 def get(tx: Transaction, ids: Sequence[str]) -> dict[str, AnsweredTask]:
     """A few tasks by id, without answers; raises ``MissingError`` for an unknown one."""
-    shown = _shown(tx, tables.task_completions.c.task_id.in_(ids))
-    rows = tx.connection.execute(select(tables.tasks).where(tables.tasks.c.id.in_(ids)))
+    shown = _shown(tx.connection.execute(_SHOWN_OF, {"ids": list(ids)}))
+    rows = tx.connection.execute(_TASKS, {"ids": list(ids)})
     found = {
         row.id: AnsweredTask(
             task=_from_row(row, shown[row.id]), completions=shown[row.id], annotations=()
@@ -90,18 +104,10 @@ def get(tx: Transaction, ids: Sequence[str]) -> dict[str, AnsweredTask]:
     return found
 
 
-def _shown(tx: Transaction, condition: ColumnElement[bool]) -> dict[str, dict[str, Completion]]:
-    links = tables.task_completions
-    query = (
-        completions.query_with_prompts()
-        .join(links, links.c.completion_id == tables.completions.c.id)
-        .where(condition)
-        .add_columns(links.c.task_id)
-        .order_by(links.c.task_id, links.c.position)
-    )
+def _shown(rows: Iterable[Any]) -> dict[str, dict[str, Completion]]:
     shown: dict[str, dict[str, Completion]] = {}
     prompts: dict[str, Prompt] = {}
-    for row in tx.connection.execute(query):
+    for row in rows:
         shown.setdefault(row.task_id, {})[row.id] = completions.from_row(row, prompts)
     return shown
 

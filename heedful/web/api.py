@@ -93,6 +93,10 @@ class ProjectBody(Strict):
     criteria: list[str] = []
     attributes: list[str] = []
     masked: list[str] = []
+    gold_share: float = Field(0.05, ge=0, le=projects.MAX_GOLD_SHARE)
+    repeat_share: float = Field(0.04, ge=0, le=projects.MAX_REPEAT_SHARE)
+    strategy: Literal["random", "disagreement", "d_optimal"] = "random"
+    random_share: float = Field(0.2, ge=projects.MIN_RANDOM_SHARE, le=1)
 
     def record(self) -> Project:
         """The project as a record."""

@@ -23,8 +23,10 @@ from heedful.web import (
     api,
     browse,
     browse_api,
+    disputes,
     exchange,
     forget,
+    gold,
     label,
     pages,
     people,
@@ -86,6 +88,8 @@ def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
     app.include_router(forget.router)
     app.include_router(quality.router)
     app.include_router(quality_api.router)
+    app.include_router(gold.router)
+    app.include_router(disputes.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_exception_handler(HeedfulError, refuse)
     app.add_exception_handler(HTTPException, refuse_http)

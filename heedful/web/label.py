@@ -249,7 +249,8 @@ def item(
     completions = asked.completions
     given: Mapping[str, JSON] = {}
     if view.state == "submitted":
-        mine = [a for a in annotations.latest(tx, [view.task_id]) if a.annotator == visitor.user.id]
+        said = annotations.latest(tx, [view.task_id], (view.kind,))
+        mine = [one for one in said if one.annotator == visitor.user.id]
         given = mine[-1].payload if mine else {}
     return fragment(
         f"forms/{project.form}.html",

@@ -69,7 +69,13 @@ def settings(request: Request, project: str) -> Response:
         guideline = projects.guideline(tx, project)
         progress = queue.progress(tx, project, who)
     return page(
-        request, "project.html", project=found, guideline=guideline, progress=progress, saved=False
+        request,
+        "project.html",
+        project=found,
+        guideline=guideline,
+        progress=progress,
+        saved=False,
+        strategies=projects.STRATEGIES,
     )
 
 
@@ -84,18 +90,27 @@ def change(
     guidelines: Annotated[str, Form()] = "",
     masked: Annotated[str, Form()] = "",
     is_paused: Annotated[bool, Form()] = False,
+    gold_percent: Annotated[float | None, Form(allow_inf_nan=False)] = None,
+    repeat_percent: Annotated[float | None, Form(allow_inf_nan=False)] = None,
+    strategy: Annotated[str | None, Form()] = None,
+    random_percent: Annotated[float | None, Form(allow_inf_nan=False)] = None,
 ) -> Response:
     """Save a project's settings, and a version of its guidelines when they changed."""
     store: Store = request.app.state.store
     who = visitor_of(request).user.id
     with store.write() as tx:
+        before = projects.get(tx, project)
         changed = replace(
-            projects.get(tx, project),
+            before,
             title=title.strip(),
             overlap=overlap,
             warning=warning,
             masked=tuple(line.strip() for line in masked.splitlines() if line.strip()),
             is_paused=is_paused,
+            gold_share=before.gold_share if gold_percent is None else gold_percent / 100,
+            repeat_share=before.repeat_share if repeat_percent is None else repeat_percent / 100,
+            strategy=before.strategy if strategy is None else strategy,
+            random_share=before.random_share if random_percent is None else random_percent / 100,
         )
         projects.change(tx, changed)
         projects.write_guideline(tx, project, guidelines, author=who)

@@ -317,6 +317,25 @@ def test_form_refuses_a_comment_that_is_no_short_text(name: str, comment: JSON) 
         )
 
 
+@pytest.mark.parametrize(("name", "size"), NAMES_AND_SIZES)
+def test_form_agreement_is_symmetric_ignores_comments_and_tells_answers_apart(
+    name: str, size: int
+) -> None:
+    form = FORMS[name]
+    task, _ = shown(form, size)
+    answers = form.examples(task.completion_ids)
+    table = [[form.agrees(one, other) for other in answers] for one in answers]
+    if form.agrees(answers[0], answers[0]) is None:
+        assert {cell for row in table for cell in row} == {None}
+        return
+    assert all(table[n][n] is True for n in range(len(answers)))
+    assert table == [list(column) for column in zip(*table, strict=True)]
+    assert any(cell is False for row in table for cell in row)
+    commented = [one | {"comment": "Hard to say."} for one in answers]
+    read = [json.loads(json.dumps(one, sort_keys=True)) for one in commented]
+    assert [[form.agrees(one, other) for other in answers] for one in read] == table
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_form_conversion_refuses_what_validation_refuses(name: str) -> None:
     form = FORMS[name]

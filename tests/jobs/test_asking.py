@@ -6,13 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from heedful.config import RewardConfig, resolve
 from heedful.data import testing
 from heedful.errors import DataError, MissingError
 from heedful.jobs.asking import Sampling, ask, num_shown, read_prompts
 from heedful.jobs.fit import fit_reward
-from heedful.store import Store, open_store, people, projects, queue, tasks
+from heedful.jobs.ranking import rank
+from heedful.store import Store, open_store, people, picking, projects, queue, tables, tasks
 from heedful.store.queue import Nothing
 from heedful.types import Project, Prompt, User
 
@@ -97,3 +99,43 @@ def test_prompts_come_from_a_file_once_each(store: Store, tmp_path: Path) -> Non
     assert read_prompts(store, str(file), tmp_path) == [Prompt.of("b"), Prompt.of("a")]
     with pytest.raises(MissingError, match="does not exist"):
         read_prompts(store, str(tmp_path / "none.jsonl"), tmp_path)
+
+
+def test_reward_models_say_which_task_comes_next(store: Store, tmp_path: Path) -> None:
+    prompts = testing.prompts()
+    ask(store, PROJECT, prompts[:12], ["test"], SAMPLING)
+    answer_all(store, "usr_a")
+    with pytest.raises(DataError, match="choose disagreement or d_optimal"):
+        rank(store, "support")
+    with pytest.raises(DataError, match="needs 1 reward models"):
+        rank(store, "support", strategy="d_optimal")
+    for seed in (0, 1):
+        flags = {"data": "support", "model": "test", "seed": seed}
+        config = resolve(RewardConfig, overrides=["held_out_share=0.25"], flags=flags)
+        fit_reward(config, tmp_path / f"reward{seed}", store=store)
+    ask(store, PROJECT, prompts[12:18], ["test"], SAMPLING)
+    with store.write() as tx:
+        people.add(tx, User(id="usr_b", name="b", role="annotator"))
+    for strategy, num_models in (("d_optimal", 1), ("disagreement", 2)):
+        ranked = rank(store, "support", strategy=strategy)
+        assert (ranked.num_tasks, len(ranked.models)) == (6, num_models)
+        with store.read() as tx:
+            items = tables.queue_items.c
+            query = select(items.task_id, items.score).where(items.scored_by == strategy)
+            scores = {row.task_id: row.score for row in tx.connection.execute(query)}
+        assert len(scores) == 6
+        assert min(scores.values()) > 0
+        wanted = replace(PROJECT, strategy=strategy, random_share=0.01)
+        with store.write() as tx:
+            projects.change(tx, wanted)
+            left = set(picking.fresh_tasks(tx, "support"))
+            (view,) = queue.lease(tx, "support", "usr_b", count=1, rng=Never(0))  # type: ignore[misc]
+            assert scores[view.task_id] == max(scores[one] for one in left)
+            queue.skip(tx, "support", "usr_b", view.task_id, "no")
+
+
+class Never(random.Random):
+    """Never takes the random share."""
+
+    def random(self) -> float:
+        return 0.999

@@ -1,0 +1,42 @@
+"""``heedful rank``: which tasks are worth asking next."""
+
+from typing import Annotated
+
+import typer
+
+from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened, show
+
+
+def rank(
+    project: Annotated[str, typer.Argument(help="A project of the studio.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="A reward model; may be given several times."),
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option("--strategy", help="disagreement or d_optimal; else the project's own."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the tasks of a project that nobody was given yet, by its reward models.
+
+    The project's strategy then begins tasks with the highest score first. Without --model, the
+    reward models that were fitted to the project's answers are taken.
+
+    Example: heedful rank support --strategy d_optimal
+    """
+    from dataclasses import asdict
+
+    from heedful.jobs.ranking import rank as run_rank
+
+    with opened(store) as opened_store:
+        result = run_rank(opened_store, project, strategy=strategy, names=model or ())
+    lines = [
+        f"project   {result.project}",
+        f"scored    {result.num_tasks} tasks by {result.strategy} of {', '.join(result.models)}",
+    ]
+    if result.num_too_long:
+        lines.append(f"too long  {result.num_too_long} tasks, which come at random only")
+    show(asdict(result), as_json, *lines, f"next      heedful studio --store {store}")

@@ -1,0 +1,94 @@
+"""Tasks on which people's answers disagree, and the reviewers' answers that settle them.
+
+A task is in dispute when two of its votes do not agree by its form. An adjudication is one more
+answer to the same form, of its own kind: it outranks the votes when preferences are made, and the
+votes stay. Reviewers see what people said only after they have answered themselves.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+from sqlalchemy import and_, func, select, update
+
+from heedful.errors import DataError, MissingError
+from heedful.forms import FORMS
+from heedful.store import annotations, tables
+from heedful.store.database import Transaction
+from heedful.types import Annotation, Project
+
+ITEMS, STORED = tables.queue_items.c, tables.annotations.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A task with the adjudication that stands and the votes that it outranks."""
+
+    adjudication: Annotation
+    votes: tuple[Annotation, ...]
+
+
+def update_dispute(tx: Transaction, project: Project, task_id: str) -> None:
+    """Note whether the votes on a task disagree; nothing is in dispute once it was settled."""
+    mine = and_(ITEMS.project == project.dataset, ITEMS.task_id == task_id)
+    # one after the other: of two who answer at once, the second has to see the first
+    tx.connection.execute(select(ITEMS.task_id).where(mine).with_for_update())
+    said = annotations.latest(tx, [task_id], ("answer", "adjudication"))
+    votes = [one.payload for one in said if one.kind == "answer"]
+    form = FORMS[project.form]
+    is_settled = any(one.kind == "adjudication" for one in said)
+    is_disputed = not is_settled and any(
+        form.agrees(one, other) is False for one, other in combinations(votes, 2)
+    )
+    statement = update(tables.queue_items).where(mine, ITEMS.is_disputed != is_disputed)
+    tx.connection.execute(statement.values(is_disputed=is_disputed))
+
+
+def disputed(tx: Transaction, project: str, *, limit: int, after: str = "") -> list[str]:
+    """Tasks in dispute by id, a page at a time; ``after`` is the last one of the page before."""
+    query = select(ITEMS.task_id).where(
+        ITEMS.project == project, ITEMS.is_disputed, ITEMS.task_id > after
+    )
+    return list(tx.connection.scalars(query.order_by(ITEMS.task_id).limit(limit)))
+
+
+def count(tx: Transaction, project: str) -> int:
+    """How many tasks are in dispute."""
+    query = select(func.count()).where(ITEMS.project == project, ITEMS.is_disputed)
+    return tx.connection.scalar(query) or 0
+
+
+def require(tx: Transaction, project: str, task_id: str) -> None:
+    """Raise ``MissingError`` for another project's task, ``DataError`` for one not in dispute."""
+    query = select(ITEMS.is_disputed).where(ITEMS.project == project, ITEMS.task_id == task_id)
+    found = tx.connection.scalar(query)
+    if found is None:
+        raise MissingError(f"task {task_id!r} is not in project {project!r}")
+    if not found:
+        raise DataError(f"nobody disagrees about task {task_id!r}, or it is settled; take another")
+
+
+def settled(tx: Transaction, project: str, who: str, *, limit: int) -> list[Settled]:
+    """What a reviewer settled last in a project, newest first, with what people had said."""
+    assigned = tables.assignments.c
+    query = (
+        select(assigned.task_id)
+        .where(
+            assigned.annotator == who,
+            assigned.project == project,
+            assigned.state == "submitted",
+            assigned.kind == "adjudication",
+        )
+        .order_by(assigned.changed_at.desc())
+        .limit(limit)
+    )
+    tasks = list(tx.connection.scalars(query))
+    standing = {a.task_id: a for a in annotations.latest(tx, tasks, ("adjudication",))
+                if a.annotator == who}  # fmt: skip
+    votes = annotations.latest(tx, tasks)
+    return [
+        Settled(
+            adjudication=standing[task],
+            votes=tuple(vote for vote in votes if vote.task_id == task),
+        )
+        for task in tasks
+    ]

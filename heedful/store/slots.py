@@ -1,0 +1,160 @@
+"""Slots: places for answers, and how they are leased, filled and opened again.
+
+Every change of a slot's state goes through here, so that the counts go with it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    literal_column,
+    select,
+    update,
+)
+
+from heedful.store import tables, tallies
+from heedful.store.database import Transaction
+from heedful.store.page import MAX_PARAMETERS
+from heedful.store.tallies import AT, WHO
+
+SLOTS = tables.slots.c
+TASK: BindParameter[str] = bindparam("task")
+# States are written out, because a partial index is used only where its condition is.
+IS_LEASED = SLOTS.state == literal_column("'leased'")
+IS_STARTED = and_(SLOTS.state == literal_column("'open'"), SLOTS.turn.is_not(None))
+HELD = and_(SLOTS.project == AT, SLOTS.holder == WHO, IS_LEASED)  # by an annotator
+
+
+def lease(wanted: Select[Any]) -> Update:
+    """The statement that leases the slot that another one finds, until ``ends``."""
+    taken = {"state": "leased", "holder": WHO, "until": bindparam("ends")}
+    statement = update(tables.slots).where(SLOTS.id == wanted.scalar_subquery()).values(taken)
+    return statement.returning(SLOTS.task_id)
+
+
+_OF_TASK = and_(SLOTS.project == AT, SLOTS.task_id == TASK)
+_HELD_OF_TASK = and_(_OF_TASK, SLOTS.holder == WHO, SLOTS.state == "leased")
+_OPEN_OF_TASK = and_(_OF_TASK, SLOTS.state == "open")
+_FIRST_OPEN = select(SLOTS.id).where(_OPEN_OF_TASK).order_by(SLOTS.number).limit(1)
+_DONE = {"state": "done", "holder": WHO, "until": None}
+_FREE: dict[str, Any] = {"state": "open", "holder": None, "until": None}
+_UNTIL = select(SLOTS.until).where(_HELD_OF_TASK)
+_RENEW = update(tables.slots).where(HELD).values(until=bindparam("ends"))
+_RENEW_LIVE = _RENEW.where(SLOTS.until >= bindparam("now"))
+_HELD_SLOT = select(SLOTS.id).where(_HELD_OF_TASK).with_for_update()
+_FILL_OWN = update(tables.slots).where(_HELD_OF_TASK).values(_DONE)
+_FILL_FREE = (
+    update(tables.slots)
+    .where(SLOTS.id == _FIRST_OPEN.with_for_update(skip_locked=True).scalar_subquery())
+    .values(_DONE)
+)
+_START = update(tables.slots).where(_OPEN_OF_TASK).values(turn=bindparam("to_turn"))
+_LEASE_FIRST = lease(_FIRST_OPEN)
+_EXPIRED = (
+    select(SLOTS.id, SLOTS.task_id)
+    .where(SLOTS.project == AT, IS_LEASED, SLOTS.until < bindparam("now"))
+    .order_by(SLOTS.until)
+    .limit(MAX_PARAMETERS)
+    .with_for_update(skip_locked=True)
+)
+
+
+def until_of(tx: Transaction, project: str, annotator: str, task_id: str) -> datetime | None:
+    """When the annotator's lease on a task runs out; None when they hold none."""
+    return tx.connection.scalar(_UNTIL, _of(project, annotator, task_id))
+
+
+def renew(
+    tx: Transaction, project: str, annotator: str, until: datetime, *, is_late_too: bool
+) -> bool:
+    """Renew what an annotator holds, with or without what has run out; was there anything?"""
+    parameters = {"at": project, "who": annotator, "ends": until}
+    if is_late_too:
+        return tx.connection.execute(_RENEW, parameters).rowcount > 0
+    return tx.connection.execute(_RENEW_LIVE, parameters | {"now": tx.now}).rowcount > 0
+
+
+def begin(
+    tx: Transaction, project: str, task_id: str, annotator: str, until: datetime, turn: int
+) -> None:
+    """Lease the first slot of a task that nobody was given; the others are open from now on."""
+    parameters = {"at": project, "task": task_id, "who": annotator, "ends": until}
+    tx.connection.execute(_START, {"at": project, "task": task_id, "to_turn": turn})
+    tx.connection.execute(_LEASE_FIRST, parameters)
+    tallies.change(tx, project, annotator, num_open=-1, num_leased=1)
+
+
+def fill(tx: Transaction, project: str, annotator: str, task_id: str) -> bool:
+    """Mark the annotator's slot as done, or else a free one; False when all are taken."""
+    parameters = _of(project, annotator, task_id)
+    if tx.connection.execute(_FILL_OWN, parameters).rowcount:
+        tallies.change(tx, project, annotator, num_leased=-1, num_done=1)
+        return True
+    if tx.connection.execute(_FILL_FREE, parameters).rowcount:
+        tallies.change(tx, project, annotator, num_open=-1, num_done=1)
+        return True
+    return False
+
+
+def release(tx: Transaction, project: str, annotator: str, task_id: str) -> None:
+    """Open the slot that an annotator holds, if there is one."""
+    slot = tx.connection.scalar(_HELD_SLOT, _of(project, annotator, task_id))
+    if slot is not None:
+        _open(tx, [slot], tallies.next_turn(tx, project))
+        tallies.change(tx, project, annotator, num_leased=-1, num_open=1)
+
+
+def release_expired(tx: Transaction, project: str, annotator: str) -> None:
+    """Open the slots whose leases ran out; ``annotator`` is who notices.
+
+    They get a new turn, and so do other open slots of their tasks: whoever let a lease run out may
+    take any of them again.
+    """
+    rows = tx.connection.execute(_EXPIRED, {"at": project, "now": tx.now}).all()
+    if not rows:
+        return
+    turn = tallies.next_turn(tx, project)
+    _open(tx, [row.id for row in rows], turn)
+    others = (
+        select(SLOTS.id)
+        .where(SLOTS.project == project, SLOTS.task_id.in_({row.task_id for row in rows}))
+        .where(IS_STARTED)
+        .with_for_update(skip_locked=True)
+    )
+    tx.connection.execute(update(tables.slots).where(SLOTS.id.in_(others)).values(turn=turn))
+    tallies.change(tx, project, annotator, num_leased=-len(rows), num_open=len(rows))
+
+
+def withdraw(tx: Transaction, project: str, task_id: str) -> None:
+    """Take away the open slots of a task; the queue's order is the caller's to change."""
+    gone = and_(SLOTS.project == project, SLOTS.task_id == task_id, SLOTS.state == "open")
+    number = tx.connection.execute(tables.slots.delete().where(gone)).rowcount
+    tallies.change_queue(tx, project, num_open=-number)
+
+
+def add(
+    tx: Transaction, project: str, task_id: str, *, urgency: float, up_to: int, turn: int
+) -> None:
+    """Open slots of a task until it has ``up_to``; the queue's order is the caller's to change."""
+    here = and_(SLOTS.project == project, SLOTS.task_id == task_id)
+    taken = set(tx.connection.scalars(select(SLOTS.number).where(here)))
+    row = {"project": project, "task_id": task_id, "urgency": urgency, "turn": turn}
+    rows = [row | {"number": n, "state": "open"} for n in range(up_to) if n not in taken]
+    if rows:
+        tx.connection.execute(tables.slots.insert(), rows)
+        tallies.change_queue(tx, project, num_open=len(rows))
+
+
+def _open(tx: Transaction, ids: Sequence[int], turn: int) -> None:
+    free = _FREE | {"turn": turn}
+    tx.connection.execute(update(tables.slots).where(SLOTS.id.in_(ids)).values(free))
+
+
+def _of(project: str, annotator: str, task_id: str) -> dict[str, Any]:
+    return {"at": project, "who": annotator, "task": task_id}
