@@ -2,10 +2,11 @@
 
     python benchmarks/studio.py --answers 100000 --annotators 50 --out benchmarks/results
 
-Every annotator answers about once a second. Some answers are sent twice, some items are taken and
-never answered, and the server is killed (SIGKILL) and started again every now and then. At the end
-the database must hold every answer that was acknowledged, once, and no task more answers than it
-has slots unless marked as surplus. ``--store postgresql://...`` runs the same on PostgreSQL.
+Annotators are simulated: each draws an answer about once a second. Some answers are sent twice,
+some items are taken and never answered, and the server is killed (SIGKILL) and started again every
+now and then. At the end the database must hold every answer that was acknowledged, once, and no
+task more answers than it has slots unless marked as surplus. ``--store postgresql://...`` runs the
+same on PostgreSQL.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from heedful.types import Completion, Message, Project, Prompt, Task, User
 
 PROJECT = "load"
 PORT = 8399
+SCOPES = ("enter", "label")
 CHOICES = ("0", "1", "0+", "1+", "tie", "both_bad")
 
 
@@ -60,9 +62,11 @@ def fill(store: Store, num_tasks: int, num_annotators: int, overlap: int) -> lis
     with store.write() as tx:
         projects.add(tx, project)
         for number, key in enumerate(keys):
-            user = User(id=f"usr_{number:04d}", name=f"annotator {number}", role="annotator")
+            user = User(
+                id=f"usr_{number:04d}", name=f"simulated annotator {number}", role="annotator"
+            )
             people.add(tx, user)
-            people.grant(tx, key, "key", user.id, valid=None, scopes=("enter", "label"))
+            people.grant(tx, key, "key", user.id, valid=None, scopes=SCOPES, source="rule")
     for start in range(0, num_tasks, 1000):
         with store.write() as tx:
             made = [make_task(n) for n in range(start, min(start + 1000, num_tasks))]
@@ -105,7 +109,7 @@ async def annotate(key: str, record: Record, rng: random.Random, pause: float) -
     base = f"http://127.0.0.1:{PORT}/projects/{PROJECT}"
     async with httpx.AsyncClient(headers=headers, timeout=30) as client:
         while not record.is_done:
-            body = await until_answered(client, "GET", f"{base}/items", record)
+            body = await until_answered(client, "POST", f"{base}/items", record)
             if not body.get("items"):
                 record.events["nothing to do"] += 1
                 await asyncio.sleep(1)
@@ -149,7 +153,7 @@ async def until_answered(
             continue
         if answer.status_code != 200:
             raise RuntimeError(f"{answer.status_code}: {unescape(answer.text)[:300]}")
-        if method == "POST":
+        if address.endswith("/answers"):
             record.seconds.append(time.perf_counter() - started)
         return answer.json()
 

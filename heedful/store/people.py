@@ -3,19 +3,28 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.store import tables
 from heedful.store.database import Transaction
-from heedful.types import JSON, User, UserRole
+from heedful.types import JSON, Source, User, UserRole
 
 Kind = Literal["link", "session", "key"]
+SOURCES: tuple[Source, ...] = ("human", "model", "rule")  # who may answer with a secret
 ROLES: tuple[UserRole, ...] = ("owner", "reviewer", "annotator", "reader")
 GONE = "gone_"  # how the empty name of somebody forgotten starts
 USERS, CREDENTIALS = tables.users.c, tables.credentials.c
+
+
+class Bearer(NamedTuple):
+    """Who shows a secret, what it allows, and who gives the answers that come with it."""
+
+    user: User
+    scopes: tuple[str, ...]
+    source: Source
 
 
 def add(tx: Transaction, user: User, *, password_hash: str | None = None) -> None:
@@ -82,23 +91,31 @@ def grant(
     valid: timedelta | None,
     name: str = "",
     scopes: Sequence[str] = (),
+    source: Source = "human",
 ) -> None:
-    """Let whoever shows ``secret`` be the user, for a time or (None) until it is ended."""
+    """Let whoever shows ``secret`` be the user, for a time or (None) until it is ended.
+
+    ``source`` is who answers with it: the person, or a program that is a model or a rule.
+    """
+    if source not in SOURCES:
+        raise DataError(f"source is {source!r:.40}; choose from {', '.join(SOURCES)}")
     row = {
         "secret_hash": hash_secret(secret),
         "kind": kind,
         "user_id": user_id,
         "name": name,
         "scopes": list(scopes),
+        "source": source,
         "expires_at": tx.now + valid if valid else None,
     }
     tx.insert_new(tables.credentials, [row], hint="add the person first")
 
 
-def bearer(tx: Transaction, secret: str, kind: Kind) -> tuple[User, tuple[str, ...]] | None:
-    """Who shows this secret, with its scopes; None when it is unknown, ended or too old."""
+def bearer(tx: Transaction, secret: str, kind: Kind) -> Bearer | None:
+    """Who shows this secret; None when it is unknown, ended or too old."""
     query = (
-        select(tables.users, CREDENTIALS.scopes, CREDENTIALS.expires_at, CREDENTIALS.ended_at)
+        select(tables.users, CREDENTIALS.scopes, CREDENTIALS.source)
+        .add_columns(CREDENTIALS.expires_at, CREDENTIALS.ended_at)
         .join(tables.credentials, CREDENTIALS.user_id == USERS.id)
         .where(CREDENTIALS.secret_hash == hash_secret(secret), CREDENTIALS.kind == kind)
     )
@@ -107,7 +124,7 @@ def bearer(tx: Transaction, secret: str, kind: Kind) -> tuple[User, tuple[str, .
         return None
     if row.expires_at is not None and row.expires_at <= tx.now:
         return None
-    return _from_row(row), tuple(row.scopes)
+    return Bearer(user=_from_row(row), scopes=tuple(row.scopes), source=row.source)
 
 
 def end(tx: Transaction, secret: str) -> bool:

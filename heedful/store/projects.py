@@ -1,5 +1,6 @@
 """Projects: how people are asked about the tasks of a dataset, and the versions of guidelines."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,8 @@ from heedful.store.database import Transaction
 from heedful.store.page import chunks
 from heedful.types import Project, Task
 
+NAME = "^[a-z0-9][a-z0-9_.-]{0,79}$"  # of a project: it stands in addresses
+RESERVED = ("new",)  # has a page of its own
 MAX_OVERLAP = 50
 MIN_LEASE_SECONDS = 30
 MAX_GOLD_SHARE = 0.3
@@ -47,6 +50,7 @@ def add(tx: Transaction, project: Project) -> int:
 
     Raises ``DataError`` for a setting out of range, or when a project of that name differs.
     """
+    check_name(project.dataset)
     check(project)
     datasets.add_tasks(tx, project.dataset, ())
     num_new = tx.insert_new(tables.projects, [_to_row(project)])
@@ -71,6 +75,17 @@ def change(tx: Transaction, project: Project) -> None:
     row = _to_row(project)
     statement = update(tables.projects).where(tables.projects.c.dataset == row.pop("dataset"))
     tx.connection.execute(statement.values(**row))
+
+
+def check_name(name: str) -> None:
+    """Refuse a project's name that would not do in an address; raises ``DataError``."""
+    if name in RESERVED:
+        raise DataError(f"a project cannot be called {name!r}: that is a page; choose another name")
+    if not re.fullmatch(NAME.removesuffix("$"), name):
+        raise DataError(
+            f"project name {name!r:.90} does not do in an address; use 1 to 80 small letters, "
+            "digits, dots, hyphens and underscores, beginning with a letter or a digit"
+        )
 
 
 def check(project: Project) -> None:

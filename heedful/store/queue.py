@@ -29,7 +29,7 @@ from heedful.store import (
 )
 from heedful.store.database import Transaction
 from heedful.store.tallies import AT, WHO
-from heedful.types import JSON, Annotation, AnnotationKind
+from heedful.types import JSON, Annotation, AnnotationKind, Source
 
 RETRY_SECONDS = 30
 NUM_UNDO = 20
@@ -220,6 +220,7 @@ def submit(
     *,
     key: str,
     seconds: float | None,
+    source: Source = "human",
 ) -> Receipt:
     """Store an answer, or a new revision of it. The same ``key`` again returns the same receipt.
 
@@ -236,7 +237,7 @@ def submit(
     answer = Annotation(
         task_id=task_id,
         annotator=annotator,
-        source="human",
+        source=source,
         payload=payload,
         shown_order=view.shown_order,
         revision=_next_revision(tx, task_id, annotator),

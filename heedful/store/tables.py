@@ -322,6 +322,7 @@ credentials = Table(
     Column("user_id", String, ForeignKey("users.id"), nullable=False, index=True),
     Column("name", String, nullable=False),
     Column("scopes", JSON, nullable=False),
+    Column("source", String, nullable=False, server_default="human"),
     Column("expires_at", UtcTime),
     Column("ended_at", UtcTime),
     _created_at(),

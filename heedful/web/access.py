@@ -15,7 +15,7 @@ from fastapi import Request
 
 from heedful.errors import HeedfulError
 from heedful.store import Store, people
-from heedful.types import User, UserRole
+from heedful.types import Source, User, UserRole
 
 Permission = Literal["enter", "label", "view", "review", "manage"]
 PERMISSIONS: Mapping[UserRole, frozenset[Permission]] = {
@@ -39,11 +39,15 @@ class NotAllowedError(HeedfulError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visitor:
-    """Who makes a request. ``csrf`` goes into the forms of their pages; empty for API keys."""
+    """Who makes a request. ``csrf`` goes into the forms of their pages; empty for API keys.
+
+    ``source`` is who gives their answers: a person at a page, or what an API key says.
+    """
 
     user: User
     permissions: frozenset[str]
     csrf: str
+    source: Source = "human"
 
     def may(self, permission: Permission) -> bool:
         """Is this allowed?"""
@@ -94,7 +98,7 @@ def guard(request: Request) -> None:
 
 def identify(request: Request) -> Visitor | None:
     """The visitor behind a session cookie or an API key."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     header = request.headers.get("authorization", "")
     if header:
         kind, _, secret = header.partition(" ")
@@ -104,8 +108,9 @@ def identify(request: Request) -> Visitor | None:
             found = people.bearer(tx, secret.strip(), "key")
         if found is None:
             return None
-        user, scopes = found
-        return Visitor(user=user, permissions=PERMISSIONS[user.role] & set(scopes), csrf="")
+        user, scopes, source = found
+        allowed = PERMISSIONS[user.role] & set(scopes)
+        return Visitor(user=user, permissions=allowed, csrf="", source=source)
     session = request.cookies.get(COOKIE)
     if not session:
         return None
@@ -113,7 +118,7 @@ def identify(request: Request) -> Visitor | None:
         found = people.bearer(tx, session, "session")
     if found is None:
         return None
-    user, _ = found
+    user = found.user
     return Visitor(user=user, permissions=PERMISSIONS[user.role], csrf=csrf_token(session))
 
 
@@ -129,6 +134,12 @@ async def check_csrf(request: Request) -> None:
             sent = str((await request.form()).get("csrf", ""))
     if not hmac.compare_digest(sent or "", visitor.csrf):
         raise NotAllowedError("this request did not come from a page of ours; reload and try again")
+
+
+def store_of(request: Request) -> Store:
+    """The store that the app serves."""
+    store: Store = request.app.state.store
+    return store
 
 
 def visitor_of(request: Request) -> Visitor:

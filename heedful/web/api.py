@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from heedful.errors import DataError
-from heedful.store import Store, Transaction, completions, people, projects, queue
+from heedful.forms import FORMS
+from heedful.store import Transaction, completions, people, projects, queue
 from heedful.store import tasks as task_store
 from heedful.store.queue import Assignment, Nothing
 from heedful.types import (
@@ -28,13 +29,12 @@ from heedful.types import (
     UserRole,
     messages_json,
 )
-from heedful.web.access import PERMISSIONS, allows, new_secret, visitor_of
-from heedful.web.label import AHEAD, hide
+from heedful.web.access import allows, store_of, visitor_of
+from heedful.web.label import AHEAD, hide, refuse_hidden
 from heedful.web.sign_in import make_link, new_id
 
 router = APIRouter(prefix="/api")
 Name = Annotated[str, Path(min_length=1, max_length=200)]
-MAX_KEY_DAYS = 365
 MAX_INT = 2**31 - 1  # of an INTEGER on every database
 IMPORTED = "import:"
 
@@ -83,9 +83,9 @@ class TaskBody(Strict):
 class ProjectBody(Strict):
     """A new project."""
 
-    dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,79}$")
+    dataset: str = Field(pattern=projects.NAME)
     title: str = Field(min_length=1, max_length=200)
-    form: str
+    form: Annotated[str, WithJsonSchema({"type": "string", "enum": list(FORMS)})]
     overlap: int = Field(1, ge=1, le=projects.MAX_OVERLAP)
     lease_seconds: int = Field(600, ge=projects.MIN_LEASE_SECONDS, le=86_400)
     is_paused: bool = False
@@ -128,20 +128,6 @@ class PersonBody(Strict):
     role: UserRole
 
 
-class KeyBody(Strict):
-    """A new API key of one's own, with no more than one's own permissions."""
-
-    name: str = Field(min_length=1, max_length=60)
-    scopes: list[Literal["enter", "label", "view", "review", "manage"]]
-    days: int = Field(90, ge=1, le=MAX_KEY_DAYS)
-
-
-def here(request: Request) -> tuple[Store, User]:
-    """The store, and who asks."""
-    store: Store = request.app.state.store
-    return store, visitor_of(request).user
-
-
 @router.get("/openapi.json", include_in_schema=False)
 @allows("enter")
 def description(request: Request) -> dict[str, Any]:
@@ -154,8 +140,8 @@ def description(request: Request) -> dict[str, Any]:
 @allows("enter")
 def list_projects(request: Request) -> list[dict[str, Any]]:
     """All projects with their progress."""
-    store, user = here(request)
-    with store.read() as tx:
+    user = visitor_of(request).user
+    with store_of(request).read() as tx:
         return [project_json(tx, one, user) for one in projects.list_all(tx)]
 
 
@@ -163,8 +149,8 @@ def list_projects(request: Request) -> list[dict[str, Any]]:
 @allows("manage")
 def make_project(request: Request, body: ProjectBody) -> dict[str, Any]:
     """Make a project; its data set has the same name."""
-    store, user = here(request)
-    with store.write() as tx:
+    user = visitor_of(request).user
+    with store_of(request).write() as tx:
         projects.add(tx, body.record())
         people.log(tx, user.id, "made project", body.dataset)
         return project_json(tx, body.record(), user)
@@ -174,8 +160,8 @@ def make_project(request: Request, body: ProjectBody) -> dict[str, Any]:
 @allows("enter")
 def get_project(request: Request, project: Name) -> dict[str, Any]:
     """One project with its progress."""
-    store, user = here(request)
-    with store.read() as tx:
+    user = visitor_of(request).user
+    with store_of(request).read() as tx:
         return project_json(tx, projects.get(tx, project), user)
 
 
@@ -183,10 +169,10 @@ def get_project(request: Request, project: Name) -> dict[str, Any]:
 @allows("manage")
 def change_project(request: Request, project: Name, body: ProjectBody) -> dict[str, Any]:
     """Save all settings of a project; its form and name stay."""
-    store, user = here(request)
+    user = visitor_of(request).user
     if body.dataset != project:
         raise DataError(f"dataset is {body.dataset!r}; it names the project and stays {project!r}")
-    with store.write() as tx:
+    with store_of(request).write() as tx:
         projects.change(tx, body.record())
         people.log(tx, user.id, "changed project", project)
         return project_json(tx, body.record(), user)
@@ -198,8 +184,7 @@ def get_guidelines(
     request: Request, project: Name, version: Annotated[int | None, Query(ge=0, le=MAX_INT)] = None
 ) -> dict[str, Any]:
     """The guidelines, by default the newest version."""
-    store, _ = here(request)
-    with store.read() as tx:
+    with store_of(request).read() as tx:
         projects.get(tx, project)
         found = projects.guideline(tx, project, version)
     return {"version": found.version, "text": found.text}
@@ -213,8 +198,8 @@ def write_guidelines(
     text: Annotated[str, Body(embed=True, max_length=100_000)],
 ) -> dict[str, Any]:
     """A new version of the guidelines; the same text makes none."""
-    store, user = here(request)
-    with store.write() as tx:
+    user = visitor_of(request).user
+    with store_of(request).write() as tx:
         version = projects.write_guideline(tx, project, text, author=user.id)
     return {"version": version, "text": text}
 
@@ -227,8 +212,7 @@ def add_tasks(
     tasks: Annotated[list[TaskBody], Body(embed=True, min_length=1, max_length=1000)],
 ) -> dict[str, Any]:
     """Queue tasks whose candidates are ready; adding the same again adds nothing."""
-    store, _ = here(request)
-    with store.write() as tx:
+    with store_of(request).write() as tx:
         form = projects.get(tx, project).form
         made = [make_task(tx, form, one) for one in tasks]
         num_new = projects.add_tasks(tx, project, made)
@@ -243,8 +227,8 @@ def lease(
     count: Annotated[int, Body(embed=True, ge=1, le=AHEAD)] = 1,
 ) -> dict[str, Any]:
     """Take the next tasks, or learn why there is none. Held ones come first and are renewed."""
-    store, user = here(request)
-    with store.write() as tx:
+    user = visitor_of(request).user
+    with store_of(request).write() as tx:
         settings = projects.get(tx, project)
         found = queue.lease(tx, project, user.id, count=count, rng=request.app.state.rng)
         if isinstance(found, Nothing):
@@ -256,8 +240,8 @@ def lease(
 @allows("label")
 def heartbeat(request: Request, project: Name) -> dict[str, Any]:
     """Renew the leases that one holds."""
-    store, user = here(request)
-    with store.write() as tx:
+    user = visitor_of(request).user
+    with store_of(request).write() as tx:
         return {"until": as_text(queue.extend(tx, project, user.id))}
 
 
@@ -265,10 +249,18 @@ def heartbeat(request: Request, project: Name) -> dict[str, Any]:
 @allows("label")
 def answer(request: Request, project: Name, body: AnswerBody) -> dict[str, Any]:
     """Store an answer, or a new revision of one's own."""
-    store, user = here(request)
-    with store.write() as tx:
+    visitor = visitor_of(request)
+    refuse_hidden(body.payload)
+    with store_of(request).write() as tx:
         receipt = queue.submit(
-            tx, project, user.id, body.task, body.payload, key=body.key, seconds=body.seconds
+            tx,
+            project,
+            visitor.user.id,
+            body.task,
+            body.payload,
+            key=body.key,
+            seconds=body.seconds,
+            source=visitor.source,
         )
     return asdict(receipt)
 
@@ -277,8 +269,8 @@ def answer(request: Request, project: Name, body: AnswerBody) -> dict[str, Any]:
 @allows("label")
 def skip(request: Request, project: Name, body: SkipBody) -> dict[str, Any]:
     """Give a task back for good."""
-    store, user = here(request)
-    with store.write() as tx:
+    user = visitor_of(request).user
+    with store_of(request).write() as tx:
         queue.skip(tx, project, user.id, body.task, body.reason)
     return {"skipped": body.task}
 
@@ -287,8 +279,8 @@ def skip(request: Request, project: Name, body: SkipBody) -> dict[str, Any]:
 @allows("label")
 def recent(request: Request, project: Name) -> dict[str, Any]:
     """The tasks that one answered last, newest first."""
-    store, user = here(request)
-    with store.read() as tx:
+    user = visitor_of(request).user
+    with store_of(request).read() as tx:
         projects.get(tx, project)
         return {"tasks": queue.recent(tx, project, user.id)}
 
@@ -297,8 +289,8 @@ def recent(request: Request, project: Name) -> dict[str, Any]:
 @allows("label")
 def get_task(request: Request, project: Name, task: Name) -> dict[str, Any]:
     """A task that one was given before."""
-    store, user = here(request)
-    with store.read() as tx:
+    user = visitor_of(request).user
+    with store_of(request).read() as tx:
         settings = projects.get(tx, project)
         return item_json(tx, settings, queue.get(tx, project, user.id, task))
 
@@ -309,8 +301,8 @@ def save_draft(
     request: Request, project: Name, task: Name, draft: Annotated[dict[str, Any], Body(embed=True)]
 ) -> dict[str, Any]:
     """Keep an unfinished answer."""
-    store, user = here(request)
-    with store.write() as tx:
+    user = visitor_of(request).user
+    with store_of(request).write() as tx:
         queue.save_draft(tx, project, user.id, task, draft)
     return {"saved": task}
 
@@ -319,8 +311,7 @@ def save_draft(
 @allows("manage")
 def list_people(request: Request) -> list[dict[str, Any]]:
     """Everyone with their role."""
-    store, _ = here(request)
-    with store.read() as tx:
+    with store_of(request).read() as tx:
         return [asdict(user) for user in people.list_all(tx)]
 
 
@@ -328,31 +319,13 @@ def list_people(request: Request) -> list[dict[str, Any]]:
 @allows("manage")
 def add_person(request: Request, body: PersonBody) -> dict[str, Any]:
     """Add a person; the answer holds a link that signs them in once, and is not shown again."""
-    store, user = here(request)
+    user = visitor_of(request).user
     person = User(id=new_id(), name=body.name.strip(), role=body.role)
-    with store.write() as tx:
+    with store_of(request).write() as tx:
         people.add(tx, person)
         people.log(tx, user.id, "made person", person.id, {"role": body.role})
-    secret = make_link(store, person.name, valid=timedelta(days=7))
+    secret = make_link(store_of(request), person.name, valid=timedelta(days=7))
     return asdict(person) | {"link": str(request.url_for("ask_by_link", secret=secret))}
-
-
-@router.post("/keys", status_code=201)
-@allows("enter")
-def make_key(request: Request, body: KeyBody) -> dict[str, Any]:
-    """Make an API key; it is shown this once."""
-    store, user = here(request)
-    visitor = visitor_of(request)
-    beyond = set(body.scopes) - visitor.permissions
-    if beyond:
-        allowed = ", ".join(sorted(visitor.permissions & PERMISSIONS[user.role]))
-        raise DataError(f"scopes has {sorted(beyond)[0]!r}, which you may not do; yours: {allowed}")
-    secret = f"hk_{new_secret()}"
-    with store.write() as tx:
-        valid = timedelta(days=body.days)
-        people.grant(tx, secret, "key", user.id, valid=valid, name=body.name, scopes=body.scopes)
-        people.log(tx, user.id, "made key", body.name, {"scopes": sorted(body.scopes)})
-    return {"key": secret, "scopes": sorted(body.scopes), "days": body.days}
 
 
 def project_json(tx: Transaction, project: Project, user: User) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from heedful.web import (
     exchange,
     forget,
     gold,
+    keys,
     label,
     pages,
     people,
@@ -37,7 +38,7 @@ from heedful.web import (
 )
 from heedful.web.access import NotAllowedError, SignInNeededError, check_csrf, guard
 from heedful.web.computing import Computing
-from heedful.web.pages import page
+from heedful.web.pages import page, wants_page
 
 HERE = Path(__file__).parent
 STATUS: dict[type[HeedfulError], tuple[int, str]] = {
@@ -76,8 +77,10 @@ def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
     app.state.store = store
     app.state.rng = rng or random.SystemRandom()
     app.state.computing = Computing(store)
+    app.state.attempts = sign_in.Attempts()
     app.include_router(sign_in.router)
     app.include_router(api.router)
+    app.include_router(keys.router)
     app.include_router(pages.router)
     app.include_router(people.router)
     app.include_router(projects.router)
@@ -100,12 +103,7 @@ def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
 
 async def protect(request: Request, call_next: Callable[[Request], Any]) -> Response:
     """Bound the body before it is read, and set the headers that browsers protect people by."""
-    length = request.headers.get("content-length", "0")
-    most = exchange.MAX_UPLOAD if request.url.path.endswith("/import") else MAX_BODY
-    if not length.isdecimal() or int(length) > most:
-        answer: Response = problem(413, "too_large", f"a request has at most {most} bytes")
-    else:
-        answer = await call_next(request)
+    answer: Response = refuse_body(request) or await call_next(request)
     for name, value in HEADERS.items():
         answer.headers.setdefault(name, value)
     if not request.url.path.startswith("/static/"):
@@ -113,14 +111,25 @@ async def protect(request: Request, call_next: Callable[[Request], Any]) -> Resp
     return answer
 
 
+def refuse_body(request: Request) -> Response | None:
+    """Why a body is not read: its size is unknown or too large, or it is packed."""
+    headers = request.headers
+    most = exchange.MAX_UPLOAD if request.url.path.endswith("/import") else MAX_BODY
+    if "transfer-encoding" in headers:
+        return problem(411, "length_required", "send the body whole, with a Content-Length")
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or len(length) > 15 or int(length) > most:
+        return problem(413, "too_large", f"a request has at most {most} bytes")
+    packing = headers.get("content-encoding", "identity")
+    if packing.lower() != "identity":
+        seen = f"the body is packed ({packing:.40}); send it as it is"
+        return problem(415, "packed", seen)
+    return None
+
+
 def problem(status: int, code: str, message: str) -> JSONResponse:
     """The one shape of an error."""
     return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
-
-
-def wants_page(request: Request) -> bool:
-    """Is this a browser that shows what it gets?"""
-    return "text/html" in request.headers.get("accept", "")
 
 
 async def refuse(request: Request, error: Exception) -> Response:

@@ -12,12 +12,12 @@ from fastapi import APIRouter, Query, Request, Response
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
-from heedful.store import Store, Transaction, browse, datasets, items, lineage, people, projects
+from heedful.store import Transaction, browse, datasets, items, lineage, people, projects
 from heedful.store.browse import Filters
 from heedful.store.tracing import chain
 from heedful.types import Annotation, Item
 from heedful.web import render
-from heedful.web.access import allows
+from heedful.web.access import allows, store_of
 from heedful.web.pages import page
 from heedful.web.spoken import SPOKEN, letters
 
@@ -95,7 +95,7 @@ def day(name: str, text: str) -> date | None:
 @allows("view")
 def data_sets(request: Request) -> Response:
     """All data sets, with their projects."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
         known = {one.dataset: one for one in projects.list_all(tx)}
         rows = [(name, num, known.get(name)) for name, num in datasets.count_items(tx).items()]
@@ -108,7 +108,7 @@ def data_set(
     request: Request, dataset: str, after: Annotated[str, Query(max_length=100)] = ""
 ) -> Response:
     """A page of a data set's items; the filters are those of ``filters_of``."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     filters = filters_of(**known_filters(request))
     with store.read() as tx:
         found = browse.page(tx, dataset, filters, after=after)
@@ -158,7 +158,7 @@ def known_filters(request: Request) -> dict[str, Any]:
 @allows("view")
 def data_item(request: Request, dataset: str, item: str) -> Response:
     """One item: what it asks, who wrote its answers, who said what and when, its trace."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
         found = get_item(tx, dataset, item)
         names = people_by_id(tx)

@@ -10,10 +10,10 @@ from heedful.data.formats import FORMATS, Tally
 from heedful.data.formats.plain_json import write
 from heedful.errors import DataError
 from heedful.exchange import exporting
-from heedful.store import Store, browse, datasets
+from heedful.store import browse, datasets
 from heedful.store.tracing import chain
 from heedful.types import Item
-from heedful.web.access import allows
+from heedful.web.access import allows, store_of
 from heedful.web.api import Name
 from heedful.web.browse import MODELS_END, filters_of, get_item, known_filters
 from heedful.web.exchange import MAX_UPLOAD, imported, streamed
@@ -26,7 +26,7 @@ FormatName = Annotated[str, Query(max_length=40, description=", ".join(FORMATS))
 @allows("view")
 def list_data_sets(request: Request) -> list[dict[str, Any]]:
     """All data sets with the number of their items."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
         counted = datasets.count_items(tx)
     return [{"dataset": name, "items": num} for name, num in counted.items()]
@@ -46,7 +46,7 @@ def list_items(
     ``disagreement``, ``since``, ``until``. ``after`` of the answer starts the next page; a page is
     ``partial`` when time ran out before it was full.
     """
-    store: Store = request.app.state.store
+    store = store_of(request)
     filters = filters_of(**known_filters(request))
     with store.read() as tx:
         found = browse.page(tx, dataset, filters, after=after, limit=limit)
@@ -62,7 +62,7 @@ def list_items(
 @allows("view")
 def get_data_item(request: Request, dataset: Name, item: Name) -> dict[str, Any]:
     """One item with every revision of every answer, and its trace as text."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
         found = get_item(tx, dataset, item)
         traced = chain(tx, item, ends=MODELS_END).render()
@@ -86,7 +86,7 @@ def export(
 @allows("view")
 def export_counts(request: Request, dataset: Name, format: FormatName = "json") -> dict[str, Any]:
     """What the export in a format would write, leave out and change; reads the whole data set."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
         tally = exporting.count(tx, dataset, format)
     return tally_json(tally)

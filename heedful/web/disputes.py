@@ -7,9 +7,8 @@ from fastapi.responses import RedirectResponse
 
 from heedful.forms import FORMS
 from heedful.store import Transaction, disputes, people, projects, queue, tasks
-from heedful.web.access import allows
+from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.api import item_json
-from heedful.web.label import here
 from heedful.web.pages import page
 
 router = APIRouter()
@@ -24,7 +23,7 @@ def show(
     request: Request, project: str, after: Annotated[str, Query(max_length=100)] = ""
 ) -> Response:
     """Tasks in dispute, and what people had said to those that one settled."""
-    store, who = here(request)
+    store, who = store_of(request), visitor_of(request).user.id
     with store.read() as tx:
         found = projects.get(tx, project)
         listed = disputes.disputed(tx, project, limit=NUM_SHOWN, after=after)
@@ -62,7 +61,7 @@ def show(
 @allows("review")
 def take(request: Request, project: str, task: Annotated[str, Form()]) -> Response:
     """Take a task in dispute, and go to its page."""
-    store, who = here(request)
+    store, who = store_of(request), visitor_of(request).user.id
     with store.write() as tx:
         queue.adjudicate(tx, project, who, task, rng=request.app.state.rng)
     return RedirectResponse(f"/projects/{project}/tasks/{task}", status_code=303)
@@ -77,7 +76,7 @@ def list_disagreements(
     limit: Annotated[int, Query(ge=1, le=500)] = NUM_SHOWN,
 ) -> dict[str, Any]:
     """Tasks on which people disagree, without what they said; ``after`` goes on from a page."""
-    store, _ = here(request)
+    store = store_of(request)
     with store.read() as tx:
         projects.get(tx, project)
         listed = disputes.disputed(tx, project, limit=limit, after=after)
@@ -90,7 +89,7 @@ def take_disagreement(
     request: Request, project: Name, task: Annotated[str, Body(embed=True, max_length=100)]
 ) -> dict[str, Any]:
     """Take a task in dispute; send the adjudication like any answer to it."""
-    store, who = here(request)
+    store, who = store_of(request), visitor_of(request).user.id
     with store.write() as tx:
         view = queue.adjudicate(tx, project, who, task, rng=request.app.state.rng)
         return item_json(tx, projects.get(tx, project), view)

@@ -15,8 +15,8 @@ from heedful.data.formats import FORMATS, Tally
 from heedful.errors import DataError, HeedfulError
 from heedful.exchange import exporting
 from heedful.exchange.importing import ImportResult, default_dataset, import_preferences
-from heedful.store import Store, datasets, people
-from heedful.web.access import allows, visitor_of
+from heedful.store import datasets, people
+from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.pages import page
 
 router = APIRouter()
@@ -29,7 +29,7 @@ NUM_LISTED = 50  # dropped rows that are listed
 @allows("view")
 def formats(request: Request, dataset: str, format: str = "json") -> Response:
     """The formats, and what one of them would leave out of the data set's first items."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
         datasets.require(tx, dataset)
         num_items = datasets.count_items(tx)[dataset]
@@ -56,7 +56,7 @@ def download(request: Request, dataset: str, format: str = "json", zip: bool = F
 
 def streamed(request: Request, dataset: str, format: str, *, zip: bool) -> StreamingResponse:
     """A file of a data set, in pieces."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     kind, who = FORMATS[format], visitor_of(request).user.id
     suffix = f"{kind.suffix}.gz" if zip else kind.suffix
     exporting.is_zipped(Path(suffix), kind)
@@ -121,7 +121,7 @@ def imported(
     request: Request, content: Any, filename: str, format: str, dataset: str
 ) -> ImportResult:
     """Import what ``content`` reads, as a file of that name; nothing is kept of it beside."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     FORMATS[format]
     name = Path(filename).name
     if not name:

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Form, Request, Response
 
 from heedful.errors import DataError
-from heedful.store import Store, people
 from heedful.store import forget as forgetting
-from heedful.web.access import allows, visitor_of
+from heedful.store import people
+from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.api import Name, Strict
 from heedful.web.pages import page
 
@@ -38,7 +38,7 @@ def confirmed(
     how: Annotated[str, Form()] = "anonymise",
 ) -> Response:
     """Forget the person whose name was typed."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     who = visitor_of(request).user.id
     try:
         done = forgetting.forget(store, person, how, confirm=confirm, who=who)  # type: ignore[arg-type]  # checked there
@@ -51,7 +51,7 @@ def confirmed(
 @allows("manage")
 def forget(request: Request, person: Name, body: ForgetBody) -> dict[str, Any]:
     """Delete a person's data; it cannot be undone. ``snapshots`` are files that still hold it."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     who = visitor_of(request).user.id
     done = forgetting.forget(store, person, body.how, confirm=body.confirm, who=who)
     files = [{"id": one, "path": path} for one, path in done.snapshots]
@@ -60,7 +60,7 @@ def forget(request: Request, person: Name, body: ForgetBody) -> dict[str, Any]:
 
 def show(request: Request, person: str, *, problem: str = "") -> Response:
     """The form, with what went wrong."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
         user = people.get(tx, person)
         found = forgetting.find(tx, user.id)

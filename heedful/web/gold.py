@@ -8,8 +8,7 @@ from fastapi.responses import RedirectResponse
 from heedful.errors import DataError
 from heedful.store import Transaction, annotations, extras, people, projects, queue, tasks
 from heedful.types import JSON, Annotation
-from heedful.web.access import allows
-from heedful.web.label import here
+from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.pages import page
 
 router = APIRouter()
@@ -20,7 +19,7 @@ Name = Annotated[str, Path(min_length=1, max_length=200)]
 @allows("manage")
 def show(request: Request, project: str) -> Response:
     """The known answers, who hits them, and one's own last answers, to be made known ones."""
-    store, who = here(request)
+    store, who = store_of(request), visitor_of(request).user.id
     with store.read() as tx:
         found = projects.get(tx, project)
         known = extras.golds(tx, project)
@@ -52,7 +51,7 @@ def change(
     deed: Annotated[str, Form(pattern="^(set|remove)$")],
 ) -> Response:
     """Make one's own answer to a task the known one, or forget the known one."""
-    store, who = here(request)
+    store, who = store_of(request), visitor_of(request).user.id
     with store.write() as tx:
         found = projects.get(tx, project)
         if deed == "set":
@@ -67,7 +66,7 @@ def change(
 @allows("manage")
 def list_gold(request: Request, project: Name) -> dict[str, Any]:
     """The known answers of a project, and how often each annotator hit one."""
-    store, _ = here(request)
+    store = store_of(request)
     with store.read() as tx:
         projects.get(tx, project)
         known = extras.golds(tx, project)
@@ -91,7 +90,7 @@ def set_gold(
     payload: Annotated[dict[str, Any] | None, Body(embed=True)] = None,
 ) -> dict[str, Any]:
     """State the right answer to a task: a payload of its form, by default one's own answer."""
-    store, who = here(request)
+    store, who = store_of(request), visitor_of(request).user.id
     with store.write() as tx:
         found = projects.get(tx, project)
         said: Any = own_answer(tx, project, who, task).payload if payload is None else payload
@@ -103,7 +102,7 @@ def set_gold(
 @allows("manage")
 def remove_gold(request: Request, project: Name, task: Name) -> dict[str, Any]:
     """Make a task with a known answer an ordinary one again."""
-    store, who = here(request)
+    store, who = store_of(request), visitor_of(request).user.id
     with store.write() as tx:
         extras.unset_gold(tx, projects.get(tx, project), task, who=who)
     return {"task": task, "payload": None}

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Form, Query, Request, Response
+from fastapi import APIRouter, Body, Form, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from markupsafe import Markup
 
@@ -13,14 +13,14 @@ from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.forms.flags import FLAGS
 from heedful.forms.steps import split_steps
-from heedful.store import Store, Transaction, annotations, projects, queue, tasks
-from heedful.store.queue import Assignment, Nothing
+from heedful.store import Transaction, annotations, projects, queue, tasks
+from heedful.store.queue import Assignment, Nothing, Receipt
 from heedful.store.tasks import AnsweredTask
 from heedful.types import JSON, Completion, Message, Project
 from heedful.web import render
-from heedful.web.access import allows, new_secret, visitor_of
+from heedful.web.access import allows, new_secret, store_of, visitor_of
 from heedful.web.fields import payload_of
-from heedful.web.pages import fragment, page
+from heedful.web.pages import fragment, page, wants_page
 
 router = APIRouter(prefix="/projects/{project}")
 AHEAD = 3  # items that a browser holds: one on screen and two behind it
@@ -54,33 +54,31 @@ class Candidate:
 @router.get("/label", include_in_schema=False)
 @allows("label")
 def label(request: Request, project: str) -> Response:
-    """The page of the next task; complete without scripts."""
-    store, who = here(request)
-    with store.write() as tx:
+    """The page of the next task; complete without scripts.
+
+    A GET that takes a lease, since without scripts a link has to do. Looking twice takes nothing
+    more: what one holds comes first.
+    """
+    who = visitor_of(request).user.id
+    with store_of(request).write() as tx:
         settings = projects.get(tx, project)
         found = queue.lease(tx, project, who, count=1, rng=request.app.state.rng)
-        items = [] if isinstance(found, Nothing) else items_of(tx, request, settings, found)
-        guideline = projects.guideline(tx, project)
-        progress = queue.progress(tx, project, who)
-    return page(
-        request,
-        "label.html",
-        project=settings,
-        item=items[0]["html"] if items else nothing(found),
-        guideline=guideline,
-        progress=progress,
-    )
+        view = None if isinstance(found, Nothing) else found[0]
+        card = nothing(found) if isinstance(found, Nothing) else None
+        return task_page(request, tx, settings, view, card=card)
 
 
-@router.get("/items", include_in_schema=False)
+@router.post("/items", include_in_schema=False)
 @allows("label")
 def ahead(
-    request: Request, project: str, count: Annotated[int, Query(ge=1, le=AHEAD)] = AHEAD
+    request: Request,
+    project: str,
+    count: Annotated[int, Form(ge=1, le=AHEAD)] = AHEAD,
+    guidelines: Annotated[str, Form()] = "",
 ) -> Response:
-    """The items that a browser keeps ready."""
-    store, who = here(request)
-    with store.write() as tx:
-        return JSONResponse(next_items(tx, request, project, who, count))
+    """The items that a browser keeps ready; ``guidelines`` are the versions that it has."""
+    with store_of(request).write() as tx:
+        return JSONResponse(next_items(tx, request, project, count, known=guidelines.split()))
 
 
 @router.post("/answers", include_in_schema=False)
@@ -96,41 +94,71 @@ async def answer(request: Request, project: str) -> Response:
 
 def store_answer(request: Request, project: str, fields: Mapping[str, str]) -> Response:
     """The answer in one transaction; what comes next in another, so that it cannot undo it."""
-    store, who = here(request)
-    task = fields.get("task", "")
-    with store.write() as tx:
-        settings = projects.get(tx, project)
-        view = queue.get(tx, project, who, task)
-        receipt = queue.submit(
-            tx,
-            project,
-            who,
-            task,
-            payload_of(settings.form, fields, view.shown_order),
-            key=fields.get("key", ""),
-            seconds=seconds_of(fields.get("seconds", "")),
-        )
-    if "application/json" not in request.headers.get("accept", ""):
+    try:
+        receipt = submit(request, project, fields)
+    except DataError as error:
+        if not wants_page(request):
+            raise
+        return refused_page(request, project, fields, str(error))
+    if not wants_json(request):
         return RedirectResponse(f"/projects/{project}/label", status_code=303)
-    with store.write() as tx:
-        ready = next_items(tx, request, project, who, AHEAD, fields.get("have", "").split())
+    have, known = fields.get("have", "").split(), fields.get("guidelines", "").split()
+    with store_of(request).write() as tx:
+        ready = next_items(tx, request, project, AHEAD, have=have, known=known)
     stored = {"annotation": receipt.annotation_id, "revision": receipt.revision}
     return JSONResponse({"stored": stored} | ready)
+
+
+def submit(request: Request, project: str, fields: Mapping[str, str]) -> Receipt:
+    """Store what the fields of a page state."""
+    visitor, task = visitor_of(request), fields.get("task", "")
+    with store_of(request).write() as tx:
+        settings = projects.get(tx, project)
+        view = queue.get(tx, project, visitor.user.id, task)
+        payload = payload_of(settings.form, fields, view.shown_order)
+        refuse_hidden(payload)
+        return queue.submit(
+            tx,
+            project,
+            visitor.user.id,
+            task,
+            payload,
+            key=fields.get("key", ""),
+            seconds=seconds_of(fields.get("seconds", "")),
+            source=visitor.source,
+        )
+
+
+def refused_page(
+    request: Request, project: str, fields: Mapping[str, str], message: str
+) -> Response:
+    """The task again with what was typed and why it was refused; for pages without scripts."""
+    who = visitor_of(request).user.id
+    with store_of(request).read() as tx:
+        view = queue.get(tx, project, who, fields.get("task", ""))
+        typed = replace(view, draft=fields)
+        settings = projects.get(tx, project)
+        return task_page(request, tx, settings, typed, problem=message, status=422)
 
 
 @router.post("/skips", include_in_schema=False)
 @allows("label")
 def skip(
-    request: Request, project: str, task: Annotated[str, Form()], reason: Annotated[str, Form()]
+    request: Request,
+    project: str,
+    task: Annotated[str, Form()],
+    reason: Annotated[str, Form()],
+    have: Annotated[str, Form()] = "",
+    guidelines: Annotated[str, Form()] = "",
 ) -> Response:
     """Give a task back."""
-    store, who = here(request)
-    with store.write() as tx:
-        queue.skip(tx, project, who, task, reason)
-    if "application/json" not in request.headers.get("accept", ""):
+    with store_of(request).write() as tx:
+        queue.skip(tx, project, visitor_of(request).user.id, task, reason)
+    if not wants_json(request):
         return RedirectResponse(f"/projects/{project}/label", status_code=303)
-    with store.write() as tx:
-        return JSONResponse(next_items(tx, request, project, who, AHEAD))
+    with store_of(request).write() as tx:
+        known = guidelines.split()
+        return JSONResponse(next_items(tx, request, project, AHEAD, have=have.split(), known=known))
 
 
 @router.put("/drafts/{task}", include_in_schema=False)
@@ -139,9 +167,8 @@ def draft(
     request: Request, project: str, task: str, fields: Annotated[dict[str, str], Body()]
 ) -> Response:
     """Keep what is not finished."""
-    store, who = here(request)
-    with store.write() as tx:
-        queue.save_draft(tx, project, who, task, fields)
+    with store_of(request).write() as tx:
+        queue.save_draft(tx, project, visitor_of(request).user.id, task, fields)
     return JSONResponse({"saved": True})
 
 
@@ -149,60 +176,79 @@ def draft(
 @allows("label")
 def heartbeat(request: Request, project: str) -> Response:
     """Still here: keep my leases."""
-    store, who = here(request)
-    with store.write() as tx:
-        until = queue.extend(tx, project, who)
+    with store_of(request).write() as tx:
+        until = queue.extend(tx, project, visitor_of(request).user.id)
     return JSONResponse({"until": until.isoformat() if until else None})
 
 
 @router.get("/recent/{place}", include_in_schema=False)
 @allows("label")
-def recent(request: Request, project: str, place: int) -> Response:
+def recent(request: Request, project: str, place: int, guidelines: str = "") -> Response:
     """The answer given ``place`` answers ago, to be changed; 0 is the last."""
-    store, who = here(request)
-    with store.read() as tx:
-        answered = queue.recent(tx, project, who)
+    with store_of(request).read() as tx:
+        answered = queue.recent(tx, project, visitor_of(request).user.id)
     if not 0 <= place < len(answered):
         raise MissingError(f"there are {len(answered)} answers to go back through")
-    return again(request, project, answered[place])
+    return again(request, project, answered[place], guidelines)
 
 
 @router.get("/tasks/{task}", include_in_schema=False)
 @allows("label")
-def again(request: Request, project: str, task: str) -> Response:
+def again(request: Request, project: str, task: str, guidelines: str = "") -> Response:
     """A task that was given to this annotator before."""
-    store, who = here(request)
-    with store.read() as tx:
+    with store_of(request).read() as tx:
         settings = projects.get(tx, project)
-        (one,) = items_of(tx, request, settings, [queue.get(tx, project, who, task)])
-        guideline, progress = projects.guideline(tx, project), queue.progress(tx, project, who)
-    if "application/json" in request.headers.get("accept", ""):
-        return JSONResponse(one)
+        view = queue.get(tx, project, visitor_of(request).user.id, task)
+        if not wants_json(request):
+            return task_page(request, tx, settings, view)
+        (one,) = items_of(tx, request, settings, [view])
+        return JSONResponse(one | guidelines_of(tx, project, [view], guidelines.split()))
+
+
+def wants_json(request: Request) -> bool:
+    """Is this our script, or a program?"""
+    return "application/json" in request.headers.get("accept", "")
+
+
+def task_page(
+    request: Request,
+    tx: Transaction,
+    project: Project,
+    view: Assignment | None,
+    *,
+    card: Markup | None = None,
+    problem: str = "",
+    status: int = 200,
+) -> Response:
+    """The labelling page of one task, with the guidelines it was given under, or of a ``card``."""
+    version = view.guideline if view else None
+    who = visitor_of(request).user.id
     return page(
         request,
         "label.html",
-        project=settings,
-        item=one["html"],
-        guideline=guideline,
-        progress=progress,
+        status=status,
+        project=project,
+        item=items_of(tx, request, project, [view])[0]["html"] if view else card,
+        guideline=projects.guideline(tx, project.dataset, version),
+        progress=queue.progress(tx, project.dataset, who),
+        problem=problem,
     )
-
-
-def here(request: Request) -> tuple[Store, str]:
-    """The store, and the id of who asks."""
-    store: Store = request.app.state.store
-    return store, visitor_of(request).user.id
 
 
 def next_items(
     tx: Transaction,
     request: Request,
     project: str,
-    who: str,
     count: int,
+    *,
     have: Collection[str] = (),
+    known: Collection[str] = (),
 ) -> dict[str, JSON]:
-    """Items to show next, without those that the browser has; or why there is none."""
+    """Items to show next, without those that the browser has; or why there is none.
+
+    With the guidelines they were given under, without the versions that the browser has.
+    """
+    who = visitor_of(request).user.id
     settings = projects.get(tx, project)
     found = queue.lease(tx, project, who, count=count, rng=request.app.state.rng)
     progress = queue.progress(tx, project, who)
@@ -218,7 +264,17 @@ def next_items(
             "retry_seconds": found.retry_seconds,
         }
     new = [view for view in found if view.task_id not in have]
-    return state | {"items": items_of(tx, request, settings, new)}
+    items = {"items": items_of(tx, request, settings, new)}
+    return state | items | guidelines_of(tx, project, new, known)
+
+
+def guidelines_of(
+    tx: Transaction, project: str, views: Sequence[Assignment], known: Collection[str]
+) -> dict[str, JSON]:
+    """The guidelines that tasks were given under as HTML by version, without the known ones."""
+    versions = {view.guideline for view in views if str(view.guideline) not in known}
+    texts = {one: projects.guideline(tx, project, one).text for one in sorted(versions)}
+    return {"guidelines": {str(one): render.markdown(text) for one, text in texts.items()}}
 
 
 def nothing(found: Any) -> Markup:
@@ -229,10 +285,14 @@ def nothing(found: Any) -> Markup:
 def items_of(
     tx: Transaction, request: Request, project: Project, views: Sequence[Assignment]
 ) -> list[dict[str, JSON]]:
-    """What a browser gets of each task: its id and its HTML."""
+    """What a browser gets of each task: its id, its HTML, the version of its guidelines."""
     asked = tasks.get(tx, [view.task_id for view in views])
     return [
-        {"task": view.task_id, "html": item(tx, request, project, view, asked[view.task_id])}
+        {
+            "task": view.task_id,
+            "guideline": view.guideline,
+            "html": item(tx, request, project, view, asked[view.task_id]),
+        }
         for view in views
     ]
 
@@ -257,6 +317,7 @@ def item(
         project=project,
         question=FORMS[project.form].question,
         task=view.task_id,
+        guideline=view.guideline,
         prompt=render.conversation(hide(asked.task.prompt.messages, project)),
         candidates=[
             candidate(place, completions[one], project, given)
@@ -291,19 +352,26 @@ def candidate(
 
 
 def hide(messages: Sequence[Message], project: Project) -> list[Message]:
-    """The messages without phrases that would tell who wrote them."""
-    if not project.masked:
-        return list(messages)
+    """The messages without what would tell who wrote them: an assistant's name, some phrases."""
     return [
         Message(
             role=one.role,
             content=render.masked(one.content, project.masked),
-            tool_calls=one.tool_calls,
+            tool_calls=tuple(render.masked_call(call, project.masked) for call in one.tool_calls),
             tool_call_id=one.tool_call_id,
-            name=one.name,
+            name="" if one.role == "assistant" else one.name,
         )
         for one in messages
     ]
+
+
+def refuse_hidden(payload: Mapping[str, JSON]) -> None:
+    """Refuse a written answer in which a hidden phrase stands: a model would learn the mark."""
+    if render.HIDDEN in str(payload.get("written", "")):
+        raise DataError(
+            f"the written answer contains {render.HIDDEN}, which stands for a hidden phrase; "
+            "write what should stand there, or leave it out"
+        )
 
 
 def seconds_of(text: str) -> float | None:

@@ -32,6 +32,11 @@ def content_css() -> Response:
     return Response(css, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
 
+def wants_page(request: Request) -> bool:
+    """Is this a browser that shows what it gets?"""
+    return "text/html" in request.headers.get("accept", "")
+
+
 def fragment(template: str, **values: Any) -> Markup:
     """A template as HTML."""
     return Markup(ENVIRONMENT.get_template(template).render(**values))  # noqa: S704 - autoescaped

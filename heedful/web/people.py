@@ -7,9 +7,9 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from heedful.errors import DataError
-from heedful.store import Store, people
+from heedful.store import keys, people
 from heedful.types import User, UserRole
-from heedful.web.access import COOKIE, allows, visitor_of
+from heedful.web.access import COOKIE, allows, store_of, visitor_of
 from heedful.web.pages import page
 from heedful.web.sign_in import make_link, new_id
 
@@ -31,7 +31,7 @@ def add(
     request: Request, name: Annotated[str, Form()], role: Annotated[UserRole, Form()]
 ) -> Response:
     """Add a person and show the link that signs them in once."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     user = User(id=new_id(), name=name.strip(), role=role)
     with store.write() as tx:
         people.add(tx, user)
@@ -43,7 +43,7 @@ def add(
 @allows("manage")
 def change(request: Request, person: str, action: Annotated[str, Form()]) -> Response:
     """``action`` is a role, ``off``, ``on``, or ``link`` for a new sign-in link."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     who = visitor_of(request).user.id
     with store.write() as tx:
         user = people.get(tx, person)
@@ -62,8 +62,8 @@ def change(request: Request, person: str, action: Annotated[str, Form()]) -> Res
 @router.get("/me", include_in_schema=False)
 @allows("enter")
 def me(request: Request) -> Response:
-    """The page on which people set their password."""
-    return page(request, "me.html", message="")
+    """The page on which people set their password and keep their API keys."""
+    return show_me(request)
 
 
 @router.post("/me/password", include_in_schema=False)
@@ -74,7 +74,7 @@ def set_password(request: Request, password: Annotated[str, Form()]) -> Response
 
     if len(password) < MIN_PASSWORD:
         raise DataError(f"the password has {len(password)} characters; {MIN_PASSWORD} at least")
-    store: Store = request.app.state.store
+    store = store_of(request)
     user = visitor_of(request).user
     hashed = PasswordHash.recommended().hash(password)
     with store.write() as tx:
@@ -88,22 +88,29 @@ def set_password(request: Request, password: Annotated[str, Form()]) -> Response
 @allows("manage")
 def audit(request: Request, before: int | None = None) -> Response:
     """Who did what, newest first."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
         lines = people.history(tx, limit=50, before=before)
         names = {user.id: user.name for user in people.list_all(tx)}
     return page(request, "audit.html", lines=lines, names=names)
 
 
+def show_me(request: Request, *, made: tuple[str, str] | None = None) -> Response:
+    """One's own page; ``made`` is the name and the secret of a key, which is shown this once."""
+    with store_of(request).read() as tx:
+        found = keys.list_active(tx, visitor_of(request).user.id)
+    return page(request, "me.html", keys=found, made=made)
+
+
 def show(request: Request, *, link: tuple[str, str] | None = None) -> Response:
     """The page of all people; ``link`` is a name and an address that is shown this once."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
-        found = people.list_all(tx)
-    return page(request, "people.html", people=found, roles=people.ROLES, link=link)
+        found, known = people.list_all(tx), keys.list_active(tx)
+    return page(request, "people.html", people=found, roles=people.ROLES, link=link, keys=known)
 
 
 def link_for(request: Request, user: User) -> tuple[str, str]:
     """A person's name, and an address that signs them in once within a week."""
-    secret = make_link(request.app.state.store, user.name, valid=INVITATION)
+    secret = make_link(store_of(request), user.name, valid=INVITATION)
     return user.name, str(request.url_for("ask_by_link", secret=secret))

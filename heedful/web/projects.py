@@ -8,9 +8,9 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from heedful.errors import DataError
-from heedful.store import Store, people, projects, queue
+from heedful.store import people, projects, queue
 from heedful.types import Project
-from heedful.web.access import allows, visitor_of
+from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.fields import CONVERTERS
 from heedful.web.pages import page
 
@@ -21,7 +21,7 @@ router = APIRouter()
 @allows("enter")
 def home(request: Request) -> Response:
     """All projects with their progress."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     who = visitor_of(request).user.id
     with store.read() as tx:
         rows = [(one, queue.progress(tx, one.dataset, who)) for one in projects.list_all(tx)]
@@ -46,7 +46,7 @@ def make(
     guidelines: Annotated[str, Form()] = "",
 ) -> Response:
     """Make a project; its data set is named after its title."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     who = visitor_of(request).user.id
     project = Project(
         dataset=slug(title), title=title.strip(), form=form, overlap=overlap, warning=warning
@@ -62,7 +62,7 @@ def make(
 @allows("manage")
 def settings(request: Request, project: str) -> Response:
     """A project's settings."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     who = visitor_of(request).user.id
     with store.read() as tx:
         found = projects.get(tx, project)
@@ -96,7 +96,7 @@ def change(
     random_percent: Annotated[float | None, Form(allow_inf_nan=False)] = None,
 ) -> Response:
     """Save a project's settings, and a version of its guidelines when they changed."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     who = visitor_of(request).user.id
     with store.write() as tx:
         before = projects.get(tx, project)
@@ -120,7 +120,7 @@ def change(
 
 def slug(title: str) -> str:
     """A title as a name for addresses and data sets."""
-    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-    if not name or name == "new":
+    name = re.sub(r"[^a-z0-9]+", "-", title.lower())[:80].strip("-")
+    if not name:
         raise DataError(f"title is {title!r:.60}; give one with letters or digits")
     return name

@@ -18,7 +18,7 @@ from heedful.store import Store, projects, queue, summaries
 from heedful.store.queue import Progress
 from heedful.store.summaries import Kind, Summary
 from heedful.types import Project
-from heedful.web.access import allows, visitor_of
+from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.computing import Computing, Job
 from heedful.web.pages import ENVIRONMENT, page
 
@@ -47,7 +47,7 @@ class View:
 
 async def view(request: Request, project: str, kind: Kind) -> View:
     """The newest summary of a project, and whether a newer one is on its way."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     computing: Computing = request.app.state.computing
     who, job = visitor_of(request).user.id, Job(project, kind)
     seen = await run_in_threadpool(look, store, job, who)

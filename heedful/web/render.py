@@ -197,6 +197,32 @@ def masked(text: str, phrases: Sequence[str] = IDENTITY_PHRASES) -> str:
     return re.sub(rf"(?<![^\W_])(?:{choices})(?![^\W_])", HIDDEN, text, flags=re.IGNORECASE)
 
 
+def masked_call(text: str, phrases: Sequence[str]) -> str:
+    """A tool call's JSON text, masked also where JSON writes a phrase with escapes.
+
+    JSON within its strings, such as OpenAI's arguments, is masked the same way. What needs no
+    masking comes back letter by letter.
+    """
+    try:
+        value = _parsed(text)
+        hidden = _masked_value(value, phrases)
+        if hidden != value:
+            text = json.dumps(hidden, ensure_ascii=False)
+    except RecursionError:
+        pass  # nested beyond what is parsed for a page; the text itself is masked all the same
+    return masked(text, phrases)
+
+
+def _masked_value(value: JSON, phrases: Sequence[str]) -> JSON:
+    if isinstance(value, str):
+        return masked_call(value, phrases) if value[:1] in "{[" else masked(value, phrases)
+    if isinstance(value, list):
+        return [_masked_value(one, phrases) for one in value]
+    if isinstance(value, dict):
+        return {masked(key, phrases): _masked_value(one, phrases) for key, one in value.items()}
+    return value
+
+
 def visible(text: str) -> str:
     """The text with characters that hide or reorder others written out: ``⟦U+202E⟧``.
 

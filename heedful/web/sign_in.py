@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from fastapi.responses import RedirectResponse
 
 from heedful.store import Store, people
 from heedful.types import User
-from heedful.web.access import COOKIE, NotAllowedError, new_secret, public
+from heedful.web.access import COOKIE, NotAllowedError, new_secret, public, store_of
 from heedful.web.pages import page
 
 router = APIRouter()
@@ -22,23 +23,28 @@ ATTEMPTS, WINDOW_SECONDS = 10, 60.0
 class Attempts:
     """At most so many tries a minute for one address: passwords are not to be guessed."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.by_address: dict[str, deque[float]] = {}
+        self.purged_at = clock()
 
     def check(self, address: str) -> None:
         """Count a try; raises ``NotAllowedError`` beyond the limit."""
-        now = time.monotonic()
+        now = self.clock()
+        if self.purged_at < now - WINDOW_SECONDS:
+            self.purge(now)
         tries = self.by_address.setdefault(address, deque())
         while tries and tries[0] < now - WINDOW_SECONDS:
             tries.popleft()
         if len(tries) >= ATTEMPTS:
             raise NotAllowedError("too many tries to sign in; wait a minute")
         tries.append(now)
-        if len(self.by_address) > 10_000:
-            self.by_address = {key: found for key, found in self.by_address.items() if found}
 
-
-attempts = Attempts()
+    def purge(self, now: float) -> None:
+        """Forget addresses without a try in the last window."""
+        known = self.by_address.items()
+        self.by_address = {key: one for key, one in known if one[-1] >= now - WINDOW_SECONDS}
+        self.purged_at = now
 
 
 @router.get("/sign-in", include_in_schema=False)
@@ -56,8 +62,9 @@ def by_password(
     """Sign in with name and password."""
     from pwdlib import PasswordHash
 
+    attempts: Attempts = request.app.state.attempts
     attempts.check(request.client.host if request.client else "")
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
         found = people.find(tx, name)
     hasher = PasswordHash.recommended()
@@ -73,7 +80,7 @@ def by_password(
 @public
 def ask_by_link(request: Request, secret: str) -> Response:
     """What a one-time link opens. Looking does not use it up: mail scanners look, too."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.read() as tx:
         found = people.bearer(tx, secret, "link")
     if found is None:
@@ -86,7 +93,7 @@ def ask_by_link(request: Request, secret: str) -> Response:
 @public
 def by_link(request: Request, secret: str) -> Response:
     """Use a one-time link."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.write() as tx:
         found = people.bearer(tx, secret, "link")
         used = found is not None and people.end(tx, secret)
@@ -99,7 +106,7 @@ def by_link(request: Request, secret: str) -> Response:
 @public
 def sign_out(request: Request) -> Response:
     """End the session of this browser."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     with store.write() as tx:
         people.end(tx, request.cookies.get(COOKIE, ""))
     answer = RedirectResponse("/sign-in", status_code=303)
@@ -127,7 +134,7 @@ def new_id() -> str:
 
 def welcome(request: Request, user: User) -> Response:
     """Begin a session."""
-    store: Store = request.app.state.store
+    store = store_of(request)
     secret = new_secret()
     with store.write() as tx:
         people.grant(tx, secret, "session", user.id, valid=SESSION)

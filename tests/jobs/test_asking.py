@@ -78,6 +78,13 @@ def test_another_form_is_refused_before_anything_is_sampled(store: Store) -> Non
         ask(store, replace(PROJECT, form="ranking"), testing.prompts()[:1], ["none"], SAMPLING)
 
 
+def test_a_name_that_does_not_do_in_an_address_is_refused_before_sampling(store: Store) -> None:
+    with pytest.raises(DataError, match="does not do in an address"):
+        ask(store, replace(PROJECT, dataset="a/b"), testing.prompts()[:1], ["none"], SAMPLING)
+    with store.read() as tx:
+        assert projects.list_all(tx) == []
+
+
 @pytest.mark.parametrize(
     ("form", "candidates", "shown"),
     [("pairwise", 2, 2), ("pairwise", 4, 2), ("ranking", 5, 5), ("critique", 3, 1)],

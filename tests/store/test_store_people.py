@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from heedful.errors import DataError, MissingError, UserError
-from heedful.store import Store, open_store, people, projects
+from heedful.store import Store, keys, open_store, people, projects
 from heedful.types import Project, User
 
 OWNER = User(id="usr_1", name="Ada", role="owner", attributes={"language": "en"})
@@ -52,9 +52,9 @@ def test_a_secret_works_until_it_expires_or_is_ended_and_only_as_its_kind(databa
             people.grant(tx, "s1", "session", "usr_1", valid=timedelta(hours=1))
             people.grant(tx, "k1", "key", "usr_1", valid=None, scopes=("read",))
         with store.write() as tx:
-            assert people.bearer(tx, "s1", "session") == (OWNER, ())
+            assert people.bearer(tx, "s1", "session") == (OWNER, (), "human")
             assert people.bearer(tx, "s1", "key") is None
-            assert people.bearer(tx, "k1", "key") == (OWNER, ("read",))
+            assert people.bearer(tx, "k1", "key") == (OWNER, ("read",), "human")
             assert people.bearer(tx, "other", "session") is None
             assert people.end(tx, "k1")
             assert not people.end(tx, "k1")
@@ -159,3 +159,45 @@ def test_a_number_that_no_database_holds_is_the_callers_fault(store: Store) -> N
         projects.add(tx, PROJECT)
     with pytest.raises(UserError), store.read() as tx:
         projects.guideline(tx, "p", 10**30)
+
+
+@pytest.mark.parametrize("name", ["new", "a/b", "..", "Big", "a b", "a\n", "-a", "a" * 81, ""])
+def test_a_project_is_called_what_does_in_an_address(store: Store, name: str) -> None:
+    with pytest.raises(DataError, match="project"), store.write() as tx:
+        projects.add(tx, replace(PROJECT, dataset=name))
+    with store.write() as tx:
+        assert projects.add(tx, replace(PROJECT, dataset="a.b_c-9")) == 1
+
+
+def test_keys_that_work_are_listed_and_revoked_by_whom_they_belong_to(database: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    with open_store(database, clock=lambda: now) as store:
+        ben = User(id="usr_2", name="Ben", role="annotator")
+        with store.write() as tx:
+            people.add(tx, OWNER)
+            people.add(tx, ben)
+            people.grant(tx, "s", "session", "usr_2", valid=None)
+            people.grant(tx, "k1", "key", "usr_1", valid=timedelta(hours=1), scopes=("enter",))
+            people.grant(tx, "k2", "key", "usr_2", valid=None, name="bot", source="model")
+            bearer = people.bearer(tx, "k2", "key")
+            assert bearer is not None
+            assert bearer.source == "model"
+            with pytest.raises(DataError, match="choose from human"):
+                people.grant(tx, "k3", "key", "usr_2", valid=None, source="simulated")
+        with store.read() as tx:
+            assert {one.id for one in keys.list_active(tx)} == {keys.id_of("k1"), keys.id_of("k2")}
+            (bens,) = keys.list_active(tx, "usr_2")
+        assert (bens.holder, bens.name, bens.source) == (ben, "bot", "model")
+        with pytest.raises(MissingError, match="you may revoke"), store.write() as tx:
+            keys.revoke(tx, keys.id_of("k1"), by=ben, anybodys=False)
+        for wrong in ("key_", "%", "", keys.id_of("k2")[:-1]):
+            with pytest.raises(MissingError), store.write() as tx:
+                keys.revoke(tx, wrong, by=OWNER, anybodys=True)
+        with store.write() as tx:
+            assert keys.revoke(tx, bens.id, by=OWNER, anybodys=True) == bens
+            assert people.bearer(tx, "k2", "key") is None
+            assert people.bearer(tx, "s", "session") is not None
+            assert people.bearer(tx, "k1", "key") is not None
+        now += timedelta(hours=1)
+        with store.read() as tx:
+            assert keys.list_active(tx) == []

@@ -2,10 +2,15 @@
 
 import random
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
+import uvicorn
+from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
 from heedful.store import Store, Transaction, completions, open_store, people, projects
@@ -82,3 +87,29 @@ class Fields(HTMLParser):
 
 def csrf_of(html: str) -> str:
     return re.search(r'name="csrf" (?:content|value)="(\w+)"', html).group(1)  # type: ignore[union-attr]
+
+
+@contextmanager
+def serving(client: TestClient) -> Iterator[str]:
+    """The app of a client behind a real server; its address."""
+    server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def routes(client: TestClient) -> list[tuple[str, str]]:
+    """Every route that is ours, as its method and path."""
+    found = []
+    pending = list(client.app.routes)  # type: ignore[attr-defined]
+    while pending:
+        route = pending.pop()
+        if isinstance(route, APIRoute):
+            found += [(method, route.path) for method in route.methods]
+        else:
+            pending += getattr(getattr(route, "original_router", route), "routes", None) or []
+    return found

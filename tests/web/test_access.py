@@ -1,35 +1,21 @@
 from pathlib import Path
 
 import pytest
-from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
-from studio import DAY, csrf_of, make_studio, visitor
+from studio import DAY, csrf_of, make_studio, routes, visitor
 
-from heedful.store import people
-from heedful.web.access import PERMISSIONS
-from heedful.web.sign_in import ATTEMPTS, attempts, make_link
+from heedful.store import keys, people
+from heedful.web.access import PERMISSIONS, NotAllowedError
+from heedful.web.sign_in import ATTEMPTS, WINDOW_SECONDS, Attempts, make_link
 
 PUBLIC = {"/content.css", "/sign-in", "/sign-in/{secret}", "/sign-out"}
 
 
 @pytest.fixture
 def studio(tmp_path: Path):
-    attempts.by_address.clear()
     store, client = make_studio(tmp_path)
     with store:
         yield store, client
-
-
-def routes(client: TestClient) -> list[tuple[str, str]]:
-    found = []
-    pending = list(client.app.routes)  # type: ignore[attr-defined]
-    while pending:
-        route = pending.pop()
-        if isinstance(route, APIRoute):
-            found += [(method, route.path) for method in route.methods]
-        else:
-            pending += getattr(getattr(route, "original_router", route), "routes", None) or []
-    return found
 
 
 def test_every_route_but_the_sign_in_pages_refuses_strangers(studio) -> None:
@@ -40,7 +26,14 @@ def test_every_route_but_the_sign_in_pages_refuses_strangers(studio) -> None:
         if path in PUBLIC:
             continue
         address = path.format(
-            project="support", task="t", place="0", secret="s", person="p", dataset="d", item="i"
+            project="support",
+            task="t",
+            place="0",
+            secret="s",
+            person="p",
+            key="k",
+            dataset="d",
+            item="i",
         )
         answer = client.request(method, address, headers={"accept": "application/json"})
         assert answer.status_code == 401, (method, path)
@@ -153,7 +146,7 @@ def test_an_api_key_acts_within_its_scopes_and_needs_no_token(studio) -> None:
     with store.write() as tx:
         people.grant(tx, "hk_1", "key", "usr_ada", valid=None, scopes=("label", "enter"))
     header = {"authorization": "Bearer hk_1"}
-    assert client.get("/projects/support/items", headers=header).status_code == 200
+    assert client.post("/projects/support/items", headers=header).status_code == 200
     assert client.post("/projects/support/heartbeat", headers=header).status_code == 200
     assert client.get("/projects/support", headers=header).status_code == 403
     assert client.get("/", headers={"authorization": "Bearer wrong"}).status_code == 401
@@ -232,3 +225,75 @@ def test_the_log_tells_who_invited_whom(studio) -> None:
     assert "made person" in page
     assert "role: reviewer" in page
     assert "<td>ada</td>" in page
+
+
+def test_tries_to_sign_in_are_forgotten_after_their_window_and_kept_per_app(studio) -> None:
+    now = 0.0
+    attempts = Attempts(lambda: now)
+    for number in range(1000):
+        attempts.check(f"10.0.0.{number}")
+    for _ in range(ATTEMPTS):
+        attempts.check("mine")
+    with pytest.raises(NotAllowedError, match="wait a minute"):
+        attempts.check("mine")
+    now = WINDOW_SECONDS + 1
+    attempts.check("mine")
+    assert list(attempts.by_address) == ["mine"]
+    _, client = studio
+    assert client.app.state.attempts.by_address == {}
+
+
+def test_a_key_is_made_on_ones_own_page_shown_once_and_revoked(studio) -> None:
+    store, client = studio
+    visitor(store, client, "ann")
+    token = csrf_of(client.get("/me").text)
+    fields = {"csrf": token, "name": "judge", "scopes": ["enter", "label"], "source": "model"}
+    shown = client.post("/me/keys", data=fields).text
+    secret = shown.split('value="hk_')[1].split('"')[0]
+    again = client.get("/me").text
+    assert secret not in again
+    assert "judge" in again
+    assert ">model<" in again
+    bot = TestClient(client.app, headers={"authorization": f"Bearer hk_{secret}"})
+    assert bot.post("/projects/support/items").status_code == 200
+    with store.read() as tx:
+        (one,) = keys.list_active(tx, "usr_ann")
+    assert one.id == keys.id_of(f"hk_{secret}")
+    assert client.post(f"/keys/{one.id}/revoke", data={"csrf": token}).status_code == 303
+    assert bot.post("/projects/support/items").status_code == 401
+    assert client.post("/me/keys", data=fields | {"scopes": ["manage"]}).status_code == 422
+    assert client.post("/me/keys", data=fields | {"days": "0"}).status_code == 422
+    assert client.post("/me/keys", data=fields | {"name": " "}).status_code == 422
+
+
+def test_an_owner_sees_and_revokes_everybodys_keys_and_the_log_tells(studio) -> None:
+    store, client = studio
+    visitor(store, client, "ben")
+    with store.write() as tx:
+        people.grant(tx, "hk_ben", "key", "usr_ben", valid=DAY, name="bens key", scopes=("enter",))
+    visitor(store, client, "ann")
+    other = keys.id_of("hk_ben")
+    token = csrf_of(client.get("/me").text)
+    assert client.post(f"/keys/{other}/revoke", data={"csrf": token}).status_code == 404
+    visitor(store, client, "ada", "owner")
+    page = client.get("/people").text
+    assert "bens key" in page
+    fields = {"csrf": csrf_of(page), "on": "people"}
+    answer = client.post(f"/keys/{other}/revoke", data=fields)
+    assert answer.headers["location"] == "/people"
+    assert "bens key" not in client.get("/people").text
+    assert "revoked key" in client.get("/audit").text
+    with store.read() as tx:
+        assert people.bearer(tx, "hk_ben", "key") is None
+
+
+@pytest.mark.parametrize(("title", "status"), [("New", 422), ("!?", 422), ("a" * 200, 303)])
+def test_a_title_becomes_a_name_that_does_in_an_address(studio, title: str, status: int) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    token = csrf_of(client.get("/").text)
+    fields = {"csrf": token, "title": title, "form": "pairwise"}
+    answer = client.post("/projects/new", data=fields)
+    assert answer.status_code == status
+    if status == 303:
+        assert client.get(answer.headers["location"]).status_code == 200

@@ -4,7 +4,9 @@ import pytest
 from starlette.testclient import TestClient
 from studio import SECRET_MODEL, make_studio, visitor
 
-from heedful.store import people
+from heedful.store import annotations, people
+from heedful.types import User
+from heedful.web.render import HIDDEN
 
 PERMISSIONS = ("enter", "label", "view", "review", "manage")
 
@@ -42,26 +44,28 @@ TASKS = [
 
 
 def test_a_project_from_nothing_to_its_last_answer(api: TestClient) -> None:
-    made = api.post("/api/projects", json={"dataset": "new", "title": "New", "form": "pairwise"})
+    made = api.post("/api/projects", json={"dataset": "kind", "title": "New", "form": "pairwise"})
     assert made.status_code == 201
-    assert api.put("/api/projects/new/guidelines", json={"text": "Be kind."}).json()["version"] == 1
-    added = api.post("/api/projects/new/tasks", json={"tasks": TASKS})
+    assert (
+        api.put("/api/projects/kind/guidelines", json={"text": "Be kind."}).json()["version"] == 1
+    )
+    added = api.post("/api/projects/kind/tasks", json={"tasks": TASKS})
     assert (added.status_code, added.json()["added"]) == (201, 3)
-    assert api.post("/api/projects/new/tasks", json={"tasks": TASKS}).json()["added"] == 0
+    assert api.post("/api/projects/kind/tasks", json={"tasks": TASKS}).json()["added"] == 0
     for number in range(3):
-        (item,) = api.post("/api/projects/new/lease", json={"count": 1}).json()["items"]
+        (item,) = api.post("/api/projects/kind/lease", json={"count": 1}).json()["items"]
         assert item["prompt"] == [message("user", f"Question {number}")]
         assert item["guideline"] == 1
         best = item["candidates"][0]["id"]
         body = {"task": item["task"], "payload": {"preferred": best}, "key": f"k{number}"}
-        first = api.post("/api/projects/new/answers", json=body)
+        first = api.post("/api/projects/kind/answers", json=body)
         assert first.status_code == 201
-        assert api.post("/api/projects/new/answers", json=body).json() == first.json()
-    nothing = api.post("/api/projects/new/lease", json={}).json()
+        assert api.post("/api/projects/kind/answers", json=body).json() == first.json()
+    nothing = api.post("/api/projects/kind/lease", json={}).json()
     assert nothing == {"items": [], "nothing": {"reason": "all_done", "retry_seconds": None}}
-    progress = api.get("/api/projects/new").json()["progress"]
+    progress = api.get("/api/projects/kind").json()["progress"]
     assert progress == {"num_slots": 3, "num_done": 3, "num_leased": 0, "num_own": 3}
-    assert len(api.get("/api/projects/new/recent").json()["tasks"]) == 3
+    assert len(api.get("/api/projects/kind/recent").json()["tasks"]) == 3
 
 
 def test_no_answer_of_the_api_tells_who_wrote_a_candidate(api: TestClient) -> None:
@@ -155,3 +159,82 @@ def test_the_description_names_every_route_of_the_api(api: TestClient) -> None:
     for methods in described["paths"].values():
         for operation in methods.values():
             assert operation["description"]
+
+
+@pytest.mark.parametrize("name", ["new", "a/b", "..", "Big", "a b", "a\n", ".a", "a" * 81, ""])
+def test_a_name_that_does_not_do_in_an_address_makes_no_project(api: TestClient, name: str) -> None:
+    before = api.get("/api/projects").json()
+    answer = api.post("/api/projects", json={"dataset": name, "title": "T", "form": "pairwise"})
+    assert answer.status_code == 422
+    assert api.get("/api/projects").json() == before
+
+
+@pytest.mark.parametrize("source", ["human", "model", "rule"])
+def test_an_answer_says_who_gave_it(api: TestClient, source: str) -> None:
+    body = {"name": "judge", "scopes": ["enter", "label"], "source": source}
+    made = api.post("/api/keys", json=body).json()
+    assert made["source"] == source
+    bot = TestClient(api.app, headers={"authorization": f"Bearer {made['key']}"})
+    (item,) = bot.post(f"{SUPPORT}/lease", json={}).json()["items"]
+    best = item["candidates"][0]["id"]
+    answer = {"task": item["task"], "payload": {"preferred": best}, "key": "k"}
+    assert bot.post(f"{SUPPORT}/answers", json=answer).status_code == 201
+    with api.app.state.store.read() as tx:  # type: ignore[attr-defined]
+        (stored,) = annotations.latest(tx, [item["task"]])
+    assert (stored.source, stored.annotator) == (source, "usr_ada")
+
+
+def test_a_program_cannot_make_itself_a_persons_key(api: TestClient) -> None:
+    body = {"name": "judge", "scopes": ["enter"], "source": "model"}
+    judge = api.post("/api/keys", json=body).json()["key"]
+    bot = TestClient(api.app, headers={"authorization": f"Bearer {judge}"})
+    assert bot.post("/api/keys", json=body).status_code == 201
+    answer = bot.post("/api/keys", json=body | {"source": "human"})
+    assert answer.status_code == 422
+    assert "answers as 'model'" in answer.json()["error"]["message"]
+    assert api.post("/api/keys", json=body | {"source": "simulated"}).status_code == 422
+
+
+def test_keys_are_listed_without_their_secrets_and_revoked(api: TestClient) -> None:
+    body = {"name": "judge", "scopes": ["enter", "label"], "source": "model", "days": 3}
+    made = api.post("/api/keys", json=body).json()
+    listed = api.get("/api/keys")
+    assert made["key"] not in listed.text
+    one = next(one for one in listed.json() if one["id"] == made["id"])
+    assert (one["name"], one["source"], one["scopes"]) == ("judge", "model", ["enter", "label"])
+    assert one["expires_at"] > one["created_at"]
+    bot = TestClient(api.app, headers={"authorization": f"Bearer {made['key']}"})
+    assert bot.get("/api/projects").status_code == 200
+    assert api.delete(f"/api/keys/{made['id']}").json() == {"revoked": made["id"]}
+    assert bot.get("/api/projects").status_code == 401
+    assert made["id"] not in api.get("/api/keys").text
+    assert api.delete(f"/api/keys/{made['id']}").status_code == 404
+
+
+def test_owners_revoke_anybodys_keys_and_others_only_their_own(api: TestClient) -> None:
+    store = api.app.state.store  # type: ignore[attr-defined]
+    with store.write() as tx:
+        people.add(tx, User(id="usr_ben", name="ben", role="annotator"))
+        people.grant(tx, "hk_ben", "key", "usr_ben", valid=None, scopes=("enter",), name="bens")
+    ben = TestClient(api.app, headers={"authorization": "Bearer hk_ben"})
+    (owners,) = api.get("/api/people/usr_ada/keys").json()
+    assert ben.delete(f"/api/keys/{owners['id']}").status_code == 404
+    assert ben.get("/api/people/usr_ada/keys").status_code == 403
+    assert [one["name"] for one in ben.get("/api/keys").json()] == ["bens"]
+    (bens,) = api.get("/api/people/usr_ben/keys").json()
+    assert api.get("/api/people/usr_nobody/keys").status_code == 404
+    assert api.delete(f"/api/keys/{bens['id']}").status_code == 200
+    assert ben.get("/api/keys").status_code == 401
+    with store.read() as tx:
+        newest = people.history(tx, limit=1)[0]
+    assert (newest.who, newest.what, newest.subject) == ("usr_ada", "revoked key", "bens")
+
+
+def test_the_mark_of_a_hidden_phrase_is_refused_in_a_written_answer(api: TestClient) -> None:
+    (item,) = api.post(f"{SUPPORT}/lease", json={}).json()["items"]
+    payload = {"preferred": None, "written": f"Say {HIDDEN}"}
+    body = {"task": item["task"], "payload": payload, "key": "k"}
+    answer = api.post(f"{SUPPORT}/answers", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "data")
+    payload["written"] = "Say it"
+    assert api.post(f"{SUPPORT}/answers", json=body).status_code == 201

@@ -1,89 +1,18 @@
-"""The labelling page in a real browser: Debian's Chromium, driven by Playwright."""
+"""The labelling page in a real browser."""
 
 import json
-import shutil
-import threading
-from collections.abc import Iterator
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from studio import DAY, make_studio
+from browsing import GRACE, Site, press, wait_saved
+from studio import DAY
 
-from heedful.store import Store, people, tasks
-from heedful.types import User
+from heedful.store import tasks
 from heedful.web.sign_in import make_link
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt install chromium)"),
-    pytest.mark.filterwarnings("ignore"),  # of the browser's driver about its own event loop
-]
-GRACE = 350  # milliseconds in which a new item takes no key
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-class Site:
-    """A running studio and its store."""
-
-    def __init__(self, store: Store, address: str, form: str) -> None:
-        self.store, self.address, self.form = store, address, form
-
-    def answers(self) -> list[Any]:
-        with self.store.read() as tx:
-            return [one for t in tasks.by_dataset(tx, "support") for one in t.annotations]
-
-
-@pytest.fixture
-def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
-    asked = getattr(request, "param", {"num_tasks": 8})
-    store, client = make_studio(tmp_path, **asked)
-    server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Site(store, f"http://127.0.0.1:{port}", asked.get("form", "pairwise"))
-    server.should_exit = True
-    thread.join()
-    store.close()
-
-
-@pytest.fixture
-def page(browser: Any, site: Site) -> Iterator[Any]:
-    """A page of an annotator who has just signed in by link."""
-    with site.store.write() as tx:
-        people.add(tx, User(id="usr_ann", name="ann", role="annotator"))
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    opened = context.new_page()
-    opened.set_default_timeout(15_000)
-    opened.goto(f"{site.address}/sign-in/{make_link(site.store, 'ann', valid=DAY)}")
-    opened.get_by_role("button", name="Sign in as ann").click()
-    opened.goto(f"{site.address}/projects/support/label")
-    wait_saved(opened)
-    yield opened
-    context.close()
-
-
-def press(page: Any, key: str) -> None:
-    page.wait_for_timeout(GRACE)
-    page.keyboard.press(key)
-
-
-def wait_saved(page: Any) -> None:
-    page.locator("#saved[data-state=saved]").wait_for()
+# of the browser's driver about its own event loop
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def test_a_stint_by_keyboard_alone_stores_what_was_pressed(page: Any, site: Site) -> None:

@@ -1,10 +1,13 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from studio import SECRET_MODEL, Fields, csrf_of, make_studio, visitor
 
-from heedful.store import annotations, queue, tasks
+from heedful.store import annotations, completions, people, projects, queue, tasks
+from heedful.types import Completion, Message, Prompt, Task
+from heedful.web.render import HIDDEN
 
 LABEL = "/projects/support/label"
 ANSWERS = "/projects/support/answers"
@@ -17,6 +20,12 @@ def studio(tmp_path: Path):
     with store:
         visitor(store, client, "ann")
         yield store, client
+
+
+def items(client, **fields):
+    """What the page's script asks for."""
+    token = {"x-csrf-token": csrf_of(client.get("/").text)}
+    return client.post("/projects/support/items", data=fields, headers=AS_JSON | token)
 
 
 def stored(store):
@@ -70,7 +79,7 @@ def test_the_left_pane_shows_the_first_of_the_shown_order(studio) -> None:
 
 def test_no_page_tells_who_wrote_an_answer(studio) -> None:
     _, client = studio
-    item = client.get("/projects/support/items").text
+    item = items(client).text
     for text in (client.get(LABEL).text, item, client.get("/").text):
         assert "secret-model" not in text
         assert SECRET_MODEL not in text
@@ -109,10 +118,10 @@ def test_a_refused_answer_says_why_and_stores_nothing(studio) -> None:
 
 def test_items_are_held_ahead_and_never_given_twice(studio) -> None:
     store, client = studio
-    mine = {one["task"] for one in client.get("/projects/support/items").json()["items"]}
+    mine = {one["task"] for one in items(client).json()["items"]}
     assert len(mine) == 3
     visitor(store, client, "ben")
-    theirs = {one["task"] for one in client.get("/projects/support/items").json()["items"]}
+    theirs = {one["task"] for one in items(client).json()["items"]}
     assert len(theirs) == 1
     assert not mine & theirs
 
@@ -168,3 +177,97 @@ def test_a_task_of_somebody_else_cannot_be_answered_or_read(studio) -> None:
     assert client.post(ANSWERS, data=forged, headers=AS_JSON).status_code == 404
     assert client.get(f"/projects/support/tasks/{task}", headers=AS_JSON).status_code == 404
     assert stored(store) == []
+
+
+def test_a_refused_answer_without_scripts_comes_back_with_what_was_typed(studio) -> None:
+    store, client = studio
+    fields = Fields.of(client.get(LABEL).text)
+    typed = {"choice": "0", "written": f"Ask {HIDDEN}", "comment": "it is <rude>"}
+    answer = client.post(ANSWERS, data=fields | typed, headers={"accept": "text/html"})
+    assert answer.status_code == 422
+    assert "which stands for a hidden phrase" in answer.text
+    assert f"Ask {HIDDEN}</textarea>" in answer.text
+    assert "it is &lt;rude&gt;</textarea>" in answer.text
+    again = Fields.of(answer.text) | {"choice": "0", "written": "Ask me"}
+    assert client.post(ANSWERS, data=again).status_code == 303
+    (one,) = stored(store)
+    assert one.payload["written"] == "Ask me"
+
+
+@pytest.mark.parametrize("text", [f"{HIDDEN} is best", f"a{HIDDEN}b", f"\n{HIDDEN}\n"])
+def test_the_mark_of_a_hidden_phrase_is_never_stored_as_an_answer(studio, text: str) -> None:
+    store, client = studio
+    fields = Fields.of(client.get(LABEL).text) | {"choice": "1", "written": text}
+    answer = client.post(ANSWERS, data=fields, headers=AS_JSON)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "data")
+    assert HIDDEN in answer.json()["error"]["message"]
+    assert stored(store) == []
+    kept = fields | {"written": "⟦other⟧ [hidden]", "comment": f"why is it {HIDDEN}?"}
+    assert client.post(ANSWERS, data=kept, headers=AS_JSON).status_code == 200
+    (one,) = stored(store)
+    assert one.payload["written"] == "⟦other⟧ [hidden]"
+
+
+def test_an_assistants_name_and_a_phrase_in_a_tool_call_never_reach_the_browser(studio) -> None:
+    store, client = studio
+    call = {"id": "c", "type": "function", "function": {"name": "say", "arguments": None}}
+    call["function"]["arguments"] = json.dumps({"text": "I am GPT-4 of Café AI"})
+    turns = (
+        Message(role="assistant", content="", name="gpt-9", tool_calls=(json.dumps(call),)),
+        Message(role="tool", content="ok", name="say", tool_call_id="c"),
+        Message(role="assistant", content="Done", name="gpt-9"),
+    )
+    prompt = Prompt.of("Say who you are")
+    sides = [
+        Completion(prompt=prompt, messages=(*turns[:2], replace(turns[2], content=text)),
+                   model=SECRET_MODEL)
+        for text in ("Done", "Gone")
+    ]  # fmt: skip
+    with store.write() as tx:
+        completions.add(tx, sides)
+        ids = tuple(one.id for one in sides)
+        new = Task(form="pairwise", prompt=prompt, completion_ids=ids, priority=9.0)
+        projects.add_tasks(tx, "support", [new])
+        settings = projects.get(tx, "support")
+        projects.change(tx, replace(settings, masked=("GPT-4", "Café AI")))
+        people.grant(tx, "hk_1", "key", "usr_ann", valid=None, scopes=("enter", "label"))
+    page = client.get(LABEL).text
+    key = {"authorization": "Bearer hk_1"}
+    api = client.post("/api/projects/support/lease", json={}, headers=key).json()
+    for text in (page, json.dumps(api, ensure_ascii=False)):
+        assert "Done" in text
+        assert "gpt-9" not in text
+        assert "GPT-4" not in text
+        assert "Café" not in text
+        assert HIDDEN in text
+    sent = api["items"][0]["candidates"][0]["messages"]
+    assert json.loads(sent[0]["tool_calls"][0])["function"]["name"] == "say"
+    assert sent[1]["name"] == "say"
+
+
+def test_items_come_with_the_guidelines_that_they_were_given_under(studio) -> None:
+    store, client = studio
+    first = items(client, count=2).json()
+    assert [one["guideline"] for one in first["items"]] == [1, 1]
+    assert list(first["guidelines"]) == ["1"]
+    assert "<strong>kinder</strong>" in first["guidelines"]["1"]
+    with store.write() as tx:
+        projects.write_guideline(tx, "support", "Prefer the longer one.", author="usr_o")
+    then = items(client, count=3, guidelines="1").json()
+    assert [one["guideline"] for one in then["items"]] == [1, 1, 2]
+    assert list(then["guidelines"]) == ["2"]
+    page = client.get(LABEL).text
+    assert "kinder" in page
+    assert "Prefer the longer" not in page
+    for task in (one["task"] for one in then["items"]):
+        answer = client.get(f"/projects/support/tasks/{task}", headers={"accept": "text/html"})
+        with store.read() as tx:
+            version = queue.get(tx, "support", "usr_ann", task).guideline
+        assert ("Prefer the longer" in answer.text) == (version == 2)
+
+
+def test_looking_at_addresses_takes_no_lease_but_the_labelling_page(studio) -> None:
+    _, client = studio
+    assert client.get("/projects/support/items", headers=AS_JSON).status_code == 405
+    without_token = client.post("/projects/support/items", headers=AS_JSON)
+    assert without_token.status_code == 403

@@ -25,6 +25,7 @@ from heedful.web.render import (
     conversation,
     markdown,
     masked,
+    masked_call,
     preformatted,
     visible,
 )
@@ -636,3 +637,21 @@ thread.join()
 """)
         == "1111"
     )
+
+
+@pytest.mark.parametrize(
+    ("call", "wanted"),
+    [
+        ('{"a": "GPT-4"}', '{"a": "⟦hidden⟧"}'),
+        ('{"GPT-4": [1.0, "x"]}', '{"⟦hidden⟧": [1.0, "x"]}'),
+        (r'{"a": "caf\u00e9 ai!"}', '{"a": "⟦hidden⟧!"}'),
+        (r'{"a": "{\"b\": \"\\u0047PT-4\"}"}', '{"a": "{\\"b\\": \\"⟦hidden⟧\\"}"}'),
+        ('{"a":1,  "b":2.50}', '{"a":1,  "b":2.50}'),
+        ("not JSON, GPT-4", "not JSON, ⟦hidden⟧"),
+        ('{"a": 1, "a": "GPT-4"}', '{"a": 1, "a": "⟦hidden⟧"}'),
+        ("[" * 100_000 + '"GPT-4"', "[" * 100_000 + '"⟦hidden⟧"'),
+        ("", ""),
+    ],
+)
+def test_a_tool_call_is_masked_however_json_writes_it(call: str, wanted: str) -> None:
+    assert masked_call(call, ("GPT-4", "Café AI")) == wanted

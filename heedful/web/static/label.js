@@ -1,87 +1,178 @@
-// Labelling without waiting: keys, items held ahead, an outbox that survives everything.
+// Labelling without waiting: items held ahead, and an outbox that survives everything.
 // The page works without this file; then every answer is a form and a new page.
+
+import { fieldsOf, fill, statedOf } from "./fields.js";
+import { isTyping, listen, mark } from "./keys.js";
+import { outboxOf, unsavedOf } from "./outbox.js";
 
 const AHEAD = 3;
 const GRACE_MS = 300; // a key that was meant for the item before is not taken for this one
 const HEARTBEAT_MS = 30_000;
 const RETRY_MS = 3_000;
 const DRAFT_MS = 800;
+const ANSWER_MS = 20_000; // a line that hangs longer than this is tried again
 
 const place = document.querySelector("#item");
 const base = `/projects/${place.dataset.project}`;
 const csrf = document.querySelector('meta[name="csrf"]').content;
 const saved = document.querySelector("#saved");
-const outboxName = `heedful-outbox:${place.dataset.project}`;
+const drawer = document.querySelector("#guidelines");
+const outbox = outboxOf(place.dataset.user, place.dataset.project);
+const unsaved = unsavedOf(place.dataset.user, place.dataset.project);
 
 let ahead = []; // items after the one on screen
-let shownAt = performance.now();
+let arrivedAt = performance.now(); // of the item on screen
+let shownAt = arrivedAt; // earlier for an item that was on screen before
 let hiddenMs = 0;
 let hiddenSince = null;
 let undone = -1; // how far back undo has gone
 let sending = false;
 let retryTimer = null;
-
-/** Answers that the server has not confirmed yet, oldest first; kept by the browser. */
-const outbox = {
-  read: () => JSON.parse(localStorage.getItem(outboxName) ?? "[]"),
-  write: (list) => localStorage.setItem(outboxName, JSON.stringify(list)),
-  add: (one) => outbox.write([...outbox.read(), one]),
-  remove: (key) => outbox.write(outbox.read().filter((one) => one.key !== key)),
-};
+const refused = new Map(); // what the server refused and nobody has seen to yet, by name
+const guidelines = new Map([[drawer.dataset.version, drawer.querySelector(".prose").innerHTML]]);
 
 async function ask(path, options = {}) {
   const headers = { accept: "application/json", "x-csrf-token": csrf, ...options.headers };
-  const answer = await fetch(base + path, { ...options, headers });
+  const signal = AbortSignal.timeout(ANSWER_MS);
+  const answer = await fetch(base + path, { signal, ...options, headers });
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) {
     const error = new Error(body.error?.message ?? `the server answered ${answer.status}`);
     error.status = answer.status;
     throw error;
   }
+  for (const [version, html] of Object.entries(body.guidelines ?? {})) guidelines.set(version, html);
   return body;
 }
+
+/** What the page has already, so that the server need not send it. */
+const held = () => ({
+  have: [current(), ...ahead.map((one) => one.task)].filter(Boolean).join(" "),
+  guidelines: [...guidelines.keys()].join(" "),
+});
+
+const post = (path, fields) =>
+  ask(path, { method: "POST", body: new URLSearchParams({ ...fields, ...held() }) });
+const get = (path) => ask(`${path}?guidelines=${encodeURIComponent(held().guidelines)}`);
 
 function say(state, text) {
   saved.dataset.state = state;
   if (saved.textContent !== text) saved.textContent = text;
 }
 
-function sayWaiting() {
-  const { length } = outbox.read();
-  if (length) say("waiting", navigator.onLine ? `${length} not saved yet` : `offline, ${length} kept here`);
+const waiting = () => outbox.list().filter((one) => !refused.has(one.name));
+
+/** What is true of the outbox and of the item on screen; ``text`` when all is well. */
+function sayState(text = "saved") {
+  const { length } = waiting();
+  const isBack = place.querySelector(".problem") !== null;
+  const parts = [];
+  if (length) parts.push(navigator.onLine ? `${length} not saved yet` : `offline, ${length} kept here`);
+  if (refused.size) parts.push(`${refused.size} refused`);
+  if (isBack && !parts.length) parts.push("not accepted yet");
+  const state = refused.size || isBack ? "refused" : length ? "waiting" : "saved";
+  say(state, parts.join(", ") || text);
 }
 
-/** Send what waits, one after the other. A refused answer stays visible, a lost line is retried. */
+/** Send what waits, one after the other. A lost line is retried, a refused answer comes back. */
 async function send() {
   if (sending) return;
   sending = true;
   clearTimeout(retryTimer);
   try {
-    for (let next = outbox.read()[0]; next; next = outbox.read()[0]) {
+    for (let next = waiting()[0]; next; next = waiting()[0]) {
       say("saving", "saving");
       try {
-        const have = [current(), ...ahead.map((one) => one.task)].filter(Boolean).join(" ");
-        const body = new URLSearchParams({ ...next.fields, have });
-        const result = await ask(next.path, { method: "POST", body });
-        outbox.remove(next.key);
+        await drafts.get(next.task); // a draft must not follow its answer
+        const result = await post(next.path, next.fields);
+        outbox.remove(next.name);
         take(result);
       } catch (error) {
-        if (error.status && error.status < 500 && ![401, 403, 408, 429].includes(error.status)) {
-          outbox.remove(next.key);
-          say("refused", error.message);
-          await back(next.task);
-          return;
+        const { status } = error;
+        if (status && status < 500 && ![401, 403, 408, 429].includes(status)) {
+          refused.set(next.name, { ...next, message: error.message });
+          if (isTyping() || !(await reopen(next.name))) showRefused();
+          if (!current()) refill();
+          continue;
         }
-        sayWaiting();
-        if (error.status === 401) location.assign("/sign-in");
+        sayState();
+        if (status === 401) location.assign("/sign-in");
+        if (status === 403) say("waiting", `${waiting().length} kept here: ${error.message}`);
         retryTimer = setTimeout(send, RETRY_MS);
         return;
       }
     }
-    say("saved", "saved");
+    sayState();
   } finally {
     sending = false;
   }
+}
+
+/** Show a refused answer's task as it was filled in, and why it was refused; false if it cannot. */
+async function reopen(name) {
+  const one = refused.get(name);
+  let item;
+  try {
+    item = await get(`/tasks/${encodeURIComponent(one.task)}`);
+  } catch {
+    return false;
+  }
+  if (!refused.has(name) || current() === one.task || isTyping()) return false;
+  leave();
+  ahead = ahead.filter((each) => each.task !== one.task);
+  show(item);
+  warn(`Not accepted: ${one.message}`);
+  const form = place.querySelector(one.path === "/skips" ? ".skip-form" : ".answer-form");
+  if (!form || !fill(form, one.fields)) return false;
+  one.isShown = true;
+  if (one.path === "/skips" || (await saveDraft(form))) settle(one.task);
+  return true;
+}
+
+/** Forget the refused answers of a task: they are on screen, or a newer one has been given. */
+function settle(task) {
+  for (const [name, one] of refused) {
+    if (one.task !== task) continue;
+    outbox.remove(name);
+    refused.delete(name);
+  }
+  showRefused();
+  sayState();
+}
+
+function made(element, text, properties = {}) {
+  return Object.assign(document.createElement(element), { textContent: text, ...properties });
+}
+
+/** List the refused answers that are not on screen, with all that was stated. */
+function showRefused() {
+  const list = document.querySelector("#refused");
+  const aside = [...refused.values()].filter((one) => !one.isShown);
+  list.hidden = !aside.length;
+  const title = made("h2", `${aside.length} refused`, { id: "refused-title" });
+  list.replaceChildren(title, ...aside.flatMap(refusedParts));
+  sayState();
+}
+
+function refusedParts(one) {
+  const lines = Object.entries(statedOf(one.fields)).map(([name, value]) => `${name}: ${value}`);
+  const kept = made("textarea", lines.join("\n"), { readOnly: true, rows: Math.min(lines.length + 1, 8) });
+  kept.setAttribute("aria-label", "What you stated");
+  const buttons = made("p", "", { className: "row" });
+  const show = made("button", "Show it", { type: "button" });
+  show.addEventListener("click", () => reopen(one.name).then(showRefused));
+  const again = made("button", "Send again", { type: "button" });
+  again.addEventListener("click", () => {
+    refused.delete(one.name);
+    showRefused();
+    send();
+  });
+  const away = made("button", "Throw away", { type: "button", className: "quiet" });
+  away.addEventListener("click", () => {
+    if (confirm("Throw this answer away?")) settle(one.task);
+  });
+  buttons.append(show, again, away);
+  return [made("p", one.message), kept, buttons];
 }
 
 /** A server's word on what comes next. */
@@ -94,30 +185,61 @@ function take(result) {
     meter.max = Math.max(result.slots, 1);
     meter.value = result.done;
   }
-  const waiting = new Set(outbox.read().map((one) => one.task));
+  const kept = new Set(outbox.list().map((one) => one.task));
   const onScreen = current();
   const known = new Set(ahead.map((one) => one.task));
   ahead.push(
     ...result.items.filter(
-      (one) => one.task !== onScreen && !waiting.has(one.task) && !known.has(one.task),
+      (one) => one.task !== onScreen && !kept.has(one.task) && !known.has(one.task),
     ),
   );
   if (!onScreen) {
     if (ahead.length) show(ahead.shift());
     else if (result.nothing) showNothing(result);
+    else if (refused.size) place.replaceChildren(made("p", "Nothing else is left for now."));
   }
 }
 
 const current = () => place.querySelector("form[data-task]")?.dataset.task;
 
 function show(item) {
-  place.innerHTML = item.html;
-  shownAt = performance.now();
+  if (item.nodes) place.replaceChildren(...item.nodes);
+  else place.innerHTML = item.html;
+  arrivedAt = performance.now();
+  shownAt = arrivedAt - (item.spentMs ?? 0);
   hiddenMs = 0;
-  hiddenSince = document.hidden ? shownAt : null;
+  hiddenSince = document.hidden ? arrivedAt : null;
+  showGuidelines(String(item.guideline));
+  if (!item.nodes) restore();
   scrollTo({ top: 0 });
   place.querySelector(".question")?.focus({ preventScroll: true });
   mark(0, false);
+}
+
+/** Keep what is on screen, as it is, for after what is shown next. */
+function leave() {
+  const form = place.querySelector("form[data-task]");
+  if (!form) return;
+  const { task, guideline } = form.dataset;
+  ahead.unshift({ task, guideline, nodes: [...place.childNodes], spentMs: shownMs() });
+}
+
+/** The guidelines that the item on screen is answered under. */
+function showGuidelines(version) {
+  if (!guidelines.has(version) || drawer.dataset.version === version) return;
+  drawer.dataset.version = version;
+  drawer.querySelector("#guidelines-version").textContent = version;
+  drawer.querySelector(".prose").innerHTML = guidelines.get(version);
+  drawer.hidden = version === "0";
+  document.querySelector("#guidelines-button").hidden = version === "0";
+}
+
+/** Say above the item why it is still there. */
+function warn(text) {
+  place.querySelector(".problem")?.remove();
+  const notice = made("p", text, { className: "notice problem" });
+  notice.setAttribute("role", "alert");
+  place.prepend(notice);
 }
 
 function showNothing(result) {
@@ -127,7 +249,7 @@ function showNothing(result) {
 
 async function refill() {
   try {
-    take(await ask(`/items?count=${AHEAD}`));
+    take(await post("/items", { count: AHEAD }));
   } catch (error) {
     if (error.status === 401) location.assign("/sign-in");
     else setTimeout(refill, RETRY_MS);
@@ -135,210 +257,104 @@ async function refill() {
 }
 
 /** Show an answered task again, to change it. */
-async function back(task) {
+async function back() {
   try {
-    const item = task === undefined ? await ask(`/recent/${undone + 1}`) : await ask(`/tasks/${task}`);
-    const onScreen = place.innerHTML;
-    const left = current();
-    if (left && task === undefined) ahead.unshift({ task: left, html: onScreen });
-    if (task === undefined) undone += 1;
+    const item = await get(`/recent/${undone + 1}`);
+    undone += 1;
+    leave();
+    ahead = ahead.filter((one) => one.task !== item.task);
     show(item);
   } catch (error) {
     say("refused", error.message);
   }
 }
 
-function secondsShown() {
+function shownMs() {
   const now = performance.now();
-  const hidden = hiddenMs + (hiddenSince === null ? 0 : now - hiddenSince);
-  return ((now - shownAt - hidden) / 1000).toFixed(2);
+  return now - shownAt - hiddenMs - (hiddenSince === null ? 0 : now - hiddenSince);
 }
 
 place.addEventListener("submit", (event) => {
   const form = event.target;
   if (!form.matches(".answer-form, .skip-form")) return;
   event.preventDefault();
-  const fields = Object.fromEntries(new FormData(form, event.submitter));
-  fields.seconds = secondsShown();
+  const fields = { ...fieldsOf(form, event.submitter), seconds: (shownMs() / 1000).toFixed(2) };
   const path = form.matches(".skip-form") ? "/skips" : "/answers";
-  outbox.add({ key: fields.key ?? crypto.randomUUID(), task: fields.task, path, fields });
+  const { task } = form.dataset;
+  try {
+    outbox.add({ key: fields.key ?? `skip ${task}`, task, path, fields });
+  } catch {
+    warn(
+      "Not saved: this browser's storage is full or switched off. Make room in it or leave " +
+        "private browsing, then submit again.",
+    );
+    sayState();
+    return;
+  }
+  clearTimeout(draftTimers.get(task));
+  unsaved.remove(task);
   undone = -1;
   place.replaceChildren();
+  settle(task);
   if (ahead.length) show(ahead.shift());
   send();
 });
 
 // drafts
-let draftTimer = null;
+const draftTimers = new Map(); // by task
+const drafts = new Map(); // on their way, by task
+
 place.addEventListener("input", (event) => {
   const form = event.target.closest("form.answer-form");
   if (!form) return;
-  clearTimeout(draftTimer);
+  const { task } = form.dataset;
+  unsaved.write(task, fieldsOf(form));
+  clearTimeout(draftTimers.get(task));
   say("saving", "saving");
-  draftTimer = setTimeout(async () => {
-    const fields = Object.fromEntries(new FormData(form));
-    for (const name of ["csrf", "task", "key", "seconds"]) delete fields[name];
-    try {
-      await ask(`/drafts/${form.dataset.task}`, {
-        method: "PUT",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify(fields),
-      });
-      say("saved", "draft saved");
-    } catch (error) {
-      say("waiting", "draft not saved");
-    }
-  }, DRAFT_MS);
+  draftTimers.set(task, setTimeout(() => saveDraft(form), DRAFT_MS));
 });
 
-// scales: digits answer the marked line, arrows move the mark
-const scales = () => [...place.querySelectorAll("[data-scale]")];
-
-function mark(number, scrolls = true) {
-  const all = scales();
-  all.forEach((one, at) => one.classList.toggle("marked", at === number));
-  if (scrolls) all[number]?.scrollIntoView({ block: "nearest" });
-}
-
-function onScale(key) {
-  const all = scales();
-  if (!all.length) return false;
-  const now = Math.max(0, all.findIndex((one) => one.classList.contains("marked")));
-  if (key === "ArrowDown") mark(Math.min(now + 1, all.length - 1));
-  else if (key === "ArrowUp") mark(Math.max(now - 1, 0));
-  else if (/^[1-9]$/.test(key)) {
-    const choice = all[now].querySelectorAll("input[type=radio]")[Number(key) - 1];
-    if (!choice) return false;
-    choice.click();
-    mark(Math.min(now + 1, all.length - 1));
-  } else return false;
-  return true;
-}
-
-// rankings: digits put answers into places one after the other, or they are dragged
-const ranked = () => place.querySelector("[data-ranking]");
-const byNumber = (list) =>
-  [...list.children].sort((a, b) => Number(a.dataset.place) - Number(b.dataset.place));
-const rankOf = (one) => Number(one.querySelector("select").value);
-
-function onRanking(key) {
-  const list = ranked();
-  if (!list) return false;
-  const digit = /^(shift\+)?([1-9])$/.exec(key);
-  const placed = [...list.children].filter(rankOf);
-  const last = Math.max(0, ...placed.map(rankOf));
-  if (key === "Backspace") {
-    for (const one of placed.filter((each) => rankOf(each) === last)) setRank(one, "");
-    return true;
-  }
-  const target = digit && byNumber(list)[Number(digit[2]) - 1];
-  if (!target) return false;
-  const others = Math.max(0, ...placed.filter((one) => one !== target).map(rankOf));
-  setRank(target, String(digit[1] && others ? others : others + 1));
-  return true;
-}
-
-function setRank(one, value) {
-  const select = one.querySelector("select");
-  select.value = value;
-  one.classList.toggle("placed", value !== "");
-  select.dispatchEvent(new Event("input", { bubbles: true }));
-}
-
-let dragged = null;
-place.addEventListener("dragstart", (event) => {
-  dragged = event.target.closest?.("[data-ranking] > li") ?? null;
-});
-place.addEventListener("dragover", (event) => {
-  const over = event.target.closest("[data-ranking] > li");
-  if (!dragged || !over || over === dragged) return;
-  event.preventDefault();
-  const box = over.getBoundingClientRect();
-  over.parentNode.insertBefore(dragged, event.clientY > box.top + box.height / 2 ? over.nextSibling : over);
-});
-place.addEventListener("drop", (event) => {
-  if (dragged) event.preventDefault();
-});
-place.addEventListener("dragend", () => {
-  if (!dragged) return;
-  dragged = null;
-  [...ranked().children].forEach((one, at) => setRank(one, String(at + 1)));
-});
-
-// keys
-const spelled = (event) => {
-  const digit = /^Digit(\d)$/.exec(event.code)?.[1];
-  if (digit && event.shiftKey) return `shift+${digit}`;
-  return event.key.length === 1 ? event.key.toLowerCase() : event.key;
-};
-
-document.addEventListener("keydown", (event) => {
-  const field = event.target.closest?.("textarea, select, input:not([type=radio], [type=checkbox])");
-  if (field) {
-    if (event.key === "Escape") field.blur();
-    if (event.key === "Enter" && event.ctrlKey && field.dataset.submit) {
-      const form = field.form;
-      form.requestSubmit(form.querySelector(`[value="${field.dataset.submit}"]`));
-    }
-    return;
-  }
-  if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
-  if (document.querySelector("dialog[open]")) return;
-  if (performance.now() - shownAt < GRACE_MS) return;
-  const wanted = spelled(event);
-  if (onScale(wanted) || onRanking(wanted)) {
-    event.preventDefault();
-    return;
-  }
-  if (wanted === "Enter" && event.target.closest?.("button, a, summary")) return;
-  const target = [...document.querySelectorAll("[data-key]")].find((one) =>
-    one.dataset.key.split(" ").includes(wanted),
+/** Have the server keep what is unfinished; false when it does not. */
+function saveDraft(form) {
+  const { task } = form.dataset;
+  const fields = statedOf(fieldsOf(form));
+  clearTimeout(draftTimers.get(task));
+  const done = ask(`/drafts/${task}`, {
+    method: "PUT",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(fields),
+  }).then(
+    () => {
+      const now = statedOf(fieldsOf(form));
+      if (JSON.stringify(now) === JSON.stringify(fields)) unsaved.remove(task);
+      sayState("draft saved");
+      return true;
+    },
+    () => {
+      sayState();
+      if (!waiting().length && !refused.size) say("waiting", "draft not saved");
+      return false;
+    },
   );
-  if (!target) return;
-  event.preventDefault();
-  if (target.matches("select")) target.focus();
-  else target.click();
-});
+  drafts.set(task, done);
+  return done;
+}
+
+/** Put back what was typed just before a reload. */
+function restore() {
+  const form = place.querySelector("form.answer-form");
+  const fields = form && unsaved.read(form.dataset.task);
+  if (!fields) return;
+  fill(form, fields);
+  saveDraft(form);
+}
 
 document.addEventListener("click", (event) => {
   const target = event.target.closest("[data-key], [data-opens]");
-  if (target?.dataset.opens) {
-    event.preventDefault();
-    const part = document.getElementById(target.dataset.opens);
-    if (part.matches("details")) part.open = true;
-    part.querySelector("textarea, select").focus();
-  }
-  if (target?.dataset.key === "u") {
-    event.preventDefault();
-    back();
-  }
-  if (target?.dataset.key === "g") {
-    const drawer = document.querySelector("#guidelines");
-    drawer.open = !drawer.open;
-    target.setAttribute("aria-expanded", String(drawer.open));
-  }
-  if (target?.dataset.key === "?") {
-    event.preventDefault();
-    showKeys();
-  }
+  if (target?.dataset.key !== "u") return;
+  event.preventDefault();
+  back();
 });
-
-function showKeys() {
-  const list = document.querySelector("#keys-list");
-  list.replaceChildren();
-  for (const one of document.querySelectorAll("[data-key]")) {
-    const kbd = one.querySelector("kbd");
-    if (!kbd) continue;
-    const term = document.createElement("dt");
-    term.append(kbd.cloneNode(true));
-    const text = document.createElement("dd");
-    const words = one.cloneNode(true);
-    words.querySelectorAll("kbd").forEach((each) => each.remove());
-    text.textContent = words.textContent.trim();
-    list.append(term, text);
-  }
-  document.querySelector("#keys").showModal();
-}
 
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) hiddenSince = performance.now();
@@ -348,11 +364,17 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 addEventListener("online", send);
-addEventListener("offline", sayWaiting);
+addEventListener("offline", () => sayState());
+addEventListener("storage", (event) => {
+  const answered = outbox.added(event)?.task; // in another tab
+  ahead = ahead.filter((one) => one.task !== answered);
+});
 setInterval(() => ask("/heartbeat", { method: "POST" }).catch(() => {}), HEARTBEAT_MS);
 
+listen(() => performance.now() - arrivedAt >= GRACE_MS);
 const retry = place.querySelector("[data-retry]")?.dataset.retry;
 if (retry) setTimeout(refill, Number(retry) * 1000);
+restore();
 mark(0, false);
-sayWaiting();
+sayState();
 send().then(refill);

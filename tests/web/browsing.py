@@ -1,0 +1,47 @@
+"""A studio that runs, and a real browser in which somebody labels."""
+
+import shutil
+from typing import Any
+
+from studio import DAY
+
+from heedful.store import Store, people, tasks
+from heedful.types import User
+from heedful.web.sign_in import make_link
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+GRACE = 350  # milliseconds in which a new item takes no key
+
+
+class Site:
+    """A running studio and its store."""
+
+    def __init__(self, store: Store, address: str, form: str) -> None:
+        self.store, self.address, self.form = store, address, form
+
+    def answers(self) -> list[Any]:
+        with self.store.read() as tx:
+            return [one for t in tasks.by_dataset(tx, "support") for one in t.annotations]
+
+
+def sign_in(context: Any, site: Site, name: str) -> Any:
+    """A labelling page of a person who has just signed in by link, made when new."""
+    with site.store.write() as tx:
+        if people.find(tx, name) is None:
+            people.add(tx, User(id=f"usr_{name}", name=name, role="annotator"))
+    opened = context.new_page()
+    opened.set_default_timeout(15_000)
+    opened.goto(f"{site.address}/sign-in/{make_link(site.store, name, valid=DAY)}")
+    opened.get_by_role("button", name=f"Sign in as {name}").click()
+    opened.goto(f"{site.address}/projects/support/label")
+    wait_saved(opened)
+    return opened
+
+
+def press(page: Any, key: str) -> None:
+    page.wait_for_timeout(GRACE)
+    page.keyboard.press(key)
+
+
+def wait_saved(page: Any) -> None:
+    page.locator("#saved[data-state=saved]").wait_for()
