@@ -266,13 +266,14 @@ class EvaluateConfig(Section):
 
 
 class DemoConfig(Section):
-    """The whole chain on the shipped prompts with simulated annotators."""
+    """The whole chain on the shipped prompts, with simulated annotators or with people."""
 
     model: str = "smollm2"
     gold: str = "kind"
     seed: int = 0
     budget: Literal["small", "full"] = "full"
     noise: float = Field(0.10, ge=0, lt=0.5)
+    human: bool = False
 
 
 C = TypeVar("C", bound=Section)

@@ -18,6 +18,7 @@ from heedful.cli import (
     rank,
     studio,
     trace,
+    work,
 )
 from heedful.errors import HeedfulError, ResourceError
 
@@ -41,6 +42,8 @@ app.command("rank")(rank.rank)
 app.command("studio")(studio.studio)
 app.command("forget")(forget.forget)
 app.command("quality")(quality.quality)
+app.command("up")(work.up)
+app.command("work")(work.work)
 app.command("bench")(bench.bench)
 app.command("models")(trace.models)
 app.command("trace")(trace.trace)

@@ -31,27 +31,30 @@ def demo(
         Budget, typer.Option("--budget", help="small does about a third of the work.")
     ] = Budget.full,
     human: Annotated[
-        bool, typer.Option("--human", help="Label in the browser instead (not in the demo yet).")
+        bool, typer.Option("--human", help="You compare the answers, in the browser.")
     ] = False,
+    answers: Annotated[
+        int, typer.Option("--answers", help="With --human: answers that begin training.")
+    ] = 100,
     as_json: JsonOption = False,
 ) -> None:
     """Preferences in, a better policy out: the whole chain, on this machine.
 
     Samples pairs, lets simulated annotators compare them, fits a reward model, optimises the
     policy with PPO, evaluates blind, and writes report.html. Run it again to resume or to see the
-    result again.
+    result again. With --human the annotators are you and whoever you invite: a page opens for
+    labelling, and training begins when enough answers are in or when you say so.
 
     Example: heedful demo --gold concise --out demo-concise
     """
-    from heedful.errors import ConfigError
-
-    if human:
-        raise ConfigError(
-            "--human is not part of the demo yet; leave it out to use simulated annotators, or "
-            "ask people with heedful ask and heedful studio"
-        )
     from heedful.config import DemoConfig
     from heedful.jobs.demo import run_demo
 
-    config = DemoConfig(model=model, gold=gold, seed=seed, budget=budget.value)
-    run_demo(config, out, say=lambda line: typer.echo(line, err=as_json), as_json=as_json)
+    config = DemoConfig(model=model, gold=gold, seed=seed, budget=budget.value, human=human)
+    run_demo(
+        config,
+        out,
+        say=lambda line: typer.echo(line, err=as_json),
+        as_json=as_json,
+        wanted=answers,
+    )

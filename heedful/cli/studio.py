@@ -1,13 +1,11 @@
 """``heedful studio``: the pages where people give feedback."""
 
-import socket
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from heedful.cli.options import DEFAULT_STORE, StoreOption, opened
-from heedful.errors import ConfigError
 
 LINK_VALID = timedelta(minutes=30)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -29,16 +27,13 @@ def studio(
 
     Example: heedful studio --store heedful.db
     """
-    import uvicorn
-
     from heedful.web.app import create_app
+    from heedful.web.serving import address_of, listen, server
     from heedful.web.sign_in import make_link
 
     with listen(host, port) as listener, opened(store) as opened_store:
         secret = make_link(opened_store, name, valid=LINK_VALID)
-        config = uvicorn.Config(create_app(opened_store), log_level="warning", access_log=False)
-        shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{listener.getsockname()[1]}"
+        address = address_of(listener)
         typer.echo(f"studio  {address}")
         typer.echo(f"sign in {address}/sign-in/{secret}")
         typer.echo("        works once, for 30 minutes; Ctrl-C ends the studio", err=True)
@@ -48,16 +43,4 @@ def studio(
                 "with TLS in front of it",
                 err=True,
             )
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket on the address; raises ``ConfigError`` when it cannot be had."""
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {host} port {port} ({error.strerror}); choose another with --port"
-        ) from error
+        server(create_app(opened_store)).run(sockets=[listener])

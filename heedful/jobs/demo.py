@@ -12,28 +12,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import combinations
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from heedful.annotators.golds import Gold, resolve_gold
+from heedful.annotators.golds import resolve_gold
 from heedful.annotators.simulated import SimulatedAnnotator, label_ceiling
-from heedful.config import (
-    PPO,
-    Batching,
-    DemoConfig,
-    EvaluateConfig,
-    PPOConfig,
-    RewardConfig,
-    Rollouts,
-)
+from heedful.config import DemoConfig
 from heedful.data.chat import encode_prompt
 from heedful.data.examples import answer
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
+from heedful.jobs import demo_people as people
 from heedful.jobs import models
+from heedful.jobs.demo_settings import (
+    BUDGETS,
+    NUM_SLOTS,
+    TEMPERATURE,
+    evaluate_config,
+    ppo_config,
+    reward_config,
+)
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_ppo, fit_reward
 from heedful.jobs.progress import progress
@@ -46,94 +47,9 @@ from heedful.store import datasets as dataset_table
 from heedful.store import open_store
 from heedful.store import tasks as task_table
 from heedful.store.database import Store
-from heedful.types import JSON, Completion, ModelVersion, Prompt, SamplingParams, Task
+from heedful.types import JSON, Completion, ModelVersion, Prompt, SamplingParams
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """How much work each stage does. Made from the table below, used by the stages."""
-
-    label_prompts: int
-    answers_per_prompt: int
-    num_rollouts: int
-    held_out_prompts: int
-    max_new_tokens: int
-    best_of: int = 4
-
-
-BUDGETS = {
-    "full": Budget(
-        label_prompts=160,
-        answers_per_prompt=4,
-        num_rollouts=14,
-        held_out_prompts=110,
-        max_new_tokens=40,
-    ),
-    "small": Budget(
-        label_prompts=48,
-        answers_per_prompt=4,
-        num_rollouts=6,
-        held_out_prompts=100,
-        max_new_tokens=32,
-        best_of=2,
-    ),
-}
-TEMPERATURE = 0.8
-NUM_SLOTS = 128
-
-
-def reward_config(config: DemoConfig) -> RewardConfig:
-    """The reward model of the demo."""
-    return RewardConfig(
-        data="demo",
-        model=config.model,
-        seed=config.seed,
-        epochs=1,
-        held_out_share=0.2,
-        batch=Batching(examples_per_step=4, tokens_per_micro_step=900, max_tokens=600),
-    )
-
-
-def ppo_config(config: DemoConfig, reward: str) -> PPOConfig:
-    """The policy optimisation of the demo."""
-    budget = BUDGETS[config.budget]
-    return PPOConfig(
-        data="demo-prompts",
-        model=config.model,
-        reward=reward,
-        seed=config.seed,
-        checkpoint_every=2,
-        batch=Batching(tokens_per_micro_step=900, max_tokens=600),
-        rollouts=Rollouts(
-            num_rollouts=budget.num_rollouts,
-            prompts_per_rollout=8,
-            samples_per_prompt=4,
-            max_new_tokens=budget.max_new_tokens,
-            temperature=TEMPERATURE,
-            num_slots=NUM_SLOTS,
-        ),
-        ppo=PPO(epochs=1, minibatches=4),
-    )
-
-
-def evaluate_config(config: DemoConfig, policy: str, reward: str) -> EvaluateConfig:
-    """The evaluation of the demo."""
-    budget = BUDGETS[config.budget]
-    return EvaluateConfig(
-        data="demo-held-out",
-        model=policy,
-        reward=reward,
-        gold=config.gold,
-        seed=config.seed,
-        num_prompts=budget.held_out_prompts,
-        best_of=budget.best_of,
-        max_new_tokens=budget.max_new_tokens,
-        temperature=TEMPERATURE,
-        num_slots=NUM_SLOTS,
-        tokens_per_micro_step=900,
-    )
 
 
 class Costs:
@@ -158,15 +74,40 @@ class Costs:
             write_text(self.path, json.dumps(kept))
 
 
-def run_demo(config: DemoConfig, out: Path, *, say: Say, as_json: bool = False) -> dict[str, JSON]:
-    """Run or continue the demo in ``out``; returns the result that ``--json`` prints."""
-    gold = resolve_gold(config.gold)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """What was answered: counts by outcome, and the data that the reward model learns from."""
+
+    counts: dict[str, int]
+    data: str
+
+
+def run_demo(
+    config: DemoConfig,
+    out: Path,
+    *,
+    say: Say,
+    as_json: bool = False,
+    wanted: int = people.WANTED,
+) -> dict[str, JSON]:
+    """Run or continue the demo in ``out``; returns the result that ``--json`` prints.
+
+    With ``config.human`` training begins at ``wanted`` answers, or earlier when a person says so.
+    """
+    if config.human:
+        people.check_wanted(wanted)
+    else:
+        resolve_gold(config.gold)  # an unknown one is refused before anything is written
     directory = RunDirectory(out, "demo", config, snapshot=None)
     done = directory.result()
     if done is None:
-        announce(config, gold, out, say)
-        done = chain(config, gold, out, say)
-        directory.finish(done)
+        with directory.held():
+            announce(config, out, say)
+            done = chain(config, out, say, wanted)
+            directory.finish(done)
+    elif config.human:
+        with open_store(out / "heedful.db") as store:
+            done |= people.verdict(store, done["policy"])
     say("")
     for line in headline(done):
         say(line)
@@ -175,35 +116,79 @@ def run_demo(config: DemoConfig, out: Path, *, say: Say, as_json: bool = False) 
     return done
 
 
-def chain(config: DemoConfig, gold: Gold, out: Path, say: Say) -> dict[str, JSON]:
-    """All stages in order."""
-    annotator = SimulatedAnnotator(gold=gold, noise=config.noise, seed=config.seed)
+def chain(config: DemoConfig, out: Path, say: Say, wanted: int) -> dict[str, JSON]:
+    """All stages in order, with the annotators that were asked for."""
     costs = Costs(out / "costs.json")
     with open_store(out / "heedful.db") as store:
         prepare(store)
-        with costs.stage("sample and annotate"):
-            say(f"[1/5] sampling answers and asking {annotator.name} (simulated)")
-            labels = collect_preferences(config, annotator, store)
-        with costs.stage("reward model"):
-            say(f"[2/5] reward model on {labels['strict']} comparisons")
-            reward = fit_reward(reward_config(config), out / "reward", store=store)
-            say(describe_reward(reward, config.noise))
-        with costs.stage("ppo"):
-            say("[3/5] PPO against the reward model")
-            policy = fit_ppo(ppo_config(config, reward.run), out / "policy", store=store)
-        with costs.stage("evaluate"):
-            say("[4/5] blind evaluation on held-out prompts")
-            settings = evaluate_config(config, policy.run, reward.run)
-            evaluation = evaluate(settings, out / "evaluation", store=store)
-        say("[5/5] report")
-        started = time.monotonic()
-        result = summary(config, gold, out, labels, reward, policy, evaluation, costs, store)
-        result["seconds"] = round(sum(costs.seconds.values()) + time.monotonic() - started, 1)
-        return result
+        if not config.human:
+            return stages(config, out, store, say, costs, partial(simulated, config, store, say))
+        with people.studio(store, wanted, config.seed, say) as host:
+            ask = partial(from_people, config, store, out, host, say)
+            result = stages(config, out, store, say, costs, ask)
+            people.end(store, host, result, say)
+            return result
 
 
-def announce(config: DemoConfig, gold: Gold, out: Path, say: Say) -> None:
+def simulated(config: DemoConfig, store: Store, say: Say) -> Labels:
+    """Preferences of simulated annotators."""
+    annotator = SimulatedAnnotator(
+        gold=resolve_gold(config.gold), noise=config.noise, seed=config.seed
+    )
+    say(f"[1/5] sampling answers and asking {annotator.name} (simulated)")
+    return Labels(counts=collect_preferences(config, annotator, store), data="demo")
+
+
+def from_people(config: DemoConfig, store: Store, out: Path, host: people.Host, say: Say) -> Labels:
+    """Preferences of whoever answers in the browser, frozen when training begins."""
+    say("[1/5] sampling answers for you to compare")
+    frozen = people.frozen(out)
+    if frozen is None:
+        for rows in sampled(config, store):
+            people.queue_pairs(store, rows)
+            host.invite(say)
+        host.wait(say)
+        frozen = people.freeze(store, out)
+    host.goal.stage = "training"
+    return Labels(counts=frozen.counts, data=frozen.path)
+
+
+def stages(
+    config: DemoConfig,
+    out: Path,
+    store: Store,
+    say: Say,
+    costs: Costs,
+    ask: Callable[[], Labels],
+) -> dict[str, JSON]:
+    """Annotate, fit, optimise, evaluate, report."""
+    with costs.stage("sample and annotate"):
+        labels = ask()
+    with costs.stage("reward model"):
+        say(f"[2/5] reward model on {labels.counts['strict']} comparisons")
+        reward = fit_reward(reward_config(config, labels.data), out / "reward", store=store)
+        say(describe_reward(reward, None if config.human else config.noise))
+    with costs.stage("ppo"):
+        say("[3/5] PPO against the reward model")
+        policy = fit_ppo(ppo_config(config, reward.run), out / "policy", store=store)
+    with costs.stage("evaluate"):
+        judge = "by the reward model, as nobody stated a gold" if config.human else "blind"
+        say(f"[4/5] evaluation on held-out prompts, {judge}")
+        settings = evaluate_config(config, policy.run, reward.run)
+        evaluation = evaluate(settings, out / "evaluation", store=store)
+    say("[5/5] report")
+    started = time.monotonic()
+    result = summary(config, out, labels.counts, reward, policy, evaluation, costs, store)
+    result["seconds"] = round(sum(costs.seconds.values()) + time.monotonic() - started, 1)
+    return result
+
+
+def announce(config: DemoConfig, out: Path, say: Say) -> None:
     """What will happen, before it does."""
+    if config.human:
+        say(f"heedful demo: {config.model}, your own preferences, seed {config.seed} -> {out}")
+        return
+    gold = resolve_gold(config.gold)
     say(f"heedful demo: {config.model}, gold '{gold.name}', seed {config.seed} -> {out}")
     say(f"gold preference: {gold.statement}")
     say(
@@ -225,6 +210,18 @@ def collect_preferences(
     config: DemoConfig, annotator: SimulatedAnnotator, store: Store
 ) -> dict[str, int]:
     """Sample answers for the labelling prompts and have every pair of a prompt compared."""
+    counts = {"comparisons": 0, "strict": 0, "ties": 0, "flipped": 0}
+    for rows in sampled(config, store):
+        for key, number in compare_chunk(store, annotator, rows).items():
+            counts[key] += number
+    return counts
+
+
+def sampled(config: DemoConfig, store: Store) -> Iterator[list[Completion]]:
+    """Answers of the start policy, some prompts at a time; what is in the store is not redrawn.
+
+    Whoever consumes them stores them.
+    """
     budget = BUDGETS[config.budget]
     # by content hash: a random order that depends on nothing
     prompts = sorted((row.prompt for row in demo_prompts("train")), key=lambda prompt: prompt.id)
@@ -238,19 +235,17 @@ def collect_preferences(
             if not row.params.get("evaluation")
         }
     engine = LocalEngine(trunk, num_slots=NUM_SLOTS)
-    counts = {"comparisons": 0, "strict": 0, "ties": 0, "flipped": 0}
     size = NUM_SLOTS // budget.answers_per_prompt
     with progress("sample and compare", len(prompts)) as advance:
         for start in range(0, len(prompts), size):
             chunk = prompts[start : start + size]
-            rows = [present.get((prompt.id, k)) for prompt in chunk
-                    for k in range(budget.answers_per_prompt)]  # fmt: skip
-            if not all(rows):
-                rows = list(sample_chunk(config, engine, trunk, base, chunk, start))
-            for key, number in compare_chunk(store, annotator, rows).items():  # type: ignore[arg-type]
-                counts[key] += number
+            known = [present.get((prompt.id, k)) for prompt in chunk
+                     for k in range(budget.answers_per_prompt)]  # fmt: skip
+            rows = [row for row in known if row is not None]
+            if len(rows) < len(known):
+                rows = sample_chunk(config, engine, trunk, base, chunk, start)
+            yield rows
             advance(len(chunk))
-    return counts
 
 
 def sample_chunk(
@@ -301,15 +296,7 @@ def compare_chunk(
     store: Store, annotator: SimulatedAnnotator, rows: Sequence[Completion]
 ) -> dict[str, int]:
     """Tasks and annotations for every pair of different answers to one prompt."""
-    by_prompt: dict[str, list[Completion]] = {}
-    for row in rows:
-        by_prompt.setdefault(row.prompt.id, []).append(row)
-    tasks = [
-        Task(form="pairwise", prompt=left.prompt, completion_ids=(left.id, right.id))
-        for group in by_prompt.values()
-        for left, right in combinations(group, 2)
-        if left.text != right.text
-    ]
+    tasks = [task for group in people.by_prompt(rows) for task in people.pairs(group)]
     known = {row.id: row for row in rows}
     answers = [annotator.annotate(task, known) for task in tasks]
     with store.write() as tx:
@@ -326,20 +313,21 @@ def compare_chunk(
     }
 
 
-def describe_reward(reward: FitResult, noise: float) -> str:
-    """The reward model's line on screen."""
+def describe_reward(reward: FitResult, noise: float | None) -> str:
+    """The reward model's line on screen; of people the noise is not known."""
     m = reward.metrics
     low, high = m["accuracy_ci"]
+    ceiling = ""
+    if noise is not None:
+        ceiling = f", ceiling set by label noise {100 * label_ceiling(noise):.0f} %"
     return (
         f"      held-out accuracy {100 * m['accuracy']:.1f} % (95 % {100 * low:.1f} to "
-        f"{100 * high:.1f}, {m['num_held_out']} pairs), ECE {m['ece']:.3f}, "
-        f"ceiling set by label noise {100 * label_ceiling(noise):.0f} %"
+        f"{100 * high:.1f}, {m['num_held_out']} pairs), ECE {m['ece']:.3f}{ceiling}"
     )
 
 
 def summary(
     config: DemoConfig,
-    gold: Gold,
     out: Path,
     labels: dict[str, int],
     reward: FitResult,
@@ -349,7 +337,7 @@ def summary(
     store: Store,
 ) -> dict[str, JSON]:
     """The result, and the report that shows it."""
-    from heedful.jobs.demo_data import write_demo_report
+    from heedful.jobs.demo_data import write_demo_report, write_human_report
 
     report = out / "report.html"
     result: dict[str, JSON] = {
@@ -360,15 +348,16 @@ def summary(
         "reward_accuracy": reward.metrics["accuracy"],
         "reward_accuracy_ci": reward.metrics["accuracy_ci"],
         "reward_ece": reward.metrics["ece"],
-        "reward_ceiling": label_ceiling(config.noise),
+        "reward_ceiling": None if config.human else label_ceiling(config.noise),
         "best_of_n_win_rate": evaluation["arms"]["best_of_n"]["win_rate"],
         "control_win_rate": evaluation["arms"]["control"]["win_rate"],
         "control_win_rate_ci": evaluation["arms"]["control"]["win_rate_ci"],
         "distinct_2": evaluation["arms"]["policy"]["distinct_2"],
         "distinct_2_start": evaluation["arms"]["start"]["distinct_2"],
         "labels": labels,
-        "gold": gold.name,
-        "annotators": "simulated",
+        "judge": "reward model (proxy)" if config.human else f"gold {config.gold}",
+        "gold": None if config.human else resolve_gold(config.gold).name,
+        "annotators": "human" if config.human else "simulated",
         "model": config.model,
         "seed": config.seed,
         "policy": policy.model,
@@ -377,7 +366,10 @@ def summary(
         "peak_memory_gb": round(costs.peak_memory_gb, 2),
         "stages": {name: round(value, 1) for name, value in costs.seconds.items()},
     }
-    write_demo_report(config, gold, out, result, reward, evaluation, store)
+    if config.human:
+        write_human_report(config, out, result, reward, evaluation, store)
+    else:
+        write_demo_report(config, out, result, reward, evaluation, store)
     return result
 
 
@@ -390,11 +382,14 @@ def peak_memory_gb() -> float:
 def headline(result: dict[str, Any]) -> list[str]:
     """What the demo prints last."""
     low, high = result["win_rate_ci"]
+    is_human = result["annotators"] == "human"
+    # best of n is chosen by the reward model: its win rate by the same judge says nothing
+    best = "" if is_human else f"best of n: {100 * result['best_of_n_win_rate']:.1f} %; "
     return [
-        f"gold win rate against the start policy: {100 * result['win_rate']:.1f} % "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}); best of n: "
-        f"{100 * result['best_of_n_win_rate']:.1f} %; control: "
-        f"{100 * result['control_win_rate']:.1f} %",
+        f"{'reward model (proxy)' if is_human else 'gold'} win rate against the start policy: "
+        f"{100 * result['win_rate']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}); "
+        f"{best}control: {100 * result['control_win_rate']:.1f} %",
+        *people.verdict_lines(result),
         f"KL {result['kl']:.2f} nats, length ratio {result['length_ratio']:.2f}, distinct-2 "
         f"{result['distinct_2_start']:.2f} -> {result['distinct_2']:.2f}, "
         f"{result['seconds']:.0f} s, {result['peak_memory_gb']:.1f} GB",
@@ -406,8 +401,14 @@ def headline(result: dict[str, Any]) -> list[str]:
 def next_commands(result: dict[str, Any]) -> list[str]:
     """What to type next."""
     out = Path(result["report"]).parent
+    store = out / "heedful.db"
+    if result["annotators"] == "human":
+        return [
+            f"heedful studio --store {store}   # compare old and new blind, then run this again",
+            f"heedful trace {result['policy']} --store {store}",
+        ]
     return [
-        f"heedful trace {result['policy']} --store {out / 'heedful.db'}",
+        f"heedful trace {result['policy']} --store {store}",
         f"heedful demo --gold concise --out {out}-concise",
         "heedful import hh FILE.jsonl.gz && heedful fit reward --help",
     ]

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 import heedful
-from heedful.annotators.golds import Gold
+from heedful.annotators.golds import Gold, resolve_gold
 from heedful.annotators.simulated import label_ceiling
 from heedful.config import DemoConfig
 from heedful.jobs.fit import FitResult
 from heedful.jobs.rundir import RunDirectory
 from heedful.monitor.demo_report import DemoData, demo_report
+from heedful.monitor.human_report import human_report
 from heedful.monitor.profile import PREFIX
 from heedful.monitor.report import write_report
 from heedful.store.database import Store
@@ -24,41 +25,74 @@ NUM_SAMPLES = 12
 
 def write_demo_report(
     config: DemoConfig,
-    gold: Gold,
     out: Path,
     result: dict[str, JSON],
     reward: FitResult,
     evaluation: dict[str, Any],
     store: Store,
 ) -> None:
-    """``report.html`` in the demo's directory."""
-    from heedful.jobs.demo import next_commands
-
+    """``report.html`` in the demo's directory, of simulated annotators with their gold."""
+    gold = resolve_gold(config.gold)
     answers = by_arm(evaluation["samples"])
     with_gold(evaluation, answers, gold)
     data = DemoData(
         gold=gold.name,
         gold_statement=gold.statement,
         noise=config.noise,
-        model=config.model,
-        seed=config.seed,
-        settings=settings_of(out),
-        environment=environment(),
-        label_counts=result["labels"],
         reward=reward.metrics | {"ceiling": label_ceiling(config.noise)},
-        reward_curve=metrics_of(out / "reward"),
         ppo_curve=ppo_curve(out / "policy", gold),
         evaluation={k: v for k, v in evaluation.items() if k != "samples"},
         gold_parts={arm: mean_parts(gold, answers[arm]) for arm in ("start", "policy")},
         samples=sample_table(gold, answers),
-        lengths={arm: lengths(answers[arm]) for arm in ("start", "policy")},
-        lineage=lineage(store, result),
-        timings=result["stages"],
-        seconds=sum(result["stages"].values()),
-        peak_memory_gb=result["peak_memory_gb"],
-        next_commands=next_commands(result),
+        **shared(config, out, result, answers, store),
     )
     write_report(demo_report(data), out / "report.html")
+
+
+def write_human_report(
+    config: DemoConfig,
+    out: Path,
+    result: dict[str, JSON],
+    reward: FitResult,
+    evaluation: dict[str, Any],
+    store: Store,
+) -> None:
+    """``report.html`` in the demo's directory, of people who stated no gold."""
+    answers = by_arm(evaluation["samples"])
+    data = DemoData(
+        reward=reward.metrics,
+        ppo_curve=ppo_curve(out / "policy", None),
+        evaluation={k: v for k, v in evaluation.items() if k != "samples"},
+        samples=proxy_table(answers),
+        **shared(config, out, result, answers, store),
+    )
+    write_report(human_report(data), out / "report.html")
+
+
+def shared(
+    config: DemoConfig,
+    out: Path,
+    result: dict[str, JSON],
+    answers: dict[str, list[dict[str, Any]]],
+    store: Store,
+) -> dict[str, Any]:
+    """What both reports show."""
+    from heedful.jobs.demo import next_commands
+
+    return {
+        "model": config.model,
+        "seed": config.seed,
+        "settings": settings_of(out),
+        "environment": environment(),
+        "label_counts": result["labels"],
+        "reward_curve": metrics_of(out / "reward"),
+        "lengths": {arm: lengths(answers[arm]) for arm in ("start", "policy")},
+        "lineage": lineage(store, result),
+        "timings": result["stages"],
+        "seconds": sum(result["stages"].values()),
+        "peak_memory_gb": result["peak_memory_gb"],
+        "next_commands": next_commands(result),
+    }
 
 
 def by_arm(samples: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -101,6 +135,21 @@ def sample_table(gold: Gold, answers: dict[str, list[dict[str, Any]]]) -> list[d
     ]
 
 
+def proxy_table(answers: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The first held-out prompts in file order with the reward model's scores."""
+    pairs = list(zip(answers["start"], answers["policy"], strict=True))[:NUM_SAMPLES]
+    return [
+        {
+            "prompt": before["prompt"],
+            "before": before["text"],
+            "after": after["text"],
+            "proxy_before": before["proxy"],
+            "proxy_after": after["proxy"],
+        }
+        for before, after in pairs
+    ]
+
+
 def lengths(rows: Sequence[dict[str, Any]]) -> list[int]:
     """Answer lengths in words."""
     return [len(row["text"].split()) for row in rows]
@@ -111,11 +160,12 @@ def metrics_of(path: Path) -> list[dict[str, Any]]:
     return RunDirectory.read_metrics(path)
 
 
-def ppo_curve(path: Path, gold: Gold) -> list[dict[str, Any]]:
+def ppo_curve(path: Path, gold: Gold | None) -> list[dict[str, Any]]:
     """One row per rollout: means over its optimiser steps, and the gold of its answers."""
     scores: dict[int, list[float]] = {}
-    for row in RunDirectory.read_rollouts(path):
-        scores.setdefault(row["rollout"], []).append(gold.score(row["prompt"], row["response"]))
+    if gold is not None:
+        for row in RunDirectory.read_rollouts(path):
+            scores.setdefault(row["rollout"], []).append(gold.score(row["prompt"], row["response"]))
     steps: dict[int, list[dict[str, float]]] = {}
     for row in metrics_of(path):
         short = {
@@ -126,7 +176,8 @@ def ppo_curve(path: Path, gold: Gold) -> list[dict[str, Any]]:
         steps.setdefault(int(row["rollout/number"]), []).append(short)
     return [
         {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        | {"rollout": number, "gold": float(np.mean(scores[number]))}
+        | {"rollout": number}
+        | ({"gold": float(np.mean(scores[number]))} if gold else {})
         for number, rows in steps.items()
     ]
 

@@ -23,6 +23,7 @@ from heedful.engine.local import LocalEngine
 from heedful.errors import DataError
 from heedful.jobs import fit, models
 from heedful.jobs.progress import progress
+from heedful.jobs.recording import recorded, run_record
 from heedful.jobs.rundir import RunDirectory
 from heedful.maths.bestofn import best_of_n_kl_bound
 from heedful.model.adapter_files import load_role, write_text
@@ -65,12 +66,13 @@ def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -
     done = run.result()
     if done is not None:
         return done
-    trunk = models.open_trunk(ref, dtype=config.dtype)
     measure = evaluate_reward if is_reward else evaluate_policy
-    result = measure(config, trunk, ref, data.rows, run, store)
-    if store is not None:
-        save_evidence(store, trunk, ref, result)
-    run.finish(result)
+    with run.held(), recorded(store, run_record(run, config, snapshot)):
+        trunk = models.open_trunk(ref, dtype=config.dtype)
+        result = measure(config, trunk, ref, data.rows, run, store)
+        if store is not None:
+            save_evidence(store, trunk, ref, result)
+        run.finish(result)
     return result
 
 
@@ -378,9 +380,15 @@ def save_evidence(
     if name not in result:
         return
     version = models.version_of(store, trunk, ref)
+    # what the reward model says of the policy that was trained to please it is no win rate
+    by = (
+        ", by the reward model (proxy)"
+        if str(result.get("judge", "")).startswith("reward ")
+        else ""
+    )
     evidence = Evidence(
         model=version.id,
-        test=f"{name} on held-out data",
+        test=f"{name} on held-out data{by}",
         value=float(result[name]),
         low=float(result[ci][0]),
         high=float(result[ci][1]),

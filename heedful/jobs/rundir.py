@@ -1,6 +1,7 @@
 """A run directory owns everything about a run: config, metrics, rollouts, checkpoints, result.
 
 OUT/config.json       resolved config, code version, snapshot; running it again repeats the run
+OUT/plan.json         how many steps it set out to do, and when
 OUT/metrics.jsonl     one row per optimiser step
 OUT/rollouts/*.parquet  every sampled answer of PPO with its reward
 OUT/checkpoints/      the two newest whole checkpoints
@@ -12,7 +13,9 @@ OUT/report.html       what to look at
 import dataclasses
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ import heedful
 from heedful.config import Section
 from heedful.errors import ConfigError, ResourceError
 from heedful.model.adapter_files import write_text
-from heedful.types import JSON, content_id
+from heedful.store import run_files
+from heedful.types import JSON
 
 FREE_BYTES_NEEDED = 200 * 2**20
 
@@ -65,11 +69,6 @@ class RunDirectory:
             )
 
     @property
-    def id(self) -> str:
-        """The run's id in the store."""
-        return content_id("run", [self.record["kind"], self.record["config"], str(self.path)])
-
-    @property
     def model(self) -> Path:
         """Where the trained adapter goes."""
         return self.path / "model"
@@ -81,8 +80,18 @@ class RunDirectory:
 
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run."""
-        file = self.path / "result.json"
-        return json.loads(file.read_text()) if file.exists() else None
+        return run_files.read_result(self.path)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep others off the directory; raises ``ResourceError`` when one is at it."""
+        return run_files.hold(self.path)
+
+    def write_plan(self, num_steps: int, first_step: int, shown: Mapping[str, str]) -> None:
+        """Say what is ahead, so that whoever watches can tell the time left."""
+        plan = run_files.Plan(
+            num_steps=num_steps, first_step=first_step, started_at=time.time(), shown=shown
+        )
+        write_text(self.path / run_files.PLAN, plan.to_json())
 
     def finish(self, result: Mapping[str, JSON]) -> None:
         """Write the result; from now on the run is finished."""
@@ -95,16 +104,10 @@ class RunDirectory:
 
     def metrics(self) -> list[dict[str, float]]:
         """All rows so far."""
-        return self.read_metrics(self.path)
+        return run_files.read_metrics(self.path)
 
-    @staticmethod
-    def read_metrics(path: Path) -> list[dict[str, float]]:
-        """The metrics of a run directory; a row torn by a crash is left out."""
-        file = path / "metrics.jsonl"
-        if not file.exists():
-            return []
-        lines = file.read_text().split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+    read_metrics = staticmethod(run_files.read_metrics)
+    read_rollouts = staticmethod(run_files.read_rollouts)
 
     def rewind(self, num_steps: int) -> None:
         """Forget metrics of steps that will be run again."""
@@ -119,7 +122,7 @@ class RunDirectory:
             import pyarrow as pa
             import pyarrow.parquet as pq
 
-            target = path / "rollouts" / f"{number:06d}.parquet"
+            target = run_files.rollout_file(path, number)
             target.parent.mkdir(exist_ok=True)
             partial = target.with_name(f".{target.name}")
             table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows])
@@ -127,14 +130,6 @@ class RunDirectory:
             partial.replace(target)
 
         return write
-
-    @staticmethod
-    def read_rollouts(path: Path) -> list[dict[str, Any]]:
-        """All rollout rows of a run directory, in order."""
-        import pyarrow.parquet as pq
-
-        files = sorted((path / "rollouts").glob("*.parquet"))
-        return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
 def _difference(

@@ -34,7 +34,7 @@ CURVES = (
 )
 
 
-def win_rates(evaluation: Json) -> Figure:
+def win_rates(evaluation: Json, judge: str = "Gold") -> Figure:
     """Win rates of every arm against the start policy."""
     arms = evaluation["arms"]
     rows = [
@@ -51,7 +51,7 @@ def win_rates(evaluation: Json) -> Figure:
         if name in arms
     ]
     return Figure(
-        title="Gold win rate against the start policy",
+        title=f"{judge} win rate against the start policy",
         caption="Points with 95 % intervals; a tie counts one half. The dashed line is chance.",
         panels=[partial(charts.intervals, rows, title="win rate", marks={"chance": 0.5})],
         rows=rows,

@@ -1,7 +1,7 @@
 """The demo's report: what was asked, what came of it, and whether to believe it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from heedful.monitor import alarms
@@ -30,7 +30,9 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoData:
-    """Everything the report shows. Made by the demo, used by ``demo_report`` alone.
+    """Everything the report shows. Made by the demo, used by ``demo_report`` and ``human_report``.
+
+    Without a gold (people answered) everything of a gold is empty or left out.
 
     ``reward``            accuracy, accuracy_ci, ceiling, ece, temperature, num_train,
                           num_held_out, deltas (chosen minus rejected score per held-out pair)
@@ -48,9 +50,6 @@ class DemoData:
                           empty: the evaluation's best-of-n arm alone
     """
 
-    gold: str
-    gold_statement: str
-    noise: float
     model: str
     seed: int
     settings: Json
@@ -60,7 +59,6 @@ class DemoData:
     reward_curve: Sequence[Json]
     ppo_curve: Sequence[Json]
     evaluation: Json
-    gold_parts: Mapping[str, Mapping[str, float]]
     samples: Sequence[Json]
     lengths: Mapping[str, Sequence[int]]
     lineage: Sequence[tuple[str, str]]
@@ -68,6 +66,10 @@ class DemoData:
     seconds: float
     peak_memory_gb: float
     next_commands: Sequence[str]
+    gold: str = ""
+    gold_statement: str = ""
+    noise: float = 0.0
+    gold_parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     best_of_n: Sequence[Json] = ()
     sample_rule: str = "in the order in which the evaluation took them"
 
@@ -341,8 +343,9 @@ def writing(data: DemoData) -> Section:
                 "that differ.",
                 columns=("measure", *(name.replace("_", " ") for name in names)),
                 rows=[
-                    (title, *(arms[name].get(field) for name in names))
-                    for field, title in MEASURES.items()
+                    (title, *(arms[name].get(measure) for name in names))
+                    for measure, title in MEASURES.items()
+                    if any(measure in arms[name] for name in names)
                 ],
                 width="half",
             ),

@@ -14,6 +14,7 @@ from typing import Any
 
 from heedful.monitor.charts import number
 from heedful.monitor.records import (
+    Block,
     Chain,
     Code,
     Comparison,
@@ -149,12 +150,17 @@ def _span(span: Span) -> str:
 
 def _section(number: int, section: Section) -> str:
     names = (f"f{number}-{place}" for place in count())
-    blocks = "".join(RENDERERS[type(block)](block, next(names)) for block in section.blocks)
+    blocks = "".join(render_block(block, next(names)) for block in section.blocks)
     text = f'<p class="lead">{escape(section.text)}</p>' if section.text else ""
     return (
         f'<section id="s{number}" aria-labelledby="h{number}"><h2 id="h{number}">'
         f'{escape(section.title)}</h2>{text}<div class="grid">{blocks}</div></section>'
     )
+
+
+def render_block(block: Block, name: str) -> str:
+    """One block of a section as HTML; ``name`` keeps its ids apart from those of others."""
+    return RENDERERS[type(block)](block, name)
 
 
 def _figure(figure: Figure, name: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, select, union
+from sqlalchemy import ColumnElement, Row, Select, and_, select, union
 
 from heedful.errors import MissingError
 from heedful.store import models, tables
@@ -84,6 +84,27 @@ def prompts_by_dataset(tx: Transaction, dataset: str) -> list[Prompt]:
         .order_by(tables.prompts.c.id)
     )
     return [to_prompt(row.messages, row.tools) for row in tx.connection.execute(query)]
+
+
+def by_both(
+    tx: Transaction, first: str, second: str, *, limit: int
+) -> list[tuple[Completion, Completion]]:
+    """The first answers of two models to prompts that both answered, ordered by prompt."""
+    one, two = tables.completions.alias(), tables.completions.alias()
+    both = (
+        select(one.c.prompt_id)
+        .join(two, two.c.prompt_id == one.c.prompt_id)
+        .where(one.c.model_id == first, two.c.model_id == second)
+        .group_by(one.c.prompt_id)
+        .order_by(one.c.prompt_id)
+        .limit(limit)
+    )
+    wanted = tx.connection.scalars(both).all()
+    columns = tables.completions.c
+    found = _list(tx, and_(columns.prompt_id.in_(wanted), columns.model_id.in_((first, second))))
+    drawn = sorted(found, key=lambda row: (row.draw, row.id), reverse=True)
+    chosen = {(row.prompt.id, row.model): row for row in drawn}
+    return [(chosen[prompt, first], chosen[prompt, second]) for prompt in wanted]
 
 
 def to_prompt(messages: list[dict[str, Any]], tools: list[str]) -> Prompt:

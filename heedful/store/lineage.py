@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Row, Table, select
+from sqlalchemy import Column, Row, Table, func, select
 
 from heedful.store import models, tables
 from heedful.store.database import Transaction
@@ -88,6 +88,32 @@ def datasets_of(tx: Transaction, item_id: str) -> list[str]:
     items = tables.dataset_items.c
     query = select(items.dataset).where(items.item_id == item_id)
     return sorted(tx.connection.scalars(query))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """How many answers of one source are behind a snapshot, and of how many annotators."""
+
+    source: str
+    num_answers: int
+    num_annotators: int
+
+
+def answers_behind(tx: Transaction, snapshot_id: str) -> list[Answers]:
+    """Who answered what a snapshot was made of, the largest group first."""
+    links, given = tables.snapshot_annotations.c, tables.annotations.c
+    num = func.count()
+    query = (
+        select(given.source, num, func.count(given.annotator.distinct()))
+        .join(tables.snapshot_annotations, links.annotation_id == given.id)
+        .where(links.snapshot_id == snapshot_id)
+        .group_by(given.source)
+        .order_by(num.desc(), given.source)
+    )
+    return [
+        Answers(source=row[0], num_answers=row[1], num_annotators=row[2])
+        for row in tx.connection.execute(query)
+    ]
 
 
 def names_of(tx: Transaction, model_id: str) -> tuple[list[str], list[str]]:

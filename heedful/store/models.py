@@ -1,9 +1,11 @@
 """Model versions, their names and lineage, and the aliases that point at them."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.registry import nearest
@@ -11,6 +13,20 @@ from heedful.store import tables
 from heedful.store.database import Transaction
 from heedful.store.page import chunks
 from heedful.types import AliasMove, ModelVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A model with everything it is called by, as pages show it. Made by ``newest`` and ``find``.
+
+    ``names`` maps each name to the number of this version under it, from 1.
+    """
+
+    id: str
+    version: ModelVersion
+    names: dict[str, int]
+    aliases: tuple[str, ...]
+    created_at: datetime
 
 
 def add(tx: Transaction, model: ModelVersion) -> int:
@@ -64,6 +80,53 @@ def list_all(tx: Transaction) -> list[ModelVersion]:
     columns = tables.model_versions.c
     query = select(columns.id).order_by(columns.created_at, columns.id)
     return [load(tx, one) for one in tx.connection.scalars(query).all()]
+
+
+def newest(tx: Transaction, *, limit: int, before: str | None = None) -> list[Registered]:
+    """Models, newest first; ``before`` is the id that the page ends at."""
+    columns = tables.model_versions.c
+    query = select(columns.id).order_by(columns.created_at.desc(), columns.id.desc()).limit(limit)
+    if before is not None:
+        edge = find(tx, before)
+        query = query.where(
+            or_(
+                columns.created_at < edge.created_at,
+                and_(columns.created_at == edge.created_at, columns.id < edge.id),
+            )
+        )
+    moved = aliases(tx)
+    return [_registered(tx, one, moved) for one in tx.connection.scalars(query).all()]
+
+
+def find(tx: Transaction, name: str) -> Registered:
+    """A model as ``get`` finds it, with all its names and aliases."""
+    return _registered(tx, get(tx, name).id, aliases(tx))
+
+
+def at_path(tx: Transaction, path: str) -> str | None:
+    """The id of the newest model whose weights are in a directory, or in that of its run."""
+    columns = tables.model_versions.c
+    query = select(columns.id).where(columns.path.in_([path, f"{path}/model"]))
+    return tx.connection.scalars(query.order_by(columns.created_at.desc())).first()
+
+
+def _registered(tx: Transaction, model_id: str, moved: dict[str, str]) -> Registered:
+    names, versions = tables.model_names.c, tables.model_versions.c
+    earlier = tables.model_names.alias()
+    number = (
+        select(func.count())
+        .where(earlier.c.name == names.name, earlier.c.number <= names.number)
+        .scalar_subquery()
+    )
+    query = select(names.name, number).where(names.model_id == model_id).order_by(names.number)
+    created = select(versions.created_at).where(versions.id == model_id)
+    return Registered(
+        id=model_id,
+        version=load(tx, model_id),
+        names={row[0]: row[1] for row in tx.connection.execute(query)},
+        aliases=tuple(sorted(alias for alias, to in moved.items() if to == model_id)),
+        created_at=tx.connection.execute(created).scalar_one(),
+    )
 
 
 def require(tx: Transaction, model_ids: Iterable[str]) -> None:

@@ -1,14 +1,26 @@
 """Runs and the evidence that they leave about models."""
 
 import math
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, or_, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.store import models, tables
 from heedful.store.database import Transaction
 from heedful.types import Evidence, Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedRun:
+    """A run with its times, as pages show it. Made by ``newest`` and ``find``."""
+
+    id: str
+    run: Run
+    started_at: datetime
+    finished_at: datetime | None
 
 
 def start(tx: Transaction, run: Run) -> int:
@@ -36,11 +48,7 @@ def finish(tx: Transaction, run_id: str, *, failed: bool = False) -> None:
 
 def get(tx: Transaction, run_id: str) -> Run:
     """A run by id; raises ``MissingError`` for an unknown one."""
-    query = select(tables.runs).where(tables.runs.c.id == run_id)
-    row: Any = tx.connection.execute(query).one_or_none()
-    if row is None:
-        raise MissingError(f"run {run_id!r} is not in the store; start it first")
-    return run_from_row(row)
+    return find(tx, run_id).run
 
 
 def list_all(tx: Transaction) -> list[Run]:
@@ -48,6 +56,42 @@ def list_all(tx: Transaction) -> list[Run]:
     columns = tables.runs.c
     query = select(tables.runs).order_by(columns.created_at, columns.id)
     return [run_from_row(row) for row in tx.connection.execute(query)]
+
+
+def newest(tx: Transaction, *, limit: int, before: str | None = None) -> list[TimedRun]:
+    """Runs, newest first; ``before`` is the id that the page ends at."""
+    columns = tables.runs.c
+    query = select(tables.runs).order_by(columns.created_at.desc(), columns.id.desc()).limit(limit)
+    if before is not None:
+        edge = find(tx, before)
+        query = query.where(
+            or_(
+                columns.created_at < edge.started_at,
+                and_(columns.created_at == edge.started_at, columns.id < edge.id),
+            )
+        )
+    return [_timed(row) for row in tx.connection.execute(query)]
+
+
+def find(tx: Transaction, run_id: str) -> TimedRun:
+    """A run by id with its times; raises ``MissingError`` for an unknown one."""
+    query = select(tables.runs).where(tables.runs.c.id == run_id)
+    row: Any = tx.connection.execute(query).one_or_none()
+    if row is None:
+        raise MissingError(f"run {run_id!r:.60} is not in the store; start it first")
+    return _timed(row)
+
+
+def at_path(tx: Transaction, path: str) -> str | None:
+    """The id of the run in a directory."""
+    return tx.connection.scalar(select(tables.runs.c.id).where(tables.runs.c.path == path))
+
+
+def models_of(tx: Transaction, run_id: str) -> list[str]:
+    """The ids of the models that a run made."""
+    columns = tables.model_versions.c
+    query = select(columns.id).where(columns.run_id == run_id).order_by(columns.created_at)
+    return list(tx.connection.scalars(query))
 
 
 def add_evidence(tx: Transaction, evidence: Evidence) -> int:
@@ -93,6 +137,15 @@ def evidence_from_row(row: Any) -> Evidence:
         high=row.high,
         num=row.num,
         detail=row.detail,
+    )
+
+
+def _timed(row: Any) -> TimedRun:
+    return TimedRun(
+        id=row.id,
+        run=run_from_row(row),
+        started_at=row.created_at,
+        finished_at=row.finished_at,
     )
 
 

@@ -58,6 +58,13 @@ def get(tx: Transaction, snapshot_id: str) -> Snapshot:
     )
 
 
+def at_path(tx: Transaction, path: str) -> Snapshot | None:
+    """The snapshot that was saved as this file; None when the store knows of none."""
+    column = tables.snapshots.c
+    found = tx.connection.scalars(select(column.id).where(column.path == path)).first()
+    return get(tx, found) if found else None
+
+
 def _link(tx: Transaction, snapshot_id: str, key: str, splits: Mapping[str, str]) -> None:
     table = tables.snapshot_annotations if key == "annotation_id" else tables.snapshot_prompts
     rows = [{"snapshot_id": snapshot_id, key: one, "split": splits[one]} for one in splits]

@@ -500,3 +500,90 @@ summaries = Table(
     _created_at(),
     CheckConstraint("kind in ('quality', 'patterns', 'leaderboard')", name="kind"),
 )
+
+# Work for a worker; leased while it is done.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("state", String, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("worker", String),
+    Column("until", UtcTime),
+    Column("progress", JSON, nullable=False),
+    Column("result", JSON, nullable=False),
+    Column("error", String, nullable=False),
+    Column("is_unwanted", Boolean, nullable=False),
+    Column("who", String, nullable=False),
+    Column("started_at", UtcTime),
+    Column("finished_at", UtcTime),
+    _created_at(),
+    CheckConstraint(
+        "state in ('waiting', 'running', 'finished', 'failed', 'cancelled')", name="state"
+    ),
+    CheckConstraint("(state = 'running') = (until is not null)", name="until"),
+    Index("ix_jobs_queue", "state", "created_at"),
+)
+
+# OpenAI-compatible addresses that owners registered; ``secret`` is their key, sent nowhere else.
+chat_endpoints = Table(
+    "chat_endpoints",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("url", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("secret", String, nullable=False),
+    Column("is_active", Boolean, nullable=False),
+    Column("who", String, nullable=False),
+    _created_at(),
+)
+
+chats = Table(
+    "chats",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("who", String, ForeignKey("users.id"), nullable=False),
+    Column("title", String, nullable=False),
+    Column("targets", JSON, nullable=False),
+    Column("max_new_tokens", Integer, nullable=False),
+    Column("temperature", Float, nullable=False),
+    _created_at(),
+    Index("ix_chats_who", "who", "created_at"),
+)
+
+chat_turns = Table(
+    "chat_turns",
+    metadata,
+    Column("chat", String, ForeignKey("chats.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("said", String, nullable=False),
+    Column("chosen", String),
+    Column("answer", String),
+    Column("rated", String, nullable=False),
+    _created_at(),
+)
+
+# An answer while it is written; when it is done it is a completion.
+chat_drafts = Table(
+    "chat_drafts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("chat", String, nullable=False),
+    Column("turn", Integer, nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("target", String, nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("text", String, nullable=False),
+    Column("completion", String, ForeignKey("completions.id"), index=True),
+    Column("error", String, nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    _created_at(),
+    ForeignKeyConstraint(["chat", "turn"], ["chat_turns.chat", "chat_turns.number"]),
+    CheckConstraint("state in ('waiting', 'running', 'done', 'failed')", name="state"),
+    CheckConstraint("(state = 'done') = (completion is not null)", name="completion"),
+    UniqueConstraint("chat", "turn", "place"),
+)

@@ -21,23 +21,32 @@ from heedful.errors import (
 from heedful.store import Store
 from heedful.web import (
     api,
+    api_chat,
+    api_runs,
     browse,
     browse_api,
+    chats,
     disputes,
     exchange,
     forget,
     gold,
+    jobs,
     keys,
     label,
+    models,
     pages,
     people,
     projects,
     quality,
     quality_api,
+    runs,
     sign_in,
 )
+from heedful.web import goal as goals
 from heedful.web.access import NotAllowedError, SignInNeededError, check_csrf, guard
 from heedful.web.computing import Computing
+from heedful.web.figures import Drawings
+from heedful.web.goal import Goal
 from heedful.web.pages import page, wants_page
 
 HERE = Path(__file__).parent
@@ -64,8 +73,13 @@ NO_TELEMETRY: Any = dict.fromkeys(
 )
 
 
-def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
-    """The app on an open store; ``rng`` draws sides, from the system's entropy unless given."""
+def create_app(
+    store: Store, *, rng: random.Random | None = None, goal: Goal | None = None
+) -> FastAPI:
+    """The app on an open store; ``rng`` draws sides, from the system's entropy unless given.
+
+    ``goal`` is what its answers are for, when something waits for them.
+    """
     app = FastAPI(
         title="Heedful",
         dependencies=[Depends(guard), Depends(check_csrf)],
@@ -78,6 +92,8 @@ def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
     app.state.rng = rng or random.SystemRandom()
     app.state.computing = Computing(store)
     app.state.attempts = sign_in.Attempts()
+    app.state.drawings = Drawings()
+    app.state.goal = goal
     app.include_router(sign_in.router)
     app.include_router(api.router)
     app.include_router(keys.router)
@@ -93,6 +109,14 @@ def create_app(store: Store, *, rng: random.Random | None = None) -> FastAPI:
     app.include_router(quality_api.router)
     app.include_router(gold.router)
     app.include_router(disputes.router)
+    app.include_router(runs.router)
+    app.include_router(models.router)
+    app.include_router(api_runs.router)
+    app.include_router(goals.router)
+    app.include_router(jobs.router)
+    app.include_router(chats.router)
+    app.include_router(api_chat.router)
+    app.include_router(jobs.api)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_exception_handler(HeedfulError, refuse)
     app.add_exception_handler(HTTPException, refuse_http)

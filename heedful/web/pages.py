@@ -19,6 +19,7 @@ ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 ENVIRONMENT.filters["markdown"] = render.markdown
+ENVIRONMENT.filters["visible"] = render.visible
 
 
 router = APIRouter()
@@ -45,5 +46,6 @@ def fragment(template: str, **values: Any) -> Markup:
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """A whole page for whoever asks."""
     visitor = getattr(request.state, "visitor", None)
-    html = fragment(template, visitor=visitor, path=request.url.path, status=status, **values)
+    shared = {"visitor": visitor, "path": request.url.path, "goal": request.app.state.goal}
+    html = fragment(template, status=status, **shared, **values)
     return HTMLResponse(html, status_code=status)

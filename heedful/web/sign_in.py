@@ -1,5 +1,6 @@
 """Signing in and out: by a one-time link, or by name and password."""
 
+import re
 import secrets
 import time
 from collections import deque
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from heedful.store import Store, people
@@ -78,7 +79,9 @@ def by_password(
 
 @router.get("/sign-in/{secret}", include_in_schema=False)
 @public
-def ask_by_link(request: Request, secret: str) -> Response:
+def ask_by_link(
+    request: Request, secret: str, next_page: Annotated[str, Query(alias="next")] = "/"
+) -> Response:
     """What a one-time link opens. Looking does not use it up: mail scanners look, too."""
     store = store_of(request)
     with store.read() as tx:
@@ -86,12 +89,20 @@ def ask_by_link(request: Request, secret: str) -> Response:
     if found is None:
         gone = "This link was used or is too old. Ask for a new one, or restart the studio."
         return page(request, "sign_in.html", status=403, message=gone)
-    return page(request, "sign_in_link.html", name=found[0].name, secret=secret)
+    return page(
+        request,
+        "sign_in_link.html",
+        name=found[0].name,
+        secret=secret,
+        next_page=own_page(next_page),
+    )
 
 
 @router.post("/sign-in/{secret}", include_in_schema=False)
 @public
-def by_link(request: Request, secret: str) -> Response:
+def by_link(
+    request: Request, secret: str, next_page: Annotated[str, Form(alias="next")] = "/"
+) -> Response:
     """Use a one-time link."""
     store = store_of(request)
     with store.write() as tx:
@@ -99,7 +110,13 @@ def by_link(request: Request, secret: str) -> Response:
         used = found is not None and people.end(tx, secret)
     if found is None or not used:
         return ask_by_link(request, secret)
-    return welcome(request, found[0])
+    return welcome(request, found[0], to=own_page(next_page))
+
+
+def own_page(path: str) -> str:
+    """A path of ours to go on to; the first page for anything that leads elsewhere."""
+    is_ours = re.fullmatch(r"/[A-Za-z0-9][A-Za-z0-9_/-]{0,200}", path)
+    return path if is_ours else "/"
 
 
 @router.post("/sign-out", include_in_schema=False)
@@ -132,14 +149,14 @@ def new_id() -> str:
     return f"usr_{secrets.token_hex(8)}"
 
 
-def welcome(request: Request, user: User) -> Response:
+def welcome(request: Request, user: User, *, to: str = "/") -> Response:
     """Begin a session."""
     store = store_of(request)
     secret = new_secret()
     with store.write() as tx:
         people.grant(tx, secret, "session", user.id, valid=SESSION)
         people.log(tx, user.id, "signed in", user.id)
-    answer = RedirectResponse("/", status_code=303)
+    answer = RedirectResponse(to, status_code=303)
     answer.set_cookie(
         COOKIE,
         secret,

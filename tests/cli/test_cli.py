@@ -187,12 +187,14 @@ def test_ctrl_c_is_one_line_and_the_run_goes_on_where_it_was(tmp_path: Path) -> 
     assert (tmp_path / "d" / "report.html").exists()
 
 
-def test_demo_human_says_what_is_missing(
+def test_demo_human_with_too_few_answers_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, err = run(monkeypatch, capsys, "demo", "--human", "--out", str(tmp_path / "d"))
+    arguments = ("demo", "--human", "--answers", "3", "--out", str(tmp_path / "d"))
+    code, _, err = run(monkeypatch, capsys, *arguments)
     assert code == 2
-    assert "heedful studio" in err
+    assert "--answers" in err
+    assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize("gold", ["kindd", "nosuch.py:f"])

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -25,16 +26,7 @@ def test_every_route_but_the_sign_in_pages_refuses_strangers(studio) -> None:
     for method, path in found:
         if path in PUBLIC:
             continue
-        address = path.format(
-            project="support",
-            task="t",
-            place="0",
-            secret="s",
-            person="p",
-            key="k",
-            dataset="d",
-            item="i",
-        )
+        address = re.sub(r"\{\w+\}", "0", path)
         answer = client.request(method, address, headers={"accept": "application/json"})
         assert answer.status_code == 401, (method, path)
         assert answer.json()["error"]["code"] == "sign_in_needed"
@@ -59,6 +51,24 @@ def test_a_link_signs_in_once_and_looking_does_not_use_it_up(studio) -> None:
     client.cookies.clear()
     assert client.post(link).status_code == 403
     assert client.get("/").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("wanted", "to"),
+    [
+        ("/projects/support/label", "/projects/support/label"),
+        ("//example.com", "/"),
+        ("https://example.com", "/"),
+        ("/\\example.com", "/"),
+        ("javascript:alert(1)", "/"),
+    ],
+)
+def test_a_link_goes_on_to_a_page_of_ours_only(studio, wanted: str, to: str) -> None:
+    store, client = studio
+    link = f"/sign-in/{make_link(store, 'ada', valid=DAY)}"
+    page = client.get(link, params={"next": wanted}).text
+    assert f'name="next" value="{to}"' in page
+    assert client.post(link, data={"next": wanted}).headers["location"] == to
 
 
 def test_password_sign_in_and_its_limit(studio) -> None:

@@ -17,6 +17,7 @@ from heedful.errors import ConfigError, DataError, MissingError
 from heedful.jobs import models
 from heedful.jobs.fit.memory import announce_memory
 from heedful.jobs.progress import progress
+from heedful.jobs.recording import recorded, run_record
 from heedful.jobs.rundir import RunDirectory
 from heedful.jobs.snapshot import make_snapshot
 from heedful.model.adapter_files import save_role
@@ -28,7 +29,7 @@ from heedful.monitor.profile import packing_density, phase_costs
 from heedful.monitor.report import write_report
 from heedful.monitor.run_report import run_report
 from heedful.store import models as model_table
-from heedful.store import runs as run_table
+from heedful.store import snapshots
 from heedful.store.database import Store
 from heedful.tensors import Batch, Step
 from heedful.train import checkpoint, proofs
@@ -91,7 +92,7 @@ def load_rows(store: Store | None, data: str, kind: Any, directory: Path) -> Row
     if path.suffix == ".parquet":
         if not path.exists():
             raise MissingError(f"snapshot {path} does not exist; give an existing file")
-        return Rows(rows=list(read_snapshot(path)), snapshot=None)
+        return Rows(rows=list(read_snapshot(path)), snapshot=known_snapshot(store, data))
     if path.is_file():
         raise DataError(
             f"{path} is a file; import it first: heedful import hh {path} (or trl), then use "
@@ -101,6 +102,14 @@ def load_rows(store: Store | None, data: str, kind: Any, directory: Path) -> Row
         raise DataError(f"data set {data!r} lives in a store; give --store")
     snapshot = make_snapshot(store, data, kind, directory)
     return Rows(rows=list(read_snapshot(Path(snapshot.path))), snapshot=snapshot)
+
+
+def known_snapshot(store: Store | None, path: str) -> Snapshot | None:
+    """The snapshot behind a file, when the store made it."""
+    if store is None:
+        return None
+    with store.read() as tx:
+        return snapshots.at_path(tx, path)
 
 
 def run_fit(
@@ -121,6 +130,21 @@ def run_fit(
     done = run.result()
     if done is not None:
         return result_of(run, done)
+    with run.held():
+        return work(kind, config, run, store, data, build, profile=profile)
+
+
+def work(
+    kind: str,
+    config: FitConfig,
+    run: RunDirectory,
+    store: Store | None,
+    data: Rows,
+    build: Callable[[], Plan],
+    *,
+    profile: bool,
+) -> FitResult:
+    """Everything of a fit that is not finished."""
     recomputes = announce_memory(kind, config, store, data.rows)
     plan = build()
     plan.trunk.recomputes = recomputes
@@ -141,16 +165,33 @@ def run_fit(
     first = checkpoint.load(found, optimiser, plan.source) if found else 0
     run.rewind(first)
     checksum = proofs.base_checksum(plan.trunk)
-    record(store, run, config, data, "start")
-    with plan.source.phases.watching() if profile else nullcontext():
-        train(kind, config, plan, optimiser, run, first)
-    seconds = time.monotonic() - started  # with the probe that the head starts from
-    if proofs.base_checksum(plan.trunk) != checksum:
-        proofs.refuse("frozen weights do not change", "another checksum", "the same")
+    row = run_record(run, config, data.snapshot.id if data.snapshot else None)
+    with recorded(store, row):
+        run.write_plan(plan.source.num_steps, first, plan.shown)
+        with plan.source.phases.watching() if profile else nullcontext():
+            train(kind, config, plan, optimiser, run, first)
+        seconds = time.monotonic() - started  # with the probe that the head starts from
+        if proofs.base_checksum(plan.trunk) != checksum:
+            proofs.refuse("frozen weights do not change", "another checksum", "the same")
+        return conclude(kind, config, run, store, plan, row, seconds=seconds, profile=profile)
+
+
+def conclude(
+    kind: str,
+    config: FitConfig,
+    run: RunDirectory,
+    store: Store | None,
+    plan: Plan,
+    row: Run,
+    *,
+    seconds: float,
+    profile: bool,
+) -> FitResult:
+    """Save, measure, register and report what was trained."""
     mean, std = plan.normaliser()
     weights = save_role(plan.trunk, plan.algorithm.role, run.model, mean=mean, std=std)
     metrics = plan.finish() | {"seconds": round(seconds, 1)}
-    version = register(store, run, plan, data, weights)
+    version = register(store, run, plan, row, weights)
     if config.compile:
         metrics["compile_seconds"] = round(compile_seconds(), 1)
         print(
@@ -160,9 +201,8 @@ def run_fit(
     costs = profile_of(plan.trunk, run.metrics(), profile)
     outcome = {"metrics": metrics, "model": version, "weights": weights, "profile": costs}
     page = run_report(kind, config.model_dump(mode="json"), run.metrics(), metrics, profile=costs)
-    write_report(page, out / "report.html")
+    write_report(page, run.path / "report.html")
     run.finish(outcome)
-    record(store, run, config, data, "finish")
     return result_of(run, outcome)
 
 
@@ -209,35 +249,17 @@ def train(
         )
 
 
-def record(
-    store: Store | None, run: RunDirectory, config: FitConfig, data: Rows, event: str
-) -> None:
-    """Start or finish the run's row in the store."""
-    if store is None:
-        return
-    row = Run(
-        kind=run.kind,
-        path=str(run.path),
-        config=config.model_dump(mode="json") | {"out": str(run.path)},
-        snapshot=data.snapshot.id if data.snapshot else None,
-    )
-    with store.write() as tx:
-        if event == "start":
-            run_table.start(tx, row)
-        else:
-            run_table.finish(tx, row.id)
-
-
-def register(store: Store | None, run: RunDirectory, plan: Plan, data: Rows, weights: str) -> str:
+def register(store: Store | None, run: RunDirectory, plan: Plan, row: Run, weights: str) -> str:
     """The trained model as a version with its lineage; returns its id."""
     role = plan.algorithm.role
     version = ModelVersion(
         role="reward" if role == "reward" else "policy",
         name=run.path.name,
         weights_hash=weights,
-        path=str(run.model),
+        path=str(run.model.resolve()),
         parents=tuple(parent.id for parent in plan.parents),
-        snapshot=data.snapshot.id if data.snapshot else None,
+        snapshot=row.snapshot,
+        run=row.id if store is not None else None,
     )
     if store is not None:
         with store.write() as tx:

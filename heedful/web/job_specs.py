@@ -1,0 +1,239 @@
+"""What each kind of job asks for, and its settings checked before it is queued.
+
+Only what the store knows may be named: a page must not make the worker open a path or run a file.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from heedful.config import EvaluateConfig, PPOConfig, RewardConfig, check
+from heedful.errors import DataError, MissingError
+from heedful.forms import FORMS
+from heedful.store import Transaction, datasets, models
+from heedful.types import JSON
+from heedful.web.chain import called
+
+BASES = ("smollm2", "test")
+TEST_DATA = "test"
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+MAX_CHOICES = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A field of a job's form. ``key`` is its place in the config, dotted; ``choices`` are filled
+    from the store for data and models."""
+
+    key: str
+    label: str
+    kind: Literal["name", "data", "policy", "reward", "form", "whole", "number"]
+    value: str = ""
+    help: str = ""
+    low: float = 0
+    high: float = 100_000
+    is_optional: bool = False
+    choices: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of job as people know it."""
+
+    title: str
+    button: str
+    text: str
+    fields: Sequence[Field]
+
+
+SEED = Field(key="seed", label="Seed", kind="whole", value="0", high=2**31 - 1)
+NUM_PROMPTS = Field(
+    key="num_prompts", label="Prompts", kind="whole", value="100", low=1, high=10_000
+)
+KINDS: Mapping[str, Kind] = {
+    "fit_reward": Kind(
+        title="Fit a reward model",
+        button="Fit",
+        text="Learns from people's answers what they prefer, and measures how well on held-out "
+        "ones.",
+        fields=(
+            Field(key="name", label="Name", kind="name", value="reward"),
+            Field(key="data", label="Data", kind="data", help="answered comparisons"),
+            Field(key="model", label="Start from", kind="policy"),
+            Field(key="epochs", label="Epochs", kind="whole", value="1", low=1, high=100),
+            Field(
+                key="held_out_share",
+                label="Held out",
+                kind="number",
+                value="0.2",
+                high=0.9,
+                help="share of prompts to measure on",
+            ),
+            SEED,
+        ),
+    ),
+    "fit_ppo": Kind(
+        title="Optimise a policy",
+        button="Optimise",
+        text="PPO against a reward model, held back by a penalty on how far it moves.",
+        fields=(
+            Field(key="name", label="Name", kind="name", value="policy"),
+            Field(key="data", label="Prompts", kind="data"),
+            Field(key="model", label="Start from", kind="policy"),
+            Field(key="reward", label="Reward model", kind="reward"),
+            Field(
+                key="rollouts.num_rollouts",
+                label="Rollouts",
+                kind="whole",
+                value="14",
+                low=1,
+                high=100_000,
+            ),
+            Field(
+                key="rollouts.max_new_tokens",
+                label="Tokens an answer",
+                kind="whole",
+                value="48",
+                low=1,
+                high=8192,
+            ),
+            SEED,
+        ),
+    ),
+    "evaluate": Kind(
+        title="Evaluate a model",
+        button="Evaluate",
+        text="A policy against its start on held-out prompts, judged by a reward model (a proxy); "
+        "or a reward model on answered comparisons.",
+        fields=(
+            Field(key="name", label="Name", kind="name", value="evaluation"),
+            Field(key="data", label="Held-out data", kind="data"),
+            Field(key="model", label="Model", kind="policy", help="a policy or a reward model"),
+            Field(
+                key="reward",
+                label="Judge",
+                kind="reward",
+                is_optional=True,
+                help="for a policy",
+            ),
+            NUM_PROMPTS,
+            SEED,
+        ),
+    ),
+    "sample": Kind(
+        title="Ask people",
+        button="Sample and queue",
+        text="Samples answers of a model and queues them for people to judge.",
+        fields=(
+            Field(key="project", label="Project", kind="name", value="questions"),
+            Field(key="prompts", label="Prompts", kind="data"),
+            Field(key="model", label="Model", kind="policy"),
+            Field(key="form", label="Form", kind="form", value="pairwise"),
+            Field(
+                key="num_samples", label="Answers a prompt", kind="whole", value="2", low=1, high=9
+            ),
+            NUM_PROMPTS,
+            Field(
+                key="max_new_tokens",
+                label="Tokens an answer",
+                kind="whole",
+                value="128",
+                low=1,
+                high=8192,
+            ),
+            Field(key="temperature", label="Temperature", kind="number", value="0.8", low=0.01,
+                  high=10),
+            SEED,
+        ),
+    ),
+}  # fmt: skip
+CONFIGS: Mapping[str, Any] = {
+    "fit_reward": RewardConfig,
+    "fit_ppo": PPOConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
+def kind_of(name: str) -> Kind:
+    """A kind of job; raises ``MissingError`` with what there is."""
+    if name not in KINDS:
+        raise MissingError(f"there is no job {name!r:.40}; choose from {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def form_of(tx: Transaction, name: str, given: Mapping[str, str]) -> list[Field]:
+    """The fields with what can be chosen; ``given`` are values to begin with."""
+    known = choices(tx)
+    return [
+        replace(field, choices=known.get(field.kind, ()), value=given.get(field.key, field.value))
+        for field in kind_of(name).fields
+    ]
+
+
+def choices(tx: Transaction) -> dict[str, list[tuple[str, str]]]:
+    """What the store has of everything that a job can name."""
+    found = models.newest(tx, limit=MAX_CHOICES)
+    told = [(one.id, f"{called(one)} ({one.version.role})", one.version.role) for one in found]
+    policies = [(id_, label) for id_, label, role in told if role != "reward"]
+    rewards = [(id_, label) for id_, label, role in told if role == "reward"]
+    sets = [(name, name) for name in datasets.names(tx)]
+    bases = [(name, name) for name in BASES]
+    return {
+        "policy": [*bases, *policies, *rewards],
+        "reward": rewards,
+        "data": [*sets, (TEST_DATA, "test (made up)")],
+        "form": [(name, name) for name in FORMS],
+    }
+
+
+def spec_of(tx: Transaction, kind: str, given: Mapping[str, Any]) -> dict[str, JSON]:
+    """The checked spec of a job; raises ``DataError`` or ``ConfigError`` with what is allowed."""
+    known = choices(tx)
+    fields = kind_of(kind).fields
+    odd = sorted(set(given) - {field.key for field in fields})
+    if odd:
+        allowed = ", ".join(field.key for field in fields)
+        raise DataError(f"{kind} takes no {odd[0]!r:.60}; it takes {allowed}")
+    values = {
+        field.key: parsed(field, given.get(field.key, field.value), known) for field in fields
+    }
+    values = {key: value for key, value in values.items() if value is not None}
+    if kind == "sample":
+        return values
+    config: dict[str, Any] = {}
+    for key, value in values.items():
+        head, _, rest = key.partition(".")
+        if rest:
+            config.setdefault(head, {})[rest] = value
+        elif key != "name":
+            config[key] = value
+    return {
+        "name": values["name"],
+        "config": check(CONFIGS[kind], config).model_dump(mode="json"),
+    }
+
+
+def parsed(field: Field, value: Any, known: Mapping[str, Sequence[tuple[str, str]]]) -> JSON:
+    """One value of a form; None for an optional one that is left empty."""
+    text = str(value).strip()
+    if not text and field.is_optional:
+        return None
+    if field.kind == "name":
+        if not NAME.fullmatch(text):
+            raise DataError(
+                f"{field.key} is {text!r:.60}; use small letters, digits and dashes, at most 60"
+            )
+        return text
+    if field.kind in known:
+        if text not in {choice for choice, _ in known[field.kind]}:
+            listed = ", ".join(choice for choice, _ in known[field.kind][:12]) or "nothing yet"
+            raise DataError(f"{field.key} is {text!r:.60}; the store has {listed}")
+        return text
+    try:
+        number = int(text) if field.kind == "whole" else float(text)
+    except ValueError:
+        raise DataError(f"{field.key} is {text!r:.60}; give a number") from None
+    if not field.low <= number <= field.high:
+        raise DataError(f"{field.key} is {number}; give {field.low:g} to {field.high:g}")
+    return number

@@ -1,0 +1,51 @@
+"""Listening for browsers: a socket that is ours, and a server beside other work."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from heedful.errors import ConfigError
+
+STOP_SECONDS = 5.0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on the address; raises ``ConfigError`` when it cannot be had."""
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host} port {port} ({error.strerror}); choose another with --port"
+        ) from error
+
+
+def address_of(listener: socket.socket) -> str:
+    """What a browser opens."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def server(app: FastAPI) -> uvicorn.Server:
+    """A server that says nothing of its own."""
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+
+
+@contextmanager
+def beside(app: FastAPI, listener: socket.socket) -> Iterator[None]:
+    """Serve in a thread for the time of the block."""
+    serving = server(app)
+    # a page that is still open must not keep the program from ending
+    serving.config.timeout_graceful_shutdown = 1
+    thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        serving.should_exit = True
+        thread.join(STOP_SECONDS)

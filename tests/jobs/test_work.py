@@ -1,0 +1,214 @@
+"""The worker with real jobs, asked for over the API of the studio."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from heedful.cli import work as cli_work
+from heedful.jobs.work import work
+from heedful.store import Store, jobs, open_store, people, runs
+from heedful.types import User
+from heedful.web.app import create_app
+from heedful.web.job_specs import KINDS
+
+SMALL = {"rollouts.num_rollouts": 1, "rollouts.max_new_tokens": 4}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "heedful.db") as opened:
+        with opened.write() as tx:
+            people.add(tx, User(id="usr_ada", name="ada", role="owner"))
+            people.grant(
+                tx, "hk_1", "key", "usr_ada", valid=None, scopes=("enter", "view", "manage")
+            )
+        yield opened
+
+
+@pytest.fixture
+def client(store: Store) -> TestClient:
+    return TestClient(
+        create_app(store),
+        follow_redirects=False,
+        headers={"authorization": "Bearer hk_1", "accept": "application/json"},
+    )
+
+
+def ask(client: TestClient, kind: str, key: str = "k", **spec: Any) -> dict[str, Any]:
+    answer = client.post("/api/jobs", json={"kind": kind, "spec": spec, "key": key})
+    assert answer.status_code == 201, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def quiet(_: str) -> None: ...
+
+
+def test_a_reward_a_policy_an_evaluation_and_a_project_one_job_each(
+    store: Store, client: TestClient, tmp_path: Path
+) -> None:
+    ask(client, "fit_reward", data="test", model="test", held_out_share=0.3)
+    assert work(store, tmp_path / "runs", say=quiet, once=True) == 1
+    (reward,) = client.get("/api/models").json()[:1]
+    assert (reward["role"], reward["names"]) == ("reward", {"reward": 1})
+    ask(client, "fit_ppo", data="test", model="test", reward=reward["id"], **SMALL)
+    work(store, tmp_path / "runs", say=quiet, once=True)
+    policy = client.get("/api/models").json()[0]
+    assert policy["role"] == "policy"
+    assert reward["id"] in policy["parents"]
+    measured = {"model": policy["id"], "reward": reward["id"], "num_prompts": 4}
+    ask(client, "evaluate", data="test", **measured)
+    ask(client, "sample", project="asked", prompts="test", model=policy["id"], num_prompts=3,
+        max_new_tokens=4)  # fmt: skip
+    assert work(store, tmp_path / "runs", say=quiet, once=True) == 2
+    done = client.get("/api/jobs").json()
+    states = {one["kind"]: (one["state"], one["error"]) for one in done}
+    assert states == dict.fromkeys(KINDS, ("finished", ""))
+    kinds = {one["kind"]: one for one in done}
+    assert kinds["fit_ppo"]["result"]["model"] == policy["id"]
+    assert kinds["evaluate"]["result"]["judge"].startswith("reward ")
+    assert kinds["sample"]["result"]["num_tasks"] == 3
+    listed = client.get("/api/runs").json()
+    assert {one["kind"] for one in listed} == {"reward", "ppo", "evaluate"}
+    assert kinds["fit_ppo"]["run"] in {one["id"] for one in listed}
+    html = client.get("/jobs", headers={"accept": "text/html"}).text
+    assert f'href="/models/{policy["id"]}"' in html
+    assert "3 tasks in asked" in html
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "message"),
+    [
+        ("dance", {}, "there is no job 'dance'; choose from fit_reward"),
+        ("fit_reward", {"data": "nothing", "model": "test"}, "data is 'nothing'; the store has"),
+        ("fit_reward", {"data": "test", "model": "/etc"}, "model is '/etc'; the store has"),
+        ("fit_reward", {"data": "/etc/passwd", "model": "test"}, "data is '/etc/passwd'"),
+        ("fit_ppo", {"data": "test", "model": "test", "reward": "gold:x.py:f"}, "reward is 'gold"),
+        ("fit_reward", {"data": "test", "model": "test", "name": "../up"}, "name is '../up'"),
+        ("fit_reward", {"data": "test", "model": "test", "epochs": "many"}, "give a number"),
+        ("fit_reward", {"data": "test", "model": "test", "epochs": 0}, "epochs is 0; give 1 to"),
+        ("fit_reward", {"data": "test", "model": "test", "attention": "flex"}, "takes no 'attent"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused_before_it_is_queued(
+    client: TestClient, kind: str, spec: dict[str, Any], message: str
+) -> None:
+    answer = client.post("/api/jobs", json={"kind": kind, "spec": spec, "key": "k"})
+    assert answer.status_code in (404, 422)
+    assert message in answer.json()["error"]["message"]
+    assert client.get("/api/jobs").json() == []
+
+
+def test_an_error_of_a_job_is_told_and_the_worker_goes_on(
+    store: Store, client: TestClient, tmp_path: Path
+) -> None:
+    ask(client, "sample", project="few", prompts="test", model="test", num_samples=1)
+    ask(client, "sample", key="b", project="enough", prompts="test", model="test", num_prompts=1,
+        max_new_tokens=2)  # fmt: skip
+    assert work(store, tmp_path / "runs", say=quiet, once=True) == 2
+    failed, done = sorted(client.get("/api/jobs").json(), key=lambda one: one["state"] != "failed")
+    assert "pairwise compares at least 2 answers" in failed["error"]
+    assert done["state"] == "finished"
+
+
+def test_cancelling_a_running_fit_stops_it_and_asking_again_goes_on(
+    store: Store, client: TestClient, tmp_path: Path
+) -> None:
+    long = SMALL | {"rollouts.num_rollouts": 5000}
+    ask(client, "fit_reward", data="test", model="test", held_out_share=0.3)
+    work(store, tmp_path / "runs", say=quiet, once=True)
+    reward = client.get("/api/models").json()[0]["id"]
+    job = ask(client, "fit_ppo", data="test", model="test", reward=reward, **long)["id"]
+
+    def cancel_when_it_runs() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            run = client.get(f"/api/jobs/{job}").json()["run"]
+            if run and client.get(f"/api/runs/{run}").json()["num_done"]:
+                break
+            time.sleep(0.05)
+        client.post(f"/api/jobs/{job}/cancel")
+
+    thread = threading.Thread(target=cancel_when_it_runs)
+    thread.start()
+    work(store, tmp_path / "runs", say=quiet, once=True, beat_seconds=0.05)
+    thread.join()
+    told = client.get(f"/api/jobs/{job}").json()
+    assert told["state"] == "cancelled"
+    assert client.get(f"/api/runs/{told['run']}").json()["state"] == "interrupted"
+
+
+def wait_until(look: Any) -> Any:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not happen")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_ends_in_the_middle_is_followed_by_another_that_goes_on(
+    store: Store, client: TestClient, tmp_path: Path, how: signal.Signals
+) -> None:
+    spec = {"data": "test", "model": "test", "epochs": 60, "held_out_share": 0.3}
+    job = ask(client, "fit_reward", **spec)["id"]
+    command = [sys.executable, "-m", "heedful", "work", "--store", str(tmp_path / "heedful.db"),
+               "--runs", str(tmp_path / "runs")]  # fmt: skip
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    def has_checkpoint() -> bool:
+        return any((tmp_path / "runs").glob("*/reward/checkpoints/*"))
+
+    try:
+        wait_until(has_checkpoint)
+        first.send_signal(how)
+        first.wait(30)
+    finally:
+        first.kill()
+        first.wait()
+    with store.write() as tx:
+        left = jobs.get(tx, job)
+        assert left.state == ("running" if how == signal.SIGKILL else "waiting")
+        if how == signal.SIGKILL:  # as if its lease had run out
+            tx.connection.exec_driver_sql("update jobs set until = '2020-01-01 00:00:00'")
+    assert work(store, tmp_path / "runs", say=quiet, once=True) == 1
+    done = client.get(f"/api/jobs/{job}").json()
+    assert done["state"] == "finished"
+    assert done["attempts"] == (2 if how == signal.SIGKILL else 1)
+    with store.read() as tx:
+        (row,) = runs.newest(tx, limit=9)  # one run, taken up again, not two
+    assert row.run.status == "finished"
+
+
+def test_up_starts_a_worker_that_crashed_again_and_stops_it_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_work, "FIRST_WAIT", 0.05)
+    marks = tmp_path / "pids"
+    script = (
+        f"import os, time; open({str(marks)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(60)"
+    )
+    kept = cli_work.Worker([sys.executable, "-c", script])
+
+    def pids() -> list[int]:
+        return [int(one) for one in marks.read_text().split()] if marks.exists() else []
+
+    (first,) = wait_until(lambda: pids()[:1])
+    os.kill(first, signal.SIGKILL)
+    second = wait_until(lambda: pids()[1:2])[0]
+    assert second != first
+    kept.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)
+    assert len(pids()) == 2
