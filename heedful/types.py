@@ -245,8 +245,12 @@ class Item:
 
     @property
     def newest(self) -> tuple[Annotation, ...]:
-        """The newest answer of each annotator."""
-        return tuple({one.annotator: one for one in self.annotations}.values())
+        """What stands: an adjudication, otherwise the newest answer of each annotator."""
+        settled = [one for one in self.annotations if one.kind == "adjudication"]
+        if settled:
+            return (settled[-1],)
+        votes = [one for one in self.annotations if one.kind == "answer"]
+        return tuple({one.annotator: one for one in votes}.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

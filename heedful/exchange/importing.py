@@ -275,6 +275,7 @@ def _annotation(
         shown_order=order,
         revision=_whole("revision", answer.revision),
         seconds=None if answer.seconds is None else _finite("seconds", answer.seconds),
+        kind=answer.kind,
     )
     try:
         low, high = form.num_completions

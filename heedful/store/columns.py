@@ -38,7 +38,7 @@ class ShownRow(NamedTuple):
 
 
 def answers(tx: Transaction, dataset: str) -> Iterator[AnswerRow]:
-    """Every answer to the tasks of a dataset, in no order."""
+    """Every vote on the tasks of a dataset, in no order."""
     columns = tables.annotations.c
     query = (
         select(
@@ -51,7 +51,7 @@ def answers(tx: Transaction, dataset: str) -> Iterator[AnswerRow]:
             columns.created_at,
         )
         .join(tables.dataset_items, ITEMS.task_id == columns.task_id)
-        .where(ITEMS.dataset == dataset)
+        .where(ITEMS.dataset == dataset, columns.kind == "answer")
     )
     return (AnswerRow(*row) for row in _stream(tx, query))
 

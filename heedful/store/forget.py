@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from heedful.errors import DataError, MissingError, ResourceError
 from heedful.forms import FORMS
-from heedful.store import annotations, people, tables
+from heedful.store import annotations, people, slots, tables
 from heedful.store.database import Store, Transaction
 from heedful.store.page import chunks
 from heedful.types import JSON, Annotation
@@ -142,6 +142,9 @@ def _forget(tx: Transaction, person: Person, how: How) -> Forgotten:
         row = {"id": gone, "name": gone, "role": "annotator", "attributes": {}, "is_active": False}
         tx.insert_new(tables.users, [row])
     num_anonymised, num_deleted, emptied = _answers(tx, person, how, gone)
+    _known_answers(tx, person, gone)
+    if person.user_id is not None:
+        _chats(tx, person.user_id)
     tx.connection.execute(delete(tables.summaries))  # they name people, and are computed again
     num_secrets, num_assignments = 0, 0
     if person.user_id is not None:
@@ -204,6 +207,7 @@ def _anonymous(tx: Transaction, rows: Iterable[Any], gone: str) -> dict[str, str
             shown_order=old.shown_order,
             revision=old.revision,
             seconds=old.seconds,
+            kind=old.kind,
         )
         anew[row.id] = one.id
         made.append(one)
@@ -214,13 +218,9 @@ def _anonymous(tx: Transaction, rows: Iterable[Any], gone: str) -> dict[str, str
 
 def _assignments(tx: Transaction, user_id: str, how: How, gone: str, emptied: list[str]) -> int:
     """Free the places that are not filled any more, and drop drafts, skips and what was open."""
-    mine = SLOTS.holder == user_id
-    free = {"state": "open", "holder": None, "until": None}
-    tx.connection.execute(update(tables.slots).where(mine, SLOTS.state == "leased").values(**free))
+    slots.reopen(tx, user_id, SLOTS.state == "leased")
     for chunk in chunks(emptied):
-        tx.connection.execute(
-            update(tables.slots).where(mine, SLOTS.task_id.in_(chunk)).values(**free)
-        )
+        slots.reopen(tx, user_id, SLOTS.task_id.in_(chunk))
     given = ASSIGNMENTS.annotator == user_id
     dropped = [given] if how == "delete" else [given, ASSIGNMENTS.state != "submitted"]
     num = tx.connection.execute(delete(tables.assignments).where(*dropped)).rowcount
@@ -230,6 +230,30 @@ def _assignments(tx: Transaction, user_id: str, how: How, gone: str, emptied: li
     cleared = {"annotator": gone, "draft": None, "skip_reason": None}
     tx.connection.execute(update(tables.assignments).where(given).values(**cleared))
     return num
+
+
+def _known_answers(tx: Transaction, person: Person, gone: str) -> None:
+    """Known answers stay, without what the person wrote into them."""
+    known = tables.golds.c
+    query = select(tables.golds, tables.tasks.c.form).join(
+        tables.tasks, tables.tasks.c.id == known.task_id
+    )
+    for row in tx.connection.execute(query.where(known.author.in_(person.labels))).all():
+        payload = FORMS[row.form].without_texts(row.payload)
+        same = (known.project == row.project, known.task_id == row.task_id)
+        if payload is None:
+            tx.connection.execute(delete(tables.golds).where(*same))
+            continue
+        statement = update(tables.golds).where(*same)
+        tx.connection.execute(statement.values(payload=payload, author=gone))
+
+
+def _chats(tx: Transaction, user_id: str) -> None:
+    """Delete a person's conversations; what models answered in them stays as completions."""
+    theirs = select(tables.chats.c.id).where(tables.chats.c.who == user_id)
+    for table in (tables.chat_drafts, tables.chat_turns):
+        tx.connection.execute(delete(table).where(table.c.chat.in_(theirs)))
+    tx.connection.execute(delete(tables.chats).where(tables.chats.c.who == user_id))
 
 
 def _rewrite_logs(tx: Transaction, person: Person, gone: str) -> None:
@@ -250,6 +274,9 @@ def _rewrite_logs(tx: Transaction, person: Person, gone: str) -> None:
             "detail": _without(row["detail"], labels, gone),
         },
     )
+    for table in (tables.jobs, tables.chat_endpoints):
+        statement = update(table).where(table.c.who.in_(labels))
+        tx.connection.execute(statement.values(who=gone))
     for table, column in ((tables.guidelines, "author"), (tables.alias_moves, "who")):
         theirs = table.c[column].in_(labels)
         _rewrite(tx, table, theirs, lambda row, column=column: {**row, column: gone})

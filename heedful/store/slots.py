@@ -3,12 +3,14 @@
 Every change of a slot's state goes through here, so that the counts go with it.
 """
 
+import itertools
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Select,
     Update,
     and_,
@@ -20,7 +22,7 @@ from sqlalchemy import (
 
 from heedful.store import tables, tallies
 from heedful.store.database import Transaction
-from heedful.store.page import MAX_PARAMETERS
+from heedful.store.page import MAX_PARAMETERS, chunks
 from heedful.store.tallies import AT, WHO
 
 SLOTS = tables.slots.c
@@ -129,6 +131,25 @@ def release_expired(tx: Transaction, project: str, annotator: str) -> None:
     )
     tx.connection.execute(update(tables.slots).where(SLOTS.id.in_(others)).values(turn=turn))
     tallies.change(tx, project, annotator, num_leased=-len(rows), num_open=len(rows))
+
+
+def reopen(tx: Transaction, annotator: str, which: ColumnElement[bool]) -> None:
+    """Open slots that an annotator holds or filled, in whatever projects they are."""
+    query = select(SLOTS.id, SLOTS.project, SLOTS.state).where(SLOTS.holder == annotator, which)
+    rows = tx.connection.execute(query.order_by(SLOTS.project).with_for_update()).all()
+    for project, group in itertools.groupby(rows, key=lambda row: str(row.project)):
+        found = list(group)
+        num_leased = sum(row.state == "leased" for row in found)
+        turn = tallies.next_turn(tx, project)
+        for chunk in chunks([row.id for row in found]):
+            _open(tx, chunk, turn)
+        tallies.change_queue(
+            tx,
+            project,
+            num_open=len(found),
+            num_leased=-num_leased,
+            num_done=num_leased - len(found),
+        )
 
 
 def withdraw(tx: Transaction, project: str, task_id: str) -> None:

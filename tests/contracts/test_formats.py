@@ -22,6 +22,7 @@ from heedful.exchange.importing import to_item
 from heedful.forms import FORMS
 from heedful.types import (
     Annotation,
+    AnnotationKind,
     Completion,
     Demonstration,
     Item,
@@ -33,6 +34,7 @@ from heedful.types import (
 
 PAIRS = ("hh", "trl", "trl-standard", "trl-implicit", "openai")
 LOSSLESS = ("json", "parquet")
+KINDS: list[AnnotationKind] = ["answer", "answer", "answer", "repeat", "gold", "adjudication"]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ALL = settings(
     max_examples=40,
@@ -124,6 +126,7 @@ def items(draw: st.DrawFn) -> Item:
                 payload=draw(payloads(name, ids)),
                 shown_order=tuple(draw(st.permutations(ids))),
                 revision=revision,
+                kind=draw(st.sampled_from(KINDS)),
                 seconds=draw(st.none() | st.floats(0, 1e6, allow_nan=False)),
             )
             try:

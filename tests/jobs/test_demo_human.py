@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from heedful.jobs.tracing import trace
 
 from heedful.config import DemoConfig
 from heedful.errors import ConfigError
@@ -17,6 +16,7 @@ from heedful.jobs import demo, demo_people
 from heedful.jobs.demo import run_demo
 from heedful.monitor.report import read_report_data
 from heedful.store import annotations, open_store, runs
+from heedful.store.tracing import trace
 
 CONFIG = DemoConfig(model="test", budget="small", human=True)
 

@@ -22,6 +22,7 @@ from heedful.store import (
     projects,
     summaries,
 )
+from heedful.store.extras import Tally
 from heedful.types import Annotation, Completion, Message, Project, Prompt, Task, User
 
 NUM_PEOPLE, NUM_TASKS, OVERLAP = 10, 420, 4
@@ -239,9 +240,15 @@ def test_every_form_has_a_quality_page(tmp_path: Path, form: str) -> None:
 
 
 def test_gold_and_repeats_come_as_counts_and_are_absent_without_them() -> None:
-    assert shares_right([]) is None
-    assert shares_right([("ann", 0, 0)]) is None
-    found = shares_right([("bob", 3, 4), ("ann", 0, 0), ("ann", 9, 10)])
+    assert shares_right({}) is None
+    assert shares_right({"ann": Tally(hits=0, trials=0)}) is None
+    found = shares_right(
+        {
+            "bob": Tally(hits=3, trials=4),
+            "eve": Tally(hits=0, trials=0),
+            "ann": Tally(hits=9, trials=10),
+        }
+    )
     assert found is not None
     assert found.overall.num == 14
     assert found.by_annotator["ann"].value == 0.9

@@ -1,6 +1,7 @@
 """After a person is forgotten, nothing of them is anywhere in the database."""
 
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,21 @@ from heedful.errors import DataError, MissingError
 from heedful.exchange.importing import import_preferences
 from heedful.store import (
     Store,
+    chat,
     completions,
+    extras,
     integrity,
     items,
+    jobs,
     models,
     people,
     projects,
     queue,
     snapshots,
+    summaries,
     tables,
+    tallies,
+    tasks,
 )
 from heedful.store.forget import find, forget
 from heedful.types import (
@@ -72,11 +79,36 @@ def filled(store: Store) -> dict[str, str]:
             if form == "pairwise":
                 queue.skip(tx, form, ID, view.task_id, MARK)
     with store.write() as tx:
+        known = {"preferred": view_of_pair(tx).completion_ids[0], "comment": MARK}
+        extras.set_gold(tx, projects.get(tx, "pairwise"), view_of_pair(tx).id, known, who=ID)
+        chat.say(tx, chat.start(tx, ID, [base.id]), MARK, random.Random(1))
+        jobs.add(tx, "fit_reward", {}, who=ID, key="k")
+        put_summary(tx)
         snapshot = Snapshot(
             kind="preference", dataset="pairwise", num_rows=1, rows_hash="h", path="/snap.parquet"
         )
         snapshots.save(tx, snapshot, annotations={made["pairwise"]: "train"})
     return made | {"snapshot": snapshot.id}
+
+
+def view_of_pair(tx: Any) -> Task:
+    """The pair that nobody answered."""
+    return next(one.task for one in tasks.by_dataset(tx, "pairwise") if not one.annotations)
+
+
+def put_summary(tx: Any) -> None:
+    """Statistics that name the person."""
+    summaries.put(
+        tx,
+        summaries.Summary(
+            project="pairwise",
+            kind="quality",
+            data={"people": [NAME]},
+            num_answers=1,
+            num_done=1,
+            seconds=0.1,
+        ),
+    )
 
 
 def task(tx: Any, form: str, number: int) -> Task:
@@ -132,6 +164,12 @@ def test_nothing_of_the_person_is_left_in_any_table(
     assert done.num_secrets == 1
     with store.read() as tx:
         assert integrity.verify(tx) == []
+        for form in FORMS:  # what the queue counts is what is there
+            slots = tables.slots.c
+            there = Counter(tx.connection.scalars(select(slots.state).where(slots.project == form)))
+            counted = tallies.read(tx, form)
+            kept = (counted.num_open, counted.num_leased, counted.num_done)
+            assert kept == (there["open"], there["leased"], there["done"])
         assert [user.id for user in people.list_all(tx)] == ["usr_own"]
         with pytest.raises(MissingError):
             find(tx, NAME)
@@ -177,7 +215,7 @@ def test_deleted_answers_are_asked_again_and_others_stay(
             assert (progress.num_done, progress.num_leased) == (form == "flags", 0)
     with store.write() as tx:
         again = queue.lease(tx, "pairwise", "usr_own", count=3, rng=random.Random(1))
-    assert len(again) == 3  # type: ignore[arg-type]
+    assert len(again) == 2  # type: ignore[arg-type] - the third became a known answer
 
 
 def test_the_log_says_that_somebody_was_forgotten_but_not_who(
@@ -189,7 +227,7 @@ def test_the_log_says_that_somebody_was_forgotten_but_not_who(
     assert (lines[0].who, lines[0].what, lines[0].subject) == (
         "usr_own", "forgot a person", done.gone,
     )  # fmt: skip
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert [line.number for line in lines] == sorted((line.number for line in lines), reverse=True)
     assert {line.who for line in lines} == {"usr_own", done.gone}
 

@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 import uvicorn
+from browsing import CHROMIUM
 from endpoint import Endpoint, serving
 from studio import DAY
-from test_browser import CHROMIUM, browser
-from test_chat import answers_of
+from test_studio_chat import answers_of
 
 from heedful.store import Store, chat, open_store
 from heedful.web.app import create_app
 from heedful.web.sign_in import make_link
 
-__all__ = ["browser"]  # a fixture
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt install chromium)"),
     pytest.mark.filterwarnings("ignore"),  # of the browser's driver about its own event loop

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import uvicorn
+from browsing import CHROMIUM
 from studio import DAY
-from test_browser import CHROMIUM, browser
 from test_runs import trained, unfinished
 
 from heedful.store import Store, open_store, run_files, runs
 from heedful.web.app import create_app
 from heedful.web.sign_in import make_link
 
-__all__ = ["browser", "trained"]  # fixtures
+__all__ = ["trained"]  # a fixture
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt install chromium)"),
     pytest.mark.filterwarnings("ignore"),  # of the browser's driver about its own event loop

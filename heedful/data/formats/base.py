@@ -17,6 +17,7 @@ from heedful.forms import FORMS
 from heedful.types import (
     JSON,
     Annotation,
+    AnnotationKind,
     Demonstration,
     Item,
     Message,
@@ -50,6 +51,7 @@ class Answer:
     revision: int = 0
     seconds: float | None = None
     time: datetime | None = None
+    kind: AnnotationKind = "answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +181,15 @@ def answers_of(item: Item, tally: Tally) -> tuple[Annotation, ...]:
     elif not item.annotations:
         tally.left_out["unanswered"] += 1
     newest = item.newest
-    if len(newest) < len(item.annotations):
-        tally.left_out["earlier_revision"] += len(item.annotations) - len(newest)
+    votes = [one for one in item.annotations if one.kind == "answer"]
+    checks = sum(one.kind in ("repeat", "gold") for one in item.annotations)
+    if checks:
+        tally.left_out["check_of_annotator"] += checks
+    rule = "earlier_revision"
+    if any(one.kind == "adjudication" for one in newest):
+        rule, votes = "adjudicated", [*votes, *newest]
+    if len(newest) < len(votes):
+        tally.left_out[rule] += len(votes) - len(newest)
     return newest
 
 

@@ -43,7 +43,7 @@ from heedful.data.formats.base import (
 )
 from heedful.data.formats.conversation import Turns
 from heedful.data.formats.prm800k import time_of
-from heedful.data.formats.ranking import source_of
+from heedful.data.formats.ranking import kind_of, source_of
 from heedful.data.formats.reading import opened
 from heedful.errors import DataError
 from heedful.forms import FORMS
@@ -57,7 +57,7 @@ _HAS_APOSTROPHE = re.compile(f"'[{_FORMULA}']")
 _FRONT = ("form", "prompt", "tools")
 _BACK = (
     "judgement", "strength", "written", "comment", "annotator", "source", "shown", "seconds",
-    "revision", "time",
+    "revision", "time", "kind",
 )  # fmt: skip
 _ANSWERS = [f"answer_{label}" for label in labels(MAX_SHOWN)]
 _MODELS = [f"model_{label}" for label in labels(MAX_SHOWN)]
@@ -125,6 +125,7 @@ def _answer(form: str, cells: Mapping[str, str]) -> Answer:
         revision=int(_number("revision", cells.get("revision", "0"), int)),
         seconds=_number("seconds", cells["seconds"], float) if "seconds" in cells else None,
         time=time_of(cells.get("time")),
+        kind=kind_of(cells.get("kind")),
     )
 
 
@@ -218,6 +219,7 @@ def _answer_cells(item: Item, answer: Annotation, names: Mapping[str, str]) -> d
         "seconds": "" if answer.seconds is None else repr(answer.seconds),
         "revision": str(answer.revision),
         "time": time.isoformat() if time else "",
+        "kind": answer.kind,
     }
 
 

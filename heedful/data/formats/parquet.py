@@ -67,6 +67,7 @@ SCHEMA = pa.schema(
                         ("payload", pa.string()),
                         ("shown_order", _TEXTS),
                         ("revision", pa.int64()),
+                        ("kind", pa.string()),
                         ("seconds", pa.float64()),
                         ("time", pa.string()),
                     ]

@@ -1,8 +1,8 @@
 """Plain JSON of everything: ``{"heedful": 1, "dataset": NAME, "items": [...]}``, an item a line.
 
 An item has ``form``, ``prompt`` (``messages``, ``tools``), ``completions`` with their authors,
-``annotations`` (every revision, with annotator, source, payload, shown order, seconds and time) and
-``preferences``, which are derived from the newest answers for whoever reads the file; import
+``annotations`` (every revision with annotator, source, payload, shown order, seconds, kind, time)
+and ``preferences``, which are derived from the newest answers for whoever reads the file; import
 ignores them. A bare prompt has ``prompt`` only. Nothing of a data set's items is lost.
 
 Completion ids in a file are labels: they are derived again when it is read, so an edited file is
@@ -28,7 +28,7 @@ from heedful.data.formats.base import (
     dumps,
 )
 from heedful.data.formats.prm800k import time_of
-from heedful.data.formats.ranking import source_of
+from heedful.data.formats.ranking import kind_of, source_of
 from heedful.data.formats.reading import decode, opened
 from heedful.errors import DataError
 from heedful.forms import FORMS
@@ -99,6 +99,7 @@ def _answer(one: JSON) -> Answer:
         revision=_of(one, "revision", int, 0),
         seconds=_of(one, "seconds", float, None),
         time=time_of(one.get("time")),
+        kind=kind_of(one.get("kind")),
     )
 
 
@@ -161,6 +162,7 @@ def _annotation(item: Item, one: Annotation) -> dict[str, JSON]:
         "payload": dict(one.payload),
         "shown_order": list(one.shown_order),
         "revision": one.revision,
+        "kind": one.kind,
         "seconds": one.seconds,
         "time": time.isoformat() if time else None,
     }

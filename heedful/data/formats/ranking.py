@@ -7,6 +7,7 @@ is left out (``both_bad``), as no order says it, and so is a written answer. Dro
 """
 
 from collections.abc import Iterator
+from typing import cast, get_args
 
 from heedful.data.formats import conversation
 from heedful.data.formats.base import (
@@ -26,7 +27,7 @@ from heedful.data.formats.base import (
 )
 from heedful.data.formats.conversation import Turns
 from heedful.forms.pairwise import BOTH_BAD
-from heedful.types import JSON, Annotation, Item, Message, Prompt, Role, Source
+from heedful.types import JSON, Annotation, AnnotationKind, Item, Message, Prompt, Role, Source
 
 KEYS = frozenset({"prompt", "completions", "ranks", "tools", "annotator", "source", "comment"})
 SOURCES: dict[JSON, Source] = {
@@ -73,6 +74,17 @@ def source_of(value: JSON) -> Source:
     if not isinstance(value, str) or value not in SOURCES:
         raise RowDropped("unknown_source", f"source is {value!r:.40}; known: {', '.join(SOURCES)}")
     return SOURCES[value]
+
+
+def kind_of(value: JSON) -> AnnotationKind:
+    """A kind of answer by name, ``answer`` when none is given; raises ``RowDropped``."""
+    if value in (None, ""):
+        return "answer"
+    for kind in get_args(AnnotationKind):
+        if value == kind:
+            return cast(AnnotationKind, kind)
+    known = ", ".join(get_args(AnnotationKind))
+    raise RowDropped("unknown_kind", f"kind is {value!r:.40}; known: {known}")
 
 
 def text_or_nothing(row: Row, key: str) -> str:

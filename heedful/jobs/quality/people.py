@@ -17,6 +17,7 @@ from heedful.stats.intervals import Interval, wilson
 from heedful.stats.noisy_bradley_terry import NoisyBradleyTerry, noisy_bradley_terry
 from heedful.stats.pace import pace
 from heedful.stats.rates import Rates, is_surely_below, side_bias, side_bias_p_values
+from heedful.store.extras import Tally
 
 Row = dict[str, Any]
 MIN_PEOPLE = 3  # with two, nobody can say who is right
@@ -122,14 +123,16 @@ def cycles(answers: Answers) -> dict[str, Interval]:
     return found
 
 
-def shares_right(rows: Sequence[tuple[str, int, int]]) -> Rates | None:
-    """Rates from (annotator, hits, trials), as gold items and repeats give; None without rows."""
-    known = [row for row in rows if row[2] > 0]
+def shares_right(tallies: Mapping[str, Tally]) -> Rates | None:
+    """Rates of known answers or repeats, by annotator; None without a trial."""
+    known = {name: one for name, one in sorted(tallies.items()) if one.trials}
     if not known:
         return None
     return Rates(
-        overall=wilson(sum(row[1] for row in known), sum(row[2] for row in known)),
-        by_annotator={name: wilson(hits, trials) for name, hits, trials in sorted(known)},
+        overall=wilson(
+            sum(one.hits for one in known.values()), sum(one.trials for one in known.values())
+        ),
+        by_annotator={name: wilson(one.hits, one.trials) for name, one in known.items()},
     )
 
 

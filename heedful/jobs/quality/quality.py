@@ -8,13 +8,13 @@ import numpy as np
 
 from heedful.jobs.quality import figures, slices
 from heedful.jobs.quality.agreement import agreement, cohen
-from heedful.jobs.quality.people import Skill, cycles, people, sides, skill
+from heedful.jobs.quality.people import Skill, cycles, people, shares_right, sides, skill
 from heedful.jobs.quality.reading import Answers
 from heedful.stats.consensus import Consensus
 from heedful.stats.intervals import wilson
 from heedful.stats.pace import pace
 from heedful.stats.votes import Votes
-from heedful.store import Transaction
+from heedful.store import Transaction, extras
 from heedful.store import people as accounts
 
 Row = dict[str, Any]
@@ -30,7 +30,9 @@ def summarise(tx: Transaction, answers: Answers) -> Row:
     known = skill(answers, notes)
     votes, order = answers.votes, answers.form.order
     measures = agreement(votes, order, notes, rng) if votes else []
-    rows = people(answers, known, names=names)
+    gold = shares_right(extras.gold_tallies(tx, answers.project))
+    repeats = shares_right(extras.repeat_tallies(tx, answers.project))
+    rows = people(answers, known, names=names, gold=gold, repeats=repeats)
     left = sides(answers)
     data: Row = {
         "form": answers.form.name,
@@ -46,6 +48,8 @@ def summarise(tx: Transaction, answers: Answers) -> Row:
         "side": left.overall if left else None,
         "lean": known.bradley_terry.mean_left_share if known.bradley_terry else None,
         "cycles": _all_cycles(answers),
+        "gold": gold.overall if gold else None,
+        "repeats": repeats.overall if repeats else None,
         "people": rows,
         "copies": [
             {

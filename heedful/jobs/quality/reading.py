@@ -76,6 +76,7 @@ class Answers:
     nothing to agree on. ``num_rows`` counts older revisions as well.
     """
 
+    project: str
     form: Form
     shown: Shown
     annotators: tuple[str, ...]
@@ -123,7 +124,7 @@ def read(tx: Transaction, project: str) -> Answers:
     for row in columns.answers(tx, project):
         task = shown.tasks[row.task]
         growing.add(task, row, [shown.completions[code] for code in shown.by_task[task]])
-    return growing.done(shown)
+    return growing.done(project, shown)
 
 
 def read_shown(tx: Transaction, project: str) -> Shown:
@@ -185,7 +186,7 @@ class _Growing:
             self.pair.extend((number, first, second, is_left))
             self.points.append(gained)
 
-    def done(self, shown: Shown) -> Answers:
+    def done(self, project: str, shown: Shown) -> Answers:
         """The newest revisions as arrays."""
         people, place = self.people.sorted()
         task, annotator, revision, day = (
@@ -203,6 +204,7 @@ class _Growing:
         items, vote[:, 1] = np.unique(vote[:, 1], return_inverse=True)
         votes = self._votes(vote, annotator[kept][vote_answer], people, items)
         return Answers(
+            project=project,
             form=self.form,
             shown=shown,
             annotators=people,

@@ -1,0 +1,62 @@
+"""Draw the pictures of docs/results.md from the rows in benchmarks/results/.
+
+    python benchmarks/plots.py
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tables import rows
+
+from heedful.monitor.charts import HALF, inline
+from heedful.monitor.svg import PALETTE, themed
+
+DOCS = Path(__file__).parents[1] / "docs"
+BOTH = ("heedful", "peer at its best setting")
+
+
+def bench() -> Any:
+    """Seconds a step and peak memory of both sides, by workload."""
+    import altair as alt
+
+    found = [row for run in rows("bench") for row in run["rows"]]
+    data = [
+        {
+            "workload": row["workload"],
+            "side": side,
+            "seconds": one["median_seconds"],
+            "memory": one["peak_gb"],
+        }
+        for row in found
+        for side, one in zip(BOTH, (row["ours"], row["peers"][row["best_setting"]]), strict=True)
+    ]
+    colours = alt.Scale(domain=list(BOTH), range=[PALETTE["accent"], PALETTE["b"]])
+    names = [row["workload"] for row in found]
+
+    def panel(field: str, title: str, form: str) -> Any:
+        base = alt.Chart(inline(data)).encode(
+            y=alt.Y("workload:N", sort=names, title=None),
+            yOffset=alt.YOffset("side:N", sort=list(BOTH)),
+            x=alt.X(f"{field}:Q", title=title, axis=alt.Axis(tickCount=5)),
+        )
+        bars = base.mark_bar(cornerRadiusEnd=3).encode(
+            color=alt.Color("side:N", scale=colours, legend=alt.Legend(orient="top"))
+        )
+        text = base.mark_text(align="left", dx=4, color=PALETTE["soft"], fontSize=11).encode(
+            text=alt.Text(f"{field}:Q", format=form)
+        )
+        return (bars + text).properties(width=HALF, height=44 * len(names))
+
+    return panel("seconds", "seconds a step, median", ".1f") | panel("memory", "peak GB", ".1f")
+
+
+def main() -> None:
+    """Write every picture."""
+    import vl_convert
+
+    spec = themed(bench(), background=PALETTE["paper"])
+    (DOCS / "bench.png").write_bytes(vl_convert.vegalite_to_png(spec, scale=2))
+
+
+if __name__ == "__main__":
+    main()
