@@ -1,6 +1,6 @@
 """Draw the pictures of docs/results.md from the rows in benchmarks/results/.
 
-    python benchmarks/plots.py
+python benchmarks/plots.py
 """
 
 from pathlib import Path

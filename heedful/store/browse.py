@@ -7,10 +7,11 @@ time: then the page says that it is partial, and the next one goes on from there
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock_time
+from itertools import combinations
 from typing import Any, Literal, get_args
 
 from sqlalchemy import Column, ColumnElement, Select, String, and_, cast, exists, func, or_, select
@@ -19,7 +20,7 @@ from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.store import datasets, items, models, people, tables
 from heedful.store.database import Transaction
-from heedful.types import JSON, Item
+from heedful.types import Item
 
 State = Literal["answered", "unanswered", "skipped"]
 STATES: tuple[State, ...] = get_args(State)
@@ -28,7 +29,6 @@ WINDOW = 2000  # items looked at in one statement
 BUDGET = 0.12  # seconds after which a page is partial
 MAX_NAMES = 100  # suggestions of a filter
 _CHUNK = 100  # items read whole at once
-_OPINION = ("comment", "written", "strength")  # what two people who agree may differ in
 
 ITEMS, TASKS, ANSWERS = tables.dataset_items.c, tables.tasks.c, tables.annotations.c
 
@@ -139,17 +139,11 @@ def surplus(tx: Transaction, annotation_ids: Iterable[str]) -> set[str]:
 
 
 def disagrees(item: Item) -> bool:
-    """Whether two people's newest answers say different things, whatever their comments say."""
-    return len({_verdict(one.payload) for one in item.newest}) > 1
-
-
-def _verdict(payload: Mapping[str, JSON]) -> str:
-    said = {key: value for key, value in payload.items() if key not in _OPINION}
-    if "critique" in said:
-        return ""
-    if "ranks" in said:
-        said["ranks"] = [sorted(group) for group in said["ranks"]]
-    return json.dumps(said, sort_keys=True)
+    """Whether two people's newest answers do not agree, as the form sees it; False once settled."""
+    if item.task is None:
+        return False
+    form, said = FORMS[item.task.form], [one.payload for one in item.newest]
+    return any(form.agrees(one, other) is False for one, other in combinations(said, 2))
 
 
 def _resolved(tx: Transaction, filters: Filters) -> Filters:

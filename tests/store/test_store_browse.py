@@ -76,7 +76,7 @@ def made(store: Store) -> dict[str, str]:
 
 def seen(store: Store, made: dict[str, str], **wanted: Any) -> set[str]:
     with store.read() as tx:
-        page = browse.page(tx, "d", Filters(**wanted))
+        page = browse.page(tx, "d", Filters(**wanted), clock=lambda: 0.0)
     assert page.after is None
     assert [one.id for one in page.items] == sorted(one.id for one in page.items)
     return {made.get(one.id, "bare") for one in page.items}

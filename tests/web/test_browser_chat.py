@@ -74,7 +74,7 @@ def test_an_answer_appears_as_it_is_written_and_is_judged_and_edited_by_keys(
     say(page, "Count!")
     page.get_by_text("one two", exact=False).wait_for()
     assert page.get_by_text("five six").count() == 0  # it is still being written
-    page.get_by_text("one two three four five six").wait_for()
+    page.get_by_role("paragraph").get_by_text("one two three four five six").wait_for()
     page.locator("[data-key=u]").wait_for()
     page.locator("body").click(position={"x": 5, "y": 300})
     page.keyboard.press("u")

@@ -36,6 +36,7 @@ def answer(store: Store, who: str, place: int, **more: Any) -> None:
         assert first.task is not None
         ids = first.task.completion_ids
         row = {"project": "support", "task_id": first.id, "annotator": who, "state": "open",
+               "round": 0, "kind": "answer", "given": 0,
                "shown_order": list(ids[::-1]), "changed_at": tx.now}  # fmt: skip
         tx.insert_new(queue.tables.assignments, [row])
         key = f"{who}-{place}-{len(more)}"
