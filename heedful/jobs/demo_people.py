@@ -41,6 +41,11 @@ teach one idea. Equal is a fine answer, but only differences teach.
 """
 
 
+def demo_project(name: str, title: str) -> Project:
+    """A project of the demo; every answer in it is one of those that are needed."""
+    return Project(dataset=name, title=title, form="pairwise", gold_share=0.0, repeat_share=0.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
     """The answers that training learns from: the file of the snapshot, and counts by outcome."""
@@ -128,7 +133,7 @@ def studio(store: Store, wanted: int, seed: int, say: Say) -> Iterator[Host]:
         title = "Which answer is better?"
         known = {one.dataset for one in projects.list_all(tx)}
         if PROJECT not in known:
-            projects.add(tx, Project(dataset=PROJECT, title=title, form="pairwise"))
+            projects.add(tx, demo_project(PROJECT, title))
             projects.write_guideline(tx, PROJECT, GUIDELINES, author="demo")
     try:
         listener = listen("127.0.0.1", PORT)
@@ -253,7 +258,7 @@ def queue_blind(store: Store, policy: str) -> int:
             if old.text != new.text
         ]
         title = "Old or new? A blind comparison"
-        projects.add(tx, Project(dataset=BLIND, title=title, form="pairwise"))
+        projects.add(tx, demo_project(BLIND, title))
         projects.add_tasks(tx, BLIND, asked)
     return len(asked)
 

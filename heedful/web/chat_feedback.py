@@ -17,8 +17,11 @@ from heedful.web.access import new_secret
 
 ANSWERS, DRAFTS = "chat-answers", "chat-drafts"
 PROJECTS = {
-    ANSWERS: Project(dataset=ANSWERS, title="Chat: thumbs and edits", form="demonstration"),
-    DRAFTS: Project(dataset=DRAFTS, title="Chat: choices between drafts", form="pairwise"),
+    name: Project(dataset=name, title=title, form=form, gold_share=0.0, repeat_share=0.0)
+    for name, title, form in (
+        (ANSWERS, "Chat: thumbs and edits", "demonstration"),
+        (DRAFTS, "Chat: choices between drafts", "pairwise"),
+    )
 }
 
 
