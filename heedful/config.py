@@ -97,8 +97,8 @@ class OnlineOptimiser(Optimiser):
 class Batching(Section):
     """Examples per optimiser step; packed tokens per forward, on which no result depends.
 
-    Two cores are as busy with 384 tokens as with more, and every token takes 1.3 MB of a model of
-    135M; a GPU wants thousands. An example that is longer goes alone.
+    384 tokens keep two cores busy, and every token takes 1.3 MB with a model of 135M; a GPU wants
+    thousands. An example that is longer goes alone.
     """
 
     examples_per_step: PositiveInt = 8

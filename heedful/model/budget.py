@@ -125,10 +125,17 @@ def logits_line(shape: Shape, tokens: int) -> Line:
     )
 
 
-def generation_line(shape: Shape, *, slots: int, tokens: int) -> Line:
-    """The cache, the copy of the weights that is laid out for decoding, and logits."""
+def generation_line(
+    shape: Shape, *, slots: int, tokens: int, copies_all: bool, first_layer: int
+) -> Line:
+    """The cache, the copy of the weights that is sampled from, and logits.
+
+    ``copies_all``: weights are laid out for decoding; otherwise only those that an adapter from
+    ``first_layer`` up is folded into are copied.
+    """
     cache = 2 * slots * tokens * shape.num_layers * shape.key_width * shape.itemsize
-    copied = sum(i * o for _, i, o in shape.linears) + shape.vocabulary * shape.hidden
+    copied = sum(i * o for layer, i, o in shape.linears if copies_all or layer >= first_layer)
+    copied += shape.vocabulary * shape.hidden if copies_all else 0
     logits = slots * shape.vocabulary * (12 + shape.itemsize)
     return Line(
         role="sampling",

@@ -9,6 +9,12 @@ from torch.nn.functional import linear
 Product = Callable[[Tensor], Tensor]  # [..., in] to [..., out]
 
 
+def lays_out(device: str, dtype: torch.dtype) -> bool:
+    """Whether weights are worth laying out: float32 on a CPU with oneDNN."""
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return device == "cpu" and dtype == torch.float32 and available
+
+
 def product(weight: Tensor, bias: Tensor | None = None, *, blocked: bool = True) -> Product:
     """``x W^T + b`` for a weight [out, in] that stays as it is.
 
@@ -16,12 +22,7 @@ def product(weight: Tensor, bias: Tensor | None = None, *, blocked: bool = True)
     again at every product; the operators are those that torch's compiler emits for frozen weights.
     Elsewhere the weight is used as it lies.
     """
-    if not (
-        blocked
-        and weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    ):
+    if not (blocked and lays_out(weight.device.type, weight.dtype)):
         return lambda inputs: linear(inputs, weight, bias)
     blocks = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
 

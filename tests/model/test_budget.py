@@ -76,7 +76,7 @@ def test_the_machine_says_how_much_is_free() -> None:
 def test_the_table_has_a_line_per_role(sizes: budget.Shape) -> None:
     lines = [
         budget.base_line(sizes),
-        budget.generation_line(sizes, slots=8, tokens=64),
+        budget.generation_line(sizes, slots=8, tokens=64, copies_all=True, first_layer=0),
     ]
     text = budget.describe(lines, 8 * budget.GB)
     assert [row.split()[0] for row in text] == ["memory,", "base", "sampling", "in"]

@@ -11,8 +11,9 @@ from heedful.jobs import models
 from heedful.model import budget
 from heedful.model.base import resolve
 from heedful.model.device import default_device, default_dtype
+from heedful.model.products import lays_out
 from heedful.store.database import Store
-from heedful.types import Prompt
+from heedful.types import Message, Preference, Prompt
 
 
 def announce_memory(kind: str, config: FitConfig, store: Store | None, rows: Sequence[Any]) -> bool:
@@ -47,8 +48,8 @@ def memory_lines(
     path, _ = resolve(ref.base)
     dtype = models.DTYPES[config.dtype] or default_dtype(default_device())
     shape = budget.read_shape(path, dtype)
-    # one example that is longer than a micro-step is one
-    tokens = max(config.batch.tokens_per_micro_step, config.batch.max_tokens)
+    longest = longest_tree(rows, config.batch.max_tokens)  # alone, it is a micro-step of its own
+    tokens = max(config.batch.tokens_per_micro_step, longest)
     adapter = config.adapter
     first_layer, depth = adapter.span(shape.num_layers)
     lines = [budget.base_line(shape)]
@@ -70,7 +71,8 @@ def memory_lines(
     if kind != "reward":
         lines.append(budget.logits_line(shape, tokens))
     if isinstance(config, OnlineConfig):
-        lines += online_lines(config, shape, store, longest_prompt(rows))
+        copies_all = lays_out(default_device().type, dtype)
+        lines += online_lines(config, shape, store, longest_prompt(rows), copies_all=copies_all)
     return lines
 
 
@@ -79,6 +81,8 @@ def online_lines(
     shape: budget.Shape,
     store: Store | None,
     prompt_tokens: int,
+    *,
+    copies_all: bool,
 ) -> list[budget.Line]:
     """The reward that scores, and the engine's cache."""
     lines = []
@@ -94,9 +98,34 @@ def online_lines(
                 rollouts.num_slots, rollouts.prompts_per_rollout * rollouts.samples_per_prompt
             ),
             tokens=min(prompt_tokens + rollouts.max_new_tokens, config.batch.max_tokens),
+            copies_all=copies_all,
+            first_layer=config.adapter.span(shape.num_layers)[0],
         )
     )
     return lines
+
+
+def longest_tree(rows: Sequence[Any], max_tokens: int) -> int:
+    """About how many tokens the largest example takes: a prompt and all that answers it.
+
+    Of preferences the sides share the prompt; anything else is one text of ``max_tokens`` at most.
+    """
+    sides: dict[str, set[tuple[Message, ...]]] = {}
+    prompts: dict[str, int] = {}
+    for row in rows:
+        if isinstance(row, Preference):
+            prompts[row.prompt.id] = min(about_tokens(row.prompt.messages), max_tokens)
+            sides.setdefault(row.prompt.id, set()).update((row.chosen, row.rejected))
+    sizes = (
+        prompts[name] + sum(min(about_tokens(one), max_tokens - prompts[name]) for one in answers)
+        for name, answers in sides.items()
+    )
+    return max(sizes, default=max_tokens)
+
+
+def about_tokens(messages: Sequence[Message]) -> int:
+    """Three characters each, and the template."""
+    return sum(8 + len(message.content) // 3 for message in messages)
 
 
 def longest_prompt(rows: Sequence[Prompt]) -> int:
