@@ -1,6 +1,6 @@
 """One project with a million slots: seconds of a lease, a submit and a count inside the store.
 
-    python benchmarks/queue.py --slots 1000000 --answers 3000 --out benchmarks/results
+    python benchmarks/label_queue.py --slots 1000000 --answers 3000 --out benchmarks/results
 
 Some people take turns at random, so that the queue holds many tasks that are half done; then one
 works on alone, past more and more tasks that wait for a second person. ``--store postgresql://...``
