@@ -27,6 +27,7 @@ from heedful.errors import ConfigError, DataError, MissingError, NumericsError, 
 from heedful.jobs import models
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_grpo, fit_ppo, fit_preference, fit_reward, fit_sft
+from heedful.jobs.fit.reward import probed
 from heedful.jobs.rundir import RunDirectory
 from heedful.model.adapter_files import HEAD, WEIGHTS
 from heedful.train import checkpoint
@@ -83,6 +84,16 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 @pytest.fixture(scope="module")
 def reward_run(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
     return fit_reward(reward_config(), tmp_path_factory.mktemp("reward") / "run")
+
+
+def test_probe_reads_at_most_as_many_examples_as_asked_drawn_by_the_seed() -> None:
+    trees: list[Any] = list(range(40))
+    some = probed(trees, 10, seed=1)
+    assert len(set(some)) == 10
+    assert some == probed(trees, 10, seed=1)
+    assert some != probed(trees, 10, seed=2)
+    assert probed(trees, 40, seed=1) == trees
+    assert probed(trees, 0, seed=1) == []
 
 
 def test_reward_model_learns_a_learnable_preference(reward_run: FitResult) -> None:

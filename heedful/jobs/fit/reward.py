@@ -1,6 +1,7 @@
 """``fit reward``: a Bradley-Terry reward model, and how it is measured."""
 
 import math
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,9 +74,10 @@ def fit_reward(
             proofs.swap_flips_sign(trunk, few[0])
 
         def initialise() -> None:
-            if config.warm_start:
-                with progress("probe", len(kept)) as advance:
-                    warm_start(trunk, kept, max_tokens=limit, advance=advance)
+            some = probed(kept, config.probe_examples, config.seed)
+            if some:
+                with progress("probe", len(some)) as advance:
+                    warm_start(trunk, some, max_tokens=limit, advance=advance)
 
         return Plan(
             trunk=trunk,
@@ -94,6 +96,13 @@ def fit_reward(
         )
 
     return run_fit("reward", config, out, store, data, build, profile=profile)
+
+
+def probed(trees: Sequence[Tree], most: int, seed: int) -> list[Tree]:
+    """The examples that the probe reads: all, or ``most`` of them drawn by the seed."""
+    if len(trees) <= most:
+        return list(trees)
+    return random.Random(seed).sample(trees, most)  # noqa: S311 - a sample, not a secret
 
 
 def reward_moments(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> tuple[float, float]:
