@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# the tests fill the cores themselves, and threads cost more than they bring on tiny models
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts background jobs like this, and children would inherit it; tests interrupt them
     signal.signal(signal.SIGINT, signal.default_int_handler)
