@@ -94,16 +94,21 @@ class OnlineOptimiser(Optimiser):
     learning_rate: float = Field(4e-4, gt=0)
 
 
-class Batching(Section):
-    """Examples per optimiser step; packed tokens per forward, on which no result depends.
+class Packing(Section):
+    """Packed tokens per forward, on which no result depends, and tokens of the longest text.
 
     384 tokens keep two cores busy, and every token takes 1.3 MB with a model of 135M; a GPU wants
     thousands. An example that is longer goes alone.
     """
 
-    examples_per_step: PositiveInt = 8
     tokens_per_micro_step: PositiveInt = 384
     max_tokens: PositiveInt = 512
+
+
+class Batching(Packing):
+    """Also examples per optimiser step, where the examples are given."""
+
+    examples_per_step: PositiveInt = 8
 
 
 class FitConfig(Section):
@@ -124,21 +129,24 @@ class FitConfig(Section):
     compile: bool = Field(False, description="torch.compile; its cost is printed")
     adapter: Adapter = Adapter()
     optimiser: Optimiser = Optimiser()
+    batch: Packing = Packing()
+
+
+class ExampleConfig(FitConfig):
+    """What every fit has that learns from given examples."""
+
+    epochs: PositiveInt = 1
+    held_out_share: float = Field(0.1, ge=0, lt=1)
     batch: Batching = Batching()
 
 
-class SFTConfig(FitConfig):
+class SFTConfig(ExampleConfig):
     """Imitate demonstrations, or the chosen side of preferences."""
 
-    epochs: PositiveInt = 1
-    held_out_share: float = Field(0.1, ge=0, lt=1)
 
-
-class RewardConfig(FitConfig):
+class RewardConfig(ExampleConfig):
     """Bradley-Terry reward model on preferences."""
 
-    epochs: PositiveInt = 1
-    held_out_share: float = Field(0.1, ge=0, lt=1)
     adapter: RewardAdapter = RewardAdapter()
     optimiser: RewardOptimiser = RewardOptimiser()
     pooling: Literal["mean", "last"] = "mean"
@@ -149,11 +157,9 @@ class RewardConfig(FitConfig):
     params: dict[str, float] = Field(default_factory=dict, description="of the loss function")
 
 
-class PreferenceConfig(FitConfig):
+class PreferenceConfig(ExampleConfig):
     """Direct preference optimisation."""
 
-    epochs: PositiveInt = 1
-    held_out_share: float = Field(0.1, ge=0, lt=1)
     loss: str = "dpo"
     params: dict[str, float] = Field(default_factory=dict, description="of the loss function")
 

@@ -27,7 +27,8 @@ class Batch:
     A tree is a prompt and the responses that share it; ``trees[i] = (prompt length, response
     lengths)``. Predicted token m belongs to response ``rows[m]`` at ``columns[m]`` and stands at
     row position ``places[m]``; its distribution is read at row position ``predictors[m]``.
-    ``pairs[p]`` are (chosen, rejected) response numbers.
+    ``pairs[p]`` are (chosen, rejected) response numbers; ``weights`` are of the pairs, or of the
+    responses of demonstrations, where there are none.
     """
 
     token_ids: Int[Tensor, "N"]
@@ -42,7 +43,7 @@ class Batch:
     mask: Bool[Tensor, "B T"]
     ids: tuple[str, ...]
     pairs: Int[Tensor, "P 2"] | None = None
-    weights: Float[Tensor, "P"] | None = None
+    weights: Float[Tensor, "P"] | Float[Tensor, "B"] | None = None
     margins: Float[Tensor, "P"] | None = None
     ref_logprobs: Float[Tensor, "B T"] | None = None
     old_logprobs: Float[Tensor, "B T"] | None = None
@@ -54,13 +55,20 @@ class Batch:
 
     @property
     def num_tokens(self) -> int:
-        """Response tokens: the normaliser of token losses."""
+        """Response tokens."""
         return len(self.targets)
+
+    @property
+    def token_weight(self) -> float:
+        """Response tokens by weight: the normaliser of token losses."""
+        if self.weights is None or self.pairs is not None:
+            return float(self.num_tokens)
+        return self.weights[self.rows].sum().item()
 
     @property
     def pair_weight(self) -> float:
         """Compared pairs by weight: the normaliser of pairwise losses."""
-        return 0.0 if self.weights is None else self.weights.sum().item()
+        return 0.0 if self.weights is None or self.pairs is None else self.weights.sum().item()
 
     @property
     def num_packed(self) -> int:
@@ -92,11 +100,10 @@ class Step:
     """The micro-batches of one optimiser step. Made by sources, used by the loop.
 
     ``progress`` in [0, 1] drives the learning-rate schedule; ``count`` is the one normaliser of
-    the whole step; ``resumable`` says that a checkpoint after this step can be continued exactly.
+    the whole step.
     """
 
     micro_batches: tuple[Batch, ...]
     count: float
     progress: float
-    resumable: bool = True
     metrics: dict[str, float] = field(default_factory=dict)

@@ -200,7 +200,7 @@ def preference(
         flags={"data": data, "model": model, "loss": loss, "seed": seed},
         as_json=as_json,
         profile=profile,
-        then=lambda path: f"heedful evaluate --data {data} --model {path} --out runs/evaluate",
+        then=lambda path: f"heedful evaluate --data HELD_OUT --model {path} --out runs/evaluate",
     )
 
 
@@ -232,7 +232,7 @@ def ppo(
         as_json=as_json,
         profile=profile,
         then=lambda path: (
-            f"heedful evaluate --data {data} --model {path} --reward {reward} --out runs/evaluate"
+            f"heedful evaluate --data HELD_OUT --model {path} --reward {reward} --out runs/evaluate"
         ),
     )
 
@@ -265,6 +265,6 @@ def grpo(
         as_json=as_json,
         profile=profile,
         then=lambda path: (
-            f"heedful evaluate --data {data} --model {path} --reward {reward} --out runs/evaluate"
+            f"heedful evaluate --data HELD_OUT --model {path} --reward {reward} --out runs/evaluate"
         ),
     )

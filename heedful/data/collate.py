@@ -15,7 +15,8 @@ class Tree:
     """A prompt and the responses that share it, as token ids.
 
     Made by encoders and rollouts, used by collate. ``pairs`` are (chosen, rejected) indices into
-    ``responses``. ``Tree(id="a", prompt=(1, 2), responses=((3, 4), (5,)), pairs=((0, 1),))``
+    ``responses``; ``weights`` are of the pairs, or of the responses where there are none.
+    ``Tree(id="a", prompt=(1, 2), responses=((3, 4), (5,)), pairs=((0, 1),))``
     """
 
     id: str
@@ -34,10 +35,10 @@ class Tree:
         """The tree in parts of at most ``max_tokens``, each with the prompt; for lone responses.
 
         A part keeps at least one response. Raises ``ValueError`` for a tree with pairs, whose sides
-        belong together.
+        belong together, or weights.
         """
-        if self.pairs:
-            raise ValueError(f"tree {self.id} has pairs; only lone responses can be split")
+        if self.pairs or self.weights:
+            raise ValueError(f"tree {self.id} has pairs or weights; only lone responses are split")
         parts: list[list[tuple[int, ...]]] = []
         room = 0
         for response in self.responses:
@@ -134,7 +135,11 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
         return torch.tensor(values, dtype=torch.long, device=device)
 
     columns_range = torch.arange(max(lengths), device=device)
-    flat_weights = [weight for tree in trees for weight in tree.weights or (1.0,) * len(tree.pairs)]
+    flat_weights = [
+        weight
+        for tree in trees
+        for weight in tree.weights or (1.0,) * len(tree.pairs if pairs else tree.responses)
+    ]
     flat_margins = [margin for tree in trees for margin in tree.margins or (0.0,) * len(tree.pairs)]
     return Batch(
         token_ids=long(tokens),
@@ -152,6 +157,8 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
         mask=columns_range[None, :] < long(lengths)[:, None],
         ids=tuple(tree.id for tree in trees),
         pairs=long(pairs) if pairs else None,
-        weights=torch.tensor(flat_weights, device=device) if pairs else None,
+        weights=torch.tensor(flat_weights, device=device)
+        if pairs or any(tree.weights for tree in trees)
+        else None,
         margins=torch.tensor(flat_margins, device=device) if pairs else None,
     )

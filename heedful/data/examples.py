@@ -89,7 +89,9 @@ def demonstration_trees(
         if len(prompt) + len(response) > max_tokens:
             encoded.drops["too_long"] += 1
             continue
-        encoded.trees.append(Tree(id=row.prompt.id, prompt=prompt, responses=(response,)))
+        encoded.trees.append(
+            Tree(id=row.prompt.id, prompt=prompt, responses=(response,), weights=(row.weight,))
+        )
     return encoded
 
 

@@ -26,7 +26,6 @@ from heedful.types import (
 )
 
 Kind = Literal["preference", "demonstration", "prompt"]
-Split = Literal["train", "held_out"]
 Example = Preference | Demonstration | Prompt
 T = TypeVar("T", bound=Example)
 
@@ -47,26 +46,21 @@ _PROMPT: dict[str, Any] = {
     "tools": pa.list_(pa.string()),
 }
 _SOURCE: dict[str, Any] = {"weight": pa.float64(), "annotation_ids": pa.list_(pa.string())}
-_SPLIT: dict[str, Any] = {"split": pa.string()}
 SCHEMAS: dict[str, Any] = {
     "preference": pa.schema(
-        _PROMPT
-        | {"chosen": _MESSAGES, "rejected": _MESSAGES, "margin": pa.float64()}
-        | _SOURCE
-        | _SPLIT
+        _PROMPT | {"chosen": _MESSAGES, "rejected": _MESSAGES, "margin": pa.float64()} | _SOURCE
     ),
-    "demonstration": pa.schema(_PROMPT | {"response": _MESSAGES} | _SOURCE | _SPLIT),
-    "prompt": pa.schema(_PROMPT | _SPLIT),
+    "demonstration": pa.schema(_PROMPT | {"response": _MESSAGES} | _SOURCE),
+    "prompt": pa.schema(_PROMPT),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """What ``freeze`` wrote: the file's path, its hash and each row's split, in order."""
+    """What ``freeze`` wrote: the file's path and the hash of its rows."""
 
     path: str
     rows_hash: str
-    splits: tuple[Split, ...]
 
 
 def prompt_of(row: Example) -> Prompt:
@@ -81,9 +75,13 @@ def split_by_prompt(rows: Sequence[T], held_out_share: float, seed: int) -> tupl
     The share is of prompts and met on average. Raises ``ConfigError`` for a share outside
     [0, 1), ``DataError`` when a share above 0 leaves a side empty.
     """
-    splits = _splits(rows, held_out_share, seed)
-    train = [row for row, split in zip(rows, splits, strict=True) if split == "train"]
-    held_out = [row for row, split in zip(rows, splits, strict=True) if split == "held_out"]
+    if not 0 <= held_out_share < 1:
+        raise ConfigError(f"held_out_share is {held_out_share}; choose from 0 to below 1")
+    limit = int(held_out_share * 2**64)
+    train: list[T] = []
+    held_out: list[T] = []
+    for row in rows:
+        (held_out if _place(prompt_of(row).id, seed) < limit else train).append(row)
     if held_out_share and not (train and held_out):
         raise DataError(
             f"{len(rows)} rows cannot be split with held_out_share {held_out_share}: "
@@ -96,28 +94,22 @@ def freeze(
     rows: Sequence[Example],
     kind: Kind,
     directory: Path | str,
-    *,
-    held_out_share: float = 0.0,
-    seed: int = 0,
 ) -> Frozen:
     """Write the rows, in this order, to ``directory/KIND-HASH.parquet``.
 
     The name appears only when the file is complete. Raises ``ResourceError`` on a full disk.
     """
-    if held_out_share:
-        split_by_prompt(rows, held_out_share, seed)
-    splits = _splits(rows, held_out_share, seed)
-    lines = [_to_row(row) | {"split": split} for row, split in zip(rows, splits, strict=True)]
+    lines = [_to_row(row) for row in rows]
     rows_hash = _hash(lines)
     path = Path(directory).absolute() / f"{kind}-{rows_hash[:16]}.parquet"
     metadata = {"heedful.kind": kind, "heedful.rows_hash": rows_hash}
     table = pa.Table.from_pylist(lines, schema=SCHEMAS[kind].with_metadata(metadata))
     _write(table, path)
-    return Frozen(path=str(path), rows_hash=rows_hash, splits=tuple(splits))
+    return Frozen(path=str(path), rows_hash=rows_hash)
 
 
-def read_snapshot(path: Path | str, *, split: Split | None = None) -> list[Example]:
-    """The rows of a snapshot, all of them or one split; the hash is checked first.
+def read_snapshot(path: Path | str) -> list[Example]:
+    """The rows of a snapshot; the hash is checked first.
 
     Raises ``MissingError`` without the file, ``DataError`` when it was changed or is no snapshot.
     """
@@ -125,19 +117,12 @@ def read_snapshot(path: Path | str, *, split: Split | None = None) -> list[Examp
     lines: list[dict[str, Any]] = table.to_pylist()
     if _hash([_canonical(line) for line in lines]) != rows_hash:
         raise DataError(f"{path} was changed after it was written; make the snapshot again")
-    return [_from_row(kind, line) for line in lines if split in (None, line["split"])]
+    return [_from_row(kind, line) for line in lines]
 
 
-def _splits(rows: Iterable[Example], held_out_share: float, seed: int) -> list[Split]:
-    if not 0 <= held_out_share < 1:
-        raise ConfigError(f"held_out_share is {held_out_share}; choose from 0 to below 1")
-    limit = int(held_out_share * 2**64)
-    return [_split(prompt_of(row).id, limit, seed) for row in rows]
-
-
-def _split(prompt_id: str, limit: int, seed: int) -> Split:
-    digest = hashlib.sha256(f"{seed}:{prompt_id}".encode()).digest()
-    return "held_out" if int.from_bytes(digest[:8], "big") < limit else "train"
+def _place(prompt_id: str, seed: int) -> int:
+    """Where a prompt stands among the 2**64 places; those below a limit are held out."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{prompt_id}".encode()).digest()[:8])
 
 
 def _to_row(row: Example) -> dict[str, JSON]:

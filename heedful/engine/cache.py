@@ -51,7 +51,7 @@ class DecodeLayout:
         self.cache = cache
         self.lengths = lengths
         self.slots = torch.arange(len(lengths), device=lengths.device)
-        self.span = int(lengths.max()) + 1
+        self.span = self.longest = int(lengths.max()) + 1
         seen = torch.arange(self.span, device=lengths.device)[None] <= lengths[:, None]
         self.bias = torch.zeros(seen.shape, dtype=torch.float32, device=lengths.device)
         self.bias.masked_fill_(~seen, float("-inf"))

@@ -23,6 +23,8 @@ from heedful.model.attention import TreeShape
 from heedful.model.trunk import Trunk
 from heedful.types import Sample
 
+PREFILL_TOKENS = 4096  # of prompts in one pass, which bounds its memory; a longer prompt goes alone
+
 Asked = tuple[str | None, tuple[int, ...]]  # a role and a prompt
 Drawn = tuple[list[int], list[float]]  # tokens and their log-probabilities
 
@@ -143,6 +145,26 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     return next((n for n, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
+Entering = tuple[int, Request]  # a request with its place in the call
+
+
+def prefill_groups(entering: Sequence[Entering]) -> list[list[Entering]]:
+    """Consecutive requests whose distinct prompts have at most ``PREFILL_TOKENS`` together."""
+    groups: list[list[Entering]] = []
+    seen: set[Asked] = set()
+    room = 0
+    for index, request in entering:
+        asked = request.role, request.prompt
+        needed = 0 if asked in seen else len(request.prompt)
+        if not groups or needed > room:
+            groups.append([])
+            seen, room, needed = set(), PREFILL_TOKENS, len(request.prompt)
+        groups[-1].append((index, request))
+        seen.add(asked)
+        room -= needed
+    return groups
+
+
 class _Batch:
     """The state of one call: rows in flight are slots 0 to len(rows) - 1."""
 
@@ -162,12 +184,15 @@ class _Batch:
         while waiting or self.rows:
             free = self.num_slots - len(self.rows)
             if waiting and (not self.rows or free >= min(len(waiting), self.num_slots // 4 or 1)):
-                self.admit([waiting.pop() for _ in range(min(free, len(waiting)))])
+                for group in prefill_groups(
+                    [waiting.pop() for _ in range(min(free, len(waiting)))]
+                ):
+                    self.admit(group)
             if self.rows:
                 self.step()
         return [self.samples[index] for index in range(len(requests))]
 
-    def admit(self, entering: list[tuple[int, Request]]) -> None:
+    def admit(self, entering: Sequence[Entering]) -> None:
         """Prefill the entering prompts, each distinct prompt once, and draw first tokens."""
         first = len(self.rows)
         slots_of: dict[Asked, list[int]] = {}

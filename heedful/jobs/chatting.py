@@ -7,6 +7,7 @@ from heedful.data.chat import encode_prompt
 from heedful.data.examples import answer
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
+from heedful.errors import DataError
 from heedful.jobs import models
 from heedful.jobs.models import ModelRef
 from heedful.model.trunk import Trunk
@@ -18,8 +19,12 @@ from heedful.web.chat_writing import Writer
 
 
 @lru_cache(maxsize=1)
-def loaded(base: str, adapter: Path | None) -> tuple[Trunk, str | None]:
-    """The model that was talked to last stays loaded; other jobs clear it."""
+def loaded(base: str, adapter: Path | None, weights: str | None) -> tuple[Trunk, str | None]:
+    """The model that was talked to last stays loaded; other jobs clear it.
+
+    ``weights`` is the adapter's hash: a directory that was fitted again is loaded again.
+    """
+    del weights
     ref = ModelRef(base=base, adapter=adapter)
     trunk = models.open_trunk(ref, dtype="auto")
     return trunk, models.start_policy(trunk, ref)
@@ -35,7 +40,14 @@ def write_draft(store: Store, draft_id: str) -> dict[str, JSON]:
         prompt = chat.prompt_of(tx, draft.chat, draft.turn)
         version = model_table.get(tx, draft.target)
     ref = models.find_model(version.id, store)
-    trunk, role = loaded(ref.base, ref.adapter)
+    own = ref.as_parent()
+    trunk, role = loaded(ref.base, ref.adapter, own.weights_hash if own else None)
+    found = own.weights_hash if own else trunk.base.weights_hash
+    if found != version.weights_hash:
+        raise DataError(
+            f"model {version.id} has weights {version.weights_hash[:8]} and {version.path} now "
+            f"holds {found[:8]}: it was fitted again; talk to the newest model of that directory"
+        )
     writer = Writer(store, draft_id)
     params = SamplingParams(
         max_new_tokens=settings.max_new_tokens,

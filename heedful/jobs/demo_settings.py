@@ -7,6 +7,7 @@ from heedful.config import (
     Batching,
     DemoConfig,
     EvaluateConfig,
+    Packing,
     PPOConfig,
     RewardConfig,
     Rollouts,
@@ -68,7 +69,7 @@ def ppo_config(config: DemoConfig, reward: str) -> PPOConfig:
         reward=reward,
         seed=config.seed,
         checkpoint_every=2,
-        batch=Batching(tokens_per_micro_step=900, max_tokens=600),
+        batch=Packing(tokens_per_micro_step=900, max_tokens=600),
         rollouts=Rollouts(
             num_rollouts=budget.num_rollouts,
             prompts_per_rollout=8,

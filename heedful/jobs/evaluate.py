@@ -1,12 +1,15 @@
 """``evaluate``: a policy against its start, blind and order-randomised; or a reward model on pairs.
 
-Arms: ``start`` (the opponent), ``control`` (the start policy again, drawn anew: its win rate must
-cover one half), ``policy``, and ``best_of_n`` (the start policy's answer that the reward model
-likes best, the baseline that needs no training).
+Prompts that the model or its parents were fitted to are left out.
+
+Arms: ``start`` (the policy that it was trained from, the opponent), ``control`` (the start policy
+again, drawn anew: its win rate must cover one half), ``policy``, and ``best_of_n`` (the start
+policy's answer that the reward model likes best, the baseline that needs no training).
 """
 
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,11 @@ import numpy as np
 import torch
 
 from heedful.config import EvaluateConfig
+from heedful.data import testing
 from heedful.data.chat import encode_prompt
 from heedful.data.collate import Tree, packed
 from heedful.data.examples import answer, last_user_text, preference_trees
+from heedful.data.snapshot import prompt_of
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
 from heedful.errors import DataError
@@ -26,17 +31,24 @@ from heedful.jobs.progress import progress
 from heedful.jobs.recording import recorded, run_record
 from heedful.jobs.rundir import RunDirectory
 from heedful.maths.bestofn import best_of_n_kl_bound
-from heedful.model.adapter_files import load_role, write_text
+from heedful.model.adapter_files import load_role, read_learned, write_text
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
 from heedful.reward.trained import TrainedReward
 from heedful.stats.diversity import distinct_n
 from heedful.stats.intervals import Interval, win_rate
 from heedful.store import completions as completion_table
-from heedful.store import models as model_table
 from heedful.store import runs as run_table
 from heedful.store.database import Store
-from heedful.types import JSON, Completion, Evidence, Prompt, Sample, SamplingParams
+from heedful.types import (
+    JSON,
+    Completion,
+    Evidence,
+    ModelVersion,
+    Prompt,
+    Sample,
+    SamplingParams,
+)
 
 Judge = Callable[[Sequence[str], Sequence[str], Sequence[str], int], list[float]]
 
@@ -54,6 +66,14 @@ class Answer:
     proxy: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Rows to evaluate on; ``num_learned`` were left out, None when that could not be told."""
+
+    rows: list[Any]
+    num_learned: int | None
+
+
 def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -> dict[str, JSON]:
     """Evaluate whatever ``config.model`` is; returns the result that is also written to ``out``."""
     ref = models.find_model(config.model, store)
@@ -62,6 +82,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -
     kind = "preference" if is_reward else "prompt"
     data = fit.load_rows(store, config.data, kind, out)
     snapshot = data.snapshot.id if data.snapshot else None
+    held_out = leave_out_learned(data.rows, config, ref)
     run = RunDirectory(out, "evaluate", config, snapshot=snapshot)
     done = run.result()
     if done is not None:
@@ -69,11 +90,41 @@ def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -
     measure = evaluate_reward if is_reward else evaluate_policy
     with run.held(), recorded(store, run_record(run, config, snapshot)):
         trunk = models.open_trunk(ref, dtype=config.dtype)
-        result = measure(config, trunk, ref, data.rows, run, store)
+        result = measure(config, trunk, ref, held_out.rows, run, store)
+        result["num_learned"] = held_out.num_learned
         if store is not None:
             save_evidence(store, trunk, ref, result)
         run.finish(result)
     return result
+
+
+def leave_out_learned(rows: Sequence[Any], config: EvaluateConfig, ref: models.ModelRef) -> HeldOut:
+    """The rows whose prompts neither the model nor its parents were fitted to.
+
+    ``test`` is there to try the commands and is kept whole, without a claim. Raises ``DataError``
+    when no row is left.
+    """
+    learned = read_learned(ref.adapter) if ref.adapter else frozenset()
+    if learned is None or config.data == testing.NAME:
+        print(
+            f"not checked whether {config.model} has learned from {config.data}: no claim about "
+            "held-out data",
+            file=sys.stderr,
+        )
+        return HeldOut(rows=list(rows), num_learned=None)
+    kept = [row for row in rows if prompt_of(row).id not in learned]
+    if not kept:
+        raise DataError(
+            f"{config.model} or a model that it builds on was fitted to the prompts of all "
+            f"{len(rows)} rows of {config.data}; evaluate on another data set with --data"
+        )
+    num_learned = len(rows) - len(kept)
+    if num_learned:
+        print(
+            f"{num_learned} of {len(rows)} rows are left out: their prompts were learned from",
+            file=sys.stderr,
+        )
+    return HeldOut(rows=kept, num_learned=num_learned)
 
 
 def evaluate_reward(
@@ -89,7 +140,8 @@ def evaluate_reward(
     assert ref.adapter is not None
     load_role(trunk, ref.adapter, "reward")
     limit = config.tokens_per_micro_step
-    encoded = preference_trees(trunk.tokenizer, rows, max_tokens=limit).require("preferences")
+    longest = min(limit, trunk.max_tokens)
+    encoded = preference_trees(trunk.tokenizer, rows, max_tokens=longest).require("preferences")
     # the two sides of a pair may together be longer than one conversation may be
     widest = max(tree.num_tokens for tree in encoded.trees)
     metrics = fit.reward_metrics(trunk, encoded.trees, max(limit, widest))
@@ -106,6 +158,8 @@ def evaluate_policy(
 ) -> dict[str, JSON]:
     """Sample all arms on the same prompts, judge them blind, and measure the distance moved."""
     prompts = rows[: config.num_prompts]
+    start = models.start_of(ref, store)
+    start_role = models.start_policy(trunk, start)
     if ref.adapter is not None:
         load_role(trunk, ref.adapter, "policy")
     reward = None
@@ -114,15 +168,18 @@ def evaluate_policy(
     judge = gold_judge(config.gold) if config.gold else None
     if not config.gold and not isinstance(reward, TrainedReward):
         raise DataError("nothing to judge with; give gold=NAME or reward=MODEL")
-    arms = sample_arms(config, trunk, prompts, run)
+    arms = sample_arms(config, trunk, prompts, run, start_role)
     if isinstance(reward, TrainedReward):
         arms = with_proxy(arms, trunk, prompts, reward, config.tokens_per_micro_step)
         arms["best_of_n"] = best_of(arms, config.best_of)
     result = compare(config, arms, judge)
+    result["start"] = str(start.adapter or start.base)
     result["samples"] = [asdict(answer) | {"token_ids": None} for arm in arms.values()
                          for answer in arm]  # fmt: skip
     if store is not None:
-        save_completions(store, trunk, ref, prompts, arms, config)
+        authors = {"start": models.version_of(store, trunk, start)}
+        authors["policy"] = models.version_of(store, trunk, ref)
+        save_completions(store, authors, prompts, arms, config)
     return result
 
 
@@ -142,21 +199,28 @@ def gold_judge(name: str) -> Judge:
 
 
 def sample_arms(
-    config: EvaluateConfig, trunk: Trunk, prompts: Sequence[Prompt], run: RunDirectory
+    config: EvaluateConfig,
+    trunk: Trunk,
+    prompts: Sequence[Prompt],
+    run: RunDirectory,
+    start: str | None,
 ) -> dict[str, list[Answer]]:
-    """Answers by arm, sampled in chunks; a chunk that is on disk already is read back."""
-    base = ["start", *(f"start_{i + 1}" for i in range(config.best_of))]
+    """Answers by arm, sampled in chunks; a chunk that is on disk already is read back.
+
+    ``start`` is the role of the start policy.
+    """
+    own = ["start", *(f"start_{i + 1}" for i in range(config.best_of))]
     seeds = {
         name: np.random.SeedSequence([config.seed, 4, number]).generate_state(len(prompts))
-        for number, name in enumerate([*base, "policy"])
+        for number, name in enumerate([*own, "policy"])
     }
     arms: dict[str, list[Answer]] = {name: [] for name in seeds}
     with progress("sample held-out", len(seeds) * len(prompts)) as advance:
-        for role, names in ((None, base), ("policy", ["policy"])):
+        for author, names in (("start", own), ("policy", ["policy"])):
             size = max(1, config.num_slots // len(names))
             for first in range(0, len(prompts), size):
                 chunk = prompts[first : first + size]
-                file = run.path / f"answers-{role or 'start'}-{first:06d}.json"
+                file = run.path / f"answers-{author}-{first:06d}.json"
                 if file.exists():
                     rows = json.loads(file.read_text())
                     answers = [Answer(**r | {"token_ids": tuple(r["token_ids"])}) for r in rows]
@@ -167,7 +231,7 @@ def sample_arms(
                         for offset, prompt in enumerate(chunk)
                         for name in names
                     ]
-                    answers = sample_answers(config, trunk, draws, role, advance)
+                    answers = sample_answers(config, trunk, draws, author, start, advance)
                     write_text(file, json.dumps([asdict(answer) for answer in answers]))
                 for given in answers:
                     arms[given.arm].append(given)
@@ -178,25 +242,26 @@ def sample_answers(
     config: EvaluateConfig,
     trunk: Trunk,
     draws: Sequence[tuple[str, Prompt, int]],
-    role: str | None,
+    author: str,
+    start: str | None,
     advance: Callable[..., None],
 ) -> list[Answer]:
-    """One answer per (arm, prompt, seed) as ``role``, with its log-ratio to the start policy."""
+    """One answer per (arm, prompt, seed) with its log-ratio to the role ``start``."""
     requests = [
         Request(
             prompt=encode_prompt(trunk.tokenizer, prompt),
             params=SamplingParams(
                 max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=seed
             ),
-            role=role,
+            role="policy" if author == "policy" else start,
         )
         for _, prompt, seed in draws
     ]
     engine = LocalEngine(trunk, num_slots=config.num_slots)
     samples = engine.sample(requests, on_finish=lambda *_: advance(1))
     ratios = [0.0] * len(samples)
-    if role is not None:
-        ratios = log_ratios(trunk, requests, samples, config)
+    if author == "policy":
+        ratios = log_ratios(trunk, requests, samples, config, start)
     return [
         Answer(
             arm=name,
@@ -211,7 +276,11 @@ def sample_answers(
 
 
 def log_ratios(
-    trunk: Trunk, requests: Sequence[Request], samples: Sequence[Sample], config: EvaluateConfig
+    trunk: Trunk,
+    requests: Sequence[Request],
+    samples: Sequence[Sample],
+    config: EvaluateConfig,
+    start: str | None,
 ) -> list[float]:
     """Summed log-ratio of every answer to the start policy: an unbiased estimate of KL, in nats."""
     trees = [
@@ -221,7 +290,7 @@ def log_ratios(
     reference: list[float] = []
     with progress("distance moved", len(trees)) as advance:
         for batch in packed(trees, trunk.device, config.tokens_per_micro_step, advance):
-            rows = logprobs_of(trunk, batch, None, temperature=config.temperature)
+            rows = logprobs_of(trunk, batch, start, temperature=config.temperature)
             reference += rows.sum(dim=1).tolist()
     return [sum(s.logprobs) - r for s, r in zip(samples, reference, strict=True)]
 
@@ -344,20 +413,17 @@ def describe(answers: Sequence[Answer]) -> dict[str, JSON]:
 
 def save_completions(
     store: Store,
-    trunk: Trunk,
-    ref: models.ModelRef,
+    authors: Mapping[str, ModelVersion],
     prompts: Sequence[Prompt],
     arms: dict[str, list[Answer]],
     config: EvaluateConfig,
 ) -> None:
-    """Every sampled answer as a Completion of the model that wrote it."""
-    own = models.version_of(store, trunk, ref)
-    base = models.register_base(store, trunk)
+    """Every sampled answer as a Completion of the model that wrote it: the policy or its start."""
     rows = [
         Completion(
             prompt=prompt,
             messages=answer(given.text),
-            model=own.id if name == "policy" else base.id,
+            model=authors["policy" if name == "policy" else "start"].id,
             draw=number,
             finish_reason=given.finish_reason,
             params={"temperature": config.temperature, "seed": config.seed, "evaluation": True},
@@ -368,7 +434,6 @@ def save_completions(
     ]
     with store.write() as tx:
         completion_table.add_prompts(tx, prompts)
-        model_table.add(tx, base)
         completion_table.add(tx, rows)
 
 
@@ -386,9 +451,10 @@ def save_evidence(
         if str(result.get("judge", "")).startswith("reward ")
         else ""
     )
+    on = "data it may have learned from" if result["num_learned"] is None else "held-out data"
     evidence = Evidence(
         model=version.id,
-        test=f"{name} on held-out data{by}",
+        test=f"{name} on {on}{by}",
         value=float(result[name]),
         low=float(result[ci][0]),
         high=float(result[ci][1]),

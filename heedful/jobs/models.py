@@ -5,12 +5,20 @@ from pathlib import Path
 
 import torch
 
-from heedful.errors import DataError
-from heedful.model.adapter_files import CARD, AdapterCard, load_role, read_card, weights_hash
+from heedful.errors import DataError, MissingError
+from heedful.model.adapter_files import (
+    CARD,
+    AdapterCard,
+    Parent,
+    load_role,
+    read_card,
+    weights_hash,
+)
 from heedful.model.base import load_base
 from heedful.model.trunk import Trunk
 from heedful.store import models as model_table
-from heedful.store.database import Store
+from heedful.store.database import Store, Transaction
+from heedful.train import proofs
 from heedful.types import ModelVersion
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -26,6 +34,15 @@ class ModelRef:
     def card(self) -> AdapterCard | None:
         """The adapter's card, if there is one."""
         return read_card(self.adapter) if self.adapter else None
+
+    def as_parent(self) -> Parent | None:
+        """What a model that builds on it writes on its card; nothing of a base."""
+        if self.adapter is None:
+            return None
+        path = str(self.adapter.resolve())
+        return Parent(
+            role=read_card(self.adapter).role, path=path, weights_hash=weights_hash(self.adapter)
+        )
 
 
 def find_model(name: str, store: Store | None) -> ModelRef:
@@ -46,8 +63,10 @@ def find_model(name: str, store: Store | None) -> ModelRef:
 
 
 def open_trunk(ref: ModelRef, *, dtype: str) -> Trunk:
-    """Load the base; adapters are added by role afterwards."""
-    return Trunk(load_base(ref.base, dtype=DTYPES[dtype]))
+    """Load the base and prove that we compute as it does; adapters are added by role afterwards."""
+    trunk = Trunk(load_base(ref.base, dtype=DTYPES[dtype]))
+    proofs.computes_as_the_base_does(trunk)
+    return trunk
 
 
 def start_policy(trunk: Trunk, ref: ModelRef) -> str | None:
@@ -58,6 +77,29 @@ def start_policy(trunk: Trunk, ref: ModelRef) -> str | None:
     if card.role != "policy":
         raise DataError(f"{ref.adapter} is a {card.role} model; a policy is needed here")
     return "reference"
+
+
+def start_of(ref: ModelRef, store: Store | None) -> ModelRef:
+    """What a policy started from: the base, or the adapter that its card names.
+
+    Raises ``MissingError`` when that adapter is neither where it was nor where the store knows it.
+    """
+    card = ref.card()
+    starts = [one for one in card.parents if one.role == "policy"] if card else []
+    if not starts:
+        return ModelRef(base=ref.base)
+    (start,) = starts
+    places = [Path(start.path)]
+    if store is not None:
+        with store.read() as tx:
+            places += [Path(version.path) for version in with_weights(tx, start)]
+    for place in places:
+        if holds(place, start):
+            return ModelRef(base=ref.base, adapter=place)
+    raise MissingError(
+        f"{ref.adapter} started from {start.path} with weights {start.weights_hash[:8]}, which is "
+        "gone or was fitted again; put that model back to compare with it"
+    )
 
 
 def new_policy(
@@ -84,11 +126,40 @@ def register_base(store: Store, trunk: Trunk) -> ModelVersion:
 
 
 def version_of(store: Store, trunk: Trunk, ref: ModelRef) -> ModelVersion:
-    """The registered version behind a reference: the adapter's when known, else the base's."""
-    base = register_base(store, trunk)
-    if ref.adapter is None:
-        return base
-    wanted = weights_hash(ref.adapter)
+    """The version behind a reference; an adapter that the store does not know is registered."""
+    own = ref.as_parent()
+    return register_adapter(store, trunk, own) if own else register_base(store, trunk)
+
+
+def register_adapter(store: Store, trunk: Trunk, one: Parent) -> ModelVersion:
+    """The version with these weights; a new one has what its card says of its parents."""
     with store.read() as tx:
-        found = [v for v in model_table.list_all(tx) if v.weights_hash == wanted]
-    return found[-1] if found else base
+        known = with_weights(tx, one)
+    if known:
+        return known[-1]
+    directory = Path(one.path)
+    parents = read_card(directory).parents if holds(directory, one) else ()
+    versions = [register_adapter(store, trunk, parent) for parent in parents]
+    if all(parent.role != "policy" for parent in parents):
+        versions.insert(0, register_base(store, trunk))
+    run = directory.parent if directory.name == "model" else directory
+    version = ModelVersion(
+        role="reward" if one.role == "reward" else "policy",
+        name=run.name,
+        weights_hash=one.weights_hash,
+        path=one.path,
+        parents=tuple(version.id for version in versions),
+    )
+    with store.write() as tx:
+        model_table.add(tx, version)
+    return version
+
+
+def with_weights(tx: Transaction, one: Parent) -> list[ModelVersion]:
+    """The registered versions of an adapter, oldest first."""
+    return [v for v in model_table.list_all(tx) if v.weights_hash == one.weights_hash]
+
+
+def holds(directory: Path, one: Parent) -> bool:
+    """Whether a directory holds exactly these weights."""
+    return (directory / CARD).exists() and weights_hash(directory) == one.weights_hash

@@ -12,6 +12,7 @@ OUT/report.html       what to look at
 
 import dataclasses
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -100,7 +101,7 @@ class RunDirectory:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one row of metrics."""
         with (self.path / "metrics.jsonl").open("a") as stream:
-            stream.write(json.dumps({"step": step, **metrics}) + "\n")
+            stream.write(json_line({"step": step, **metrics}))
 
     def metrics(self) -> list[dict[str, float]]:
         """All rows so far."""
@@ -112,7 +113,7 @@ class RunDirectory:
     def rewind(self, num_steps: int) -> None:
         """Forget metrics of steps that will be run again."""
         kept = [row for row in self.metrics() if row["step"] < num_steps]
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        write_text(self.path / "metrics.jsonl", "".join(json_line(row) for row in kept))
 
     @staticmethod
     def rollout_writer(path: Path) -> Callable[[int, Sequence[Any]], None]:
@@ -130,6 +131,12 @@ class RunDirectory:
             partial.replace(target)
 
         return write
+
+
+def json_line(row: Mapping[str, float]) -> str:
+    """One line of JSON, which has no NaN: what is not finite is null."""
+    known = {k: v if v is not None and math.isfinite(v) else None for k, v in row.items()}
+    return json.dumps(known, allow_nan=False) + "\n"
 
 
 def _difference(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heedful.data.snapshot import Example, Frozen, Kind, freeze
+from heedful.data.snapshot import Example, Kind, freeze
 from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.store import Store, Transaction, completions, datasets, snapshots, tasks
@@ -28,8 +28,6 @@ def make_snapshot(
     kind: Kind,
     directory: Path | str,
     *,
-    held_out_share: float = 0.0,
-    seed: int = 0,
     include_gold: bool = False,
 ) -> Snapshot:
     """Write the dataset's rows of one kind to ``directory`` and record where they came from.
@@ -38,7 +36,7 @@ def make_snapshot(
     that has one; demonstrations from what was chosen or accepted, each answer once; prompts from
     every item. ``drops`` counts the answers that gave no row, by rule. Answers to tasks whose
     answer is known are about who gave them and are left out unless ``include_gold``; repeats are
-    always. Held-out prompts are marked in the file. The same data give the same snapshot.
+    always. The same data give the same snapshot.
     Raises ``MissingError`` for an unknown dataset, ``DataError`` when no row is left.
     """
     with store.read() as tx:
@@ -46,7 +44,7 @@ def make_snapshot(
         derived = _derive(tx, dataset, kind, _kinds(include_gold))
     if not derived.rows:
         raise DataError(_nothing(dataset, kind, derived))
-    frozen = freeze(derived.rows, kind, directory, held_out_share=held_out_share, seed=seed)
+    frozen = freeze(derived.rows, kind, directory)
     snapshot = Snapshot(
         kind=kind,
         dataset=dataset,
@@ -56,7 +54,7 @@ def make_snapshot(
         drops=derived.drops,
     )
     with store.write() as tx:
-        _save(tx, snapshot, derived.rows, frozen)
+        _save(tx, snapshot, derived.rows)
     return snapshot
 
 
@@ -122,15 +120,20 @@ def _merge(rows: Iterable[Preference | Demonstration]) -> list[Demonstration]:
     return list(merged.values())
 
 
-def _save(tx: Transaction, snapshot: Snapshot, rows: list[Example], frozen: Frozen) -> None:
-    annotation_splits: dict[str, str] = {}
-    prompt_splits: dict[str, str] = {}
-    for row, split in zip(rows, frozen.splits, strict=True):
+def _save(tx: Transaction, snapshot: Snapshot, rows: list[Example]) -> None:
+    annotations: set[str] = set()
+    prompts: set[str] = set()
+    for row in rows:
         if isinstance(row, Preference | Demonstration):
-            annotation_splits |= dict.fromkeys(row.annotation_ids, split)
+            annotations.update(row.annotation_ids)
         else:
-            prompt_splits[row.id] = split
-    snapshots.save(tx, snapshot, annotations=annotation_splits, prompts=prompt_splits)
+            prompts.add(row.id)
+    snapshots.save(
+        tx,
+        snapshot,
+        annotations=dict.fromkeys(sorted(annotations), "train"),
+        prompts=dict.fromkeys(sorted(prompts), "train"),
+    )
 
 
 def _nothing(dataset: str, kind: Kind, derived: _Derived) -> str:

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,24 @@ from heedful.model.trunk import AdapterSettings, Trunk
 WEIGHTS = "adapter_model.safetensors"
 HEAD = "head.safetensors"
 CARD = "heedful.json"
+LEARNED = "learned.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """An adapter that another builds on: the policy that it started from, the reward it served."""
+
+    role: str
+    path: str
+    weights_hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterCard:
     """What an adapter directory says about itself.
 
-    ``mean`` and ``std`` normalise a reward to mean 0 and deviation 1 on its start policy.
+    ``mean`` and ``std`` normalise a reward to mean 0 and deviation 1 on its start policy. Without a
+    policy among its ``parents`` the adapter started from the base.
     """
 
     role: str
@@ -36,6 +47,7 @@ class AdapterCard:
     mean: float = 0.0
     std: float = 1.0
     pooling: str = "last"
+    parents: tuple[Parent, ...] = ()
 
 
 def write_directory(target: Path, write: Callable[[Path], None]) -> None:
@@ -63,8 +75,20 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def save_role(trunk: Trunk, role: str, target: Path, *, mean: float = 0.0, std: float = 1.0) -> str:
-    """Write a role's adapter and head; returns the hash of its weights."""
+def save_role(
+    trunk: Trunk,
+    role: str,
+    target: Path,
+    *,
+    mean: float = 0.0,
+    std: float = 1.0,
+    parents: tuple[Parent, ...] = (),
+    learned: frozenset[str] | None = None,
+) -> str:
+    """Write a role's adapter and head; returns the hash of its weights.
+
+    ``learned`` are the ids of the prompts that it or its parents were fitted to; None: not known.
+    """
 
     def write(directory: Path) -> None:
         tensors = {}
@@ -84,10 +108,13 @@ def save_role(trunk: Trunk, role: str, target: Path, *, mean: float = 0.0, std: 
             mean=mean,
             std=std,
             pooling=trunk.pooling.get(role, "last"),
+            parents=parents,
         )
         settings = trunk.adapters[role]
         write_json(directory / "adapter_config.json", peft_config(trunk, settings))
-        write_json(directory / CARD, {f: getattr(card, f) for f in card.__slots__})
+        write_json(directory / CARD, asdict(card))
+        if learned is not None:
+            write_json(directory / LEARNED, {"prompts": sorted(learned)})
 
     write_directory(target, write)
     return weights_hash(target)
@@ -127,11 +154,28 @@ def weights_hash(directory: Path) -> str:
 def read_card(directory: Path) -> AdapterCard:
     """The card of an adapter directory; refuses a directory that is not one."""
     try:
-        return AdapterCard(**json.loads((directory / CARD).read_text()))
+        fields = json.loads((directory / CARD).read_text())
     except FileNotFoundError:
         raise MissingError(
             f"{directory} holds no {CARD}; give a run directory or a model that heedful wrote"
         ) from None
+    parents = tuple(Parent(**one) for one in fields.pop("parents", ()))
+    return AdapterCard(**fields, parents=parents)
+
+
+def read_learned(directory: Path) -> frozenset[str] | None:
+    """Ids of the prompts that an adapter or its parents were fitted to; None: not known."""
+    try:
+        return frozenset(json.loads((directory / LEARNED).read_text())["prompts"])
+    except FileNotFoundError:
+        return None
+
+
+def read_settings(directory: Path) -> AdapterSettings:
+    """How a saved adapter was made."""
+    config = json.loads((directory / "adapter_config.json").read_text())
+    layers = config["layers_to_transform"]
+    return AdapterSettings(config["r"], config["lora_alpha"], min(layers), max(layers) + 1)
 
 
 def load_role(trunk: Trunk, directory: Path, role: str) -> AdapterCard:
@@ -144,14 +188,14 @@ def load_role(trunk: Trunk, directory: Path, role: str) -> AdapterCard:
         )
     if card.has_head and not (directory / HEAD).exists():
         raise MissingError(f"{directory / HEAD} is missing; a reward model needs its head")
-    config = json.loads((directory / "adapter_config.json").read_text())
+    settings = read_settings(directory)
     trunk.add_adapter(
         role,
-        rank=config["r"],
-        alpha=config["lora_alpha"],
+        rank=settings.rank,
+        alpha=settings.alpha,
         seed=0,
-        first_layer=min(config["layers_to_transform"]),
-        depth=max(config["layers_to_transform"]) + 1,
+        first_layer=settings.first_layer,
+        depth=settings.depth,
     )
     copy_weights(trunk, role, load_file(directory / WEIGHTS))
     if card.has_head:

@@ -1,7 +1,9 @@
 """Attention for packed, prefix-shared rows and for decoding, through transformers' registry.
 
 A *layout* says which positions see which; it travels as a keyword through the model's forward to
-``heedful_attention``. Every architecture of transformers that uses the registry works unmodified.
+``heedful_attention``. An architecture works unmodified when it uses the registry and every position
+sees all before it: caps on scores and sinks are refused, and so is a row that is longer than the
+attention window. ``train/proofs.py`` compares each model with its own forward before it is used.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +18,18 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from heedful.errors import DataError
+
 NAME = "heedful"
 
 
 class Layout(Protocol):
-    """Who attends to whom. ``query`` is [1, H, N, D], ``key`` and ``value`` [1, Hkv, N, D]."""
+    """Who attends to whom. ``query`` is [1, H, N, D], ``key`` and ``value`` [1, Hkv, N, D].
+
+    ``longest`` is the length of the longest sequence in tokens.
+    """
+
+    longest: int
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
@@ -37,11 +46,22 @@ def heedful_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     layout: Layout | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The entry in transformers' attention registry; the layout does the work."""
     if layout is None or attention_mask is not None:
         raise ValueError("this model runs packed rows: pass layout= and no attention mask")
+    if softcap is not None or s_aux is not None:
+        feature = f"caps its attention scores at {softcap}" if softcap else "has attention sinks"
+        raise DataError(f"this model {feature}, which is not supported; choose another model")
+    if sliding_window is not None and layout.longest > sliding_window:
+        raise DataError(
+            f"a sequence has {layout.longest} tokens and this model attends to the last "
+            f"{sliding_window} only; set batch.max_tokens={sliding_window} or less"
+        )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     layer: int = module.layer_idx  # type: ignore[assignment]
     return layout.attend(layer, query, key, value, scale), None
@@ -61,6 +81,11 @@ class TreeShape:
     def num_tokens(self) -> int:
         """Length of the tree in the packed row."""
         return self.prompt_tokens + sum(self.response_tokens)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the prompt with its longest response."""
+        return self.prompt_tokens + max(self.response_tokens, default=0)
 
     def positions(self) -> list[int]:
         """Position ids: every response continues where the prompt ended."""
@@ -168,6 +193,7 @@ class PackedLayout:
             bounds.append(bounds[-1] + shape.num_tokens)
         self.spans = list(pairwise(bounds))
         self.attends = [attention_of(shape, device) for shape in shapes]
+        self.longest = max(shape.longest for shape in shapes)
         self.keep = keep
 
     def attend(
@@ -207,6 +233,7 @@ class FlexLayout:
 
         self.mask = create_block_mask(sees, None, None, len(trees), len(trees), device=str(device))
         self.flex = fused(device.type)
+        self.longest = max(shape.longest for shape in shapes)
         self.keep = keep
 
     def attend(

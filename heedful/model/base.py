@@ -16,6 +16,9 @@ from heedful.model import embedded, tiny
 from heedful.model.device import default_device, default_dtype
 from heedful.types import content_id
 
+WINDOWED = "sliding_attention"
+ATTENDS = {"full_attention", WINDOWED}  # of the kinds of layers that transformers names
+
 
 @dataclass(frozen=True, slots=True)
 class Base:
@@ -44,6 +47,22 @@ class Base:
         stops |= set(configured if isinstance(configured, list) else [configured])
         return frozenset(stop for stop in stops if stop is not None)
 
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies its logits by: Cohere's scale, or one over Granite's."""
+        config = self.model.config
+        scale = getattr(config, "logit_scale", None) or 1.0
+        return float(scale / (getattr(config, "logits_scaling", None) or 1.0))
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest sequence it has positions for and attends to as a whole."""
+        config = self.model.config
+        length: int = config.max_position_embeddings
+        kinds = getattr(config, "layer_types", None) or (WINDOWED,)
+        window = getattr(config, "sliding_window", None) if WINDOWED in kinds else None
+        return min(length, window or length)
+
 
 def load_base(
     name: str, *, device: torch.device | None = None, dtype: torch.dtype | None = None
@@ -52,7 +71,7 @@ def load_base(
 
     The compute dtype is the faster of bfloat16 and float32 on the device unless given. No remote
     code is run and only safetensors are read. Raises ``MissingError`` when nothing answers to the
-    name, ``DataError`` when the model has no chat template.
+    name, ``DataError`` when the model has no chat template or computes in a way that we do not.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
@@ -72,10 +91,29 @@ def load_base(
     model: Any = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, attn_implementation="heedful", use_safetensors=True
     )
+    refuse_unsupported(name, model)
     if name == tiny.NAME:
         torch.set_num_threads(1)  # threads cost more than they bring on matrices of 32 columns
     model.to(device).eval().requires_grad_(False)
     return Base(name, str(path), weights_hash, model, tokenizer)
+
+
+def refuse_unsupported(name: str, model: Any) -> None:
+    """Raise ``DataError`` for caps, a bias of the output, and layers that do not attend."""
+    found: dict[str, Any] = {
+        key: getattr(model.config, key, None)
+        for key in ("final_logit_softcapping", "attn_logit_softcapping")
+    }
+    bias = getattr(model.get_output_embeddings(), "bias", None)
+    found["lm_head.bias"] = None if bias is None else bias.abs().max().item() or None
+    kinds = set(getattr(model.config, "layer_types", None) or ()) - ATTENDS
+    found["layer_types"] = ", ".join(sorted(kinds)) or None
+    for key, value in found.items():
+        if value is not None:
+            raise DataError(
+                f"model {name} has {key} {value}, which is not supported and would make every "
+                "log-probability wrong; choose a model without it"
+            )
 
 
 def resolve(name: str) -> tuple[Path, str]:

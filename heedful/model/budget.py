@@ -1,5 +1,6 @@
 """What a run needs in memory, by role, from the files of the base: before anything is loaded."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from safetensors import safe_open
 
 from heedful.errors import ResourceError
 from heedful.model.adapter_files import WEIGHTS
+from heedful.model.attention import DENSE_TOKENS
 from heedful.model.lora import layer_number
 
 GB = 2**30
 RUNTIME_BYTES = int(0.45 * GB)  # Python, torch and transformers with nothing loaded
 MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +35,16 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One role of a budget; ``activations`` are what it holds while it works."""
+    """One role of a budget; ``activations`` are what it holds while it works.
+
+    Lines of one ``phase`` work at the same time.
+    """
 
     role: str
     num_parameters: int
     num_bytes: int
     activations: int = 0
+    phase: str = ""
 
 
 def read_shape(path: Path, dtype: torch.dtype) -> Shape:
@@ -88,25 +95,40 @@ def trained_line(
     first_layer: int,
     depth: int | None,
     tokens: int,
+    copied: float = 0.0,
     recomputes: bool = False,
 ) -> Line:
     """An adapter in training: values, gradients and two moments in float32, and activations.
 
     A decoder layer keeps about 12 states and 4 inner states of every token for its backward pass;
     layers below ``first_layer`` keep none. With ``recomputes`` a layer keeps one state, and one
-    layer at a time has the rest.
+    layer at a time has the rest. For every token there are ``copied`` keys and values of prompts
+    that large trees hold once per response.
     """
     end = depth or shape.num_layers
     own = [(i, o) for layer, i, o in shape.linears if first_layer <= layer < end]
     count = sum(rank * (i + o) for i, o in own)
-    layers, whole = end - first_layer, 12 * shape.hidden + 4 * shape.intermediate
+    layers, whole = end - first_layer, layer_width(shape) + 2 * int(copied * shape.hidden)
     kept = layers * shape.hidden + whole if recomputes else layers * whole
     return Line(
         role=role,
         num_parameters=count,
         num_bytes=4 * 4 * count,
         activations=tokens * kept * shape.itemsize,
+        phase="update",
     )
+
+
+def layer_width(shape: Shape) -> int:
+    """Numbers per token that a decoder layer holds at its work."""
+    return 12 * shape.hidden + 4 * shape.intermediate
+
+
+def copied_prompts(prompt: int, responses: Sequence[int]) -> float:
+    """Copies of prompt tokens per token of a tree: a large one has them for every response."""
+    total = prompt + sum(responses)
+    is_split = len(responses) > 1 and total > DENSE_TOKENS
+    return len(responses) * prompt / total if is_split else 0.0
 
 
 def frozen_line(role: str, directory: Path) -> Line:
@@ -116,19 +138,20 @@ def frozen_line(role: str, directory: Path) -> Line:
 
 
 def logits_line(shape: Shape, tokens: int) -> Line:
-    """A chunk of logits with its probabilities, which no batch exceeds."""
+    """A chunk of logits with its probabilities, which no batch exceeds, beside the activations."""
     return Line(
         role="log-probs",
         num_parameters=0,
         num_bytes=0,
         activations=min(tokens, 128) * shape.vocabulary * (8 + shape.itemsize),
+        phase="update",
     )
 
 
 def generation_line(
-    shape: Shape, *, slots: int, tokens: int, copies_all: bool, first_layer: int
+    shape: Shape, *, slots: int, tokens: int, prefilled: int, copies_all: bool, first_layer: int
 ) -> Line:
-    """The cache, the copy of the weights that is sampled from, and logits.
+    """The cache, the copy of the weights that is sampled from, and logits or ``prefilled`` tokens.
 
     ``copies_all``: weights are laid out for decoding; otherwise only those that an adapter from
     ``first_layer`` up is folded into are copied.
@@ -137,32 +160,62 @@ def generation_line(
     copied = sum(i * o for layer, i, o in shape.linears if copies_all or layer >= first_layer)
     copied += shape.vocabulary * shape.hidden if copies_all else 0
     logits = slots * shape.vocabulary * (12 + shape.itemsize)
+    prefill = prefilled * layer_width(shape) * shape.itemsize
     return Line(
         role="sampling",
         num_parameters=0,
         num_bytes=cache,
-        activations=copied * shape.itemsize + logits,
+        activations=copied * shape.itemsize + max(logits, prefill),
+        phase="sampling",
     )
 
 
 def total_bytes(lines: Sequence[Line]) -> int:
     """Everything that stays, and the largest of what comes and goes: phases follow each other."""
-    return (
-        RUNTIME_BYTES
-        + sum(line.num_bytes for line in lines)
-        + max((line.activations for line in lines), default=0)
-    )
+    phases = Counter[str]()
+    for line in lines:
+        phases[line.phase] += line.activations
+    stays = sum(line.num_bytes for line in lines)
+    return RUNTIME_BYTES + stays + max(phases.values(), default=0)
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Free memory of the device; None where the system does not say."""
+    """Free memory of the device; None where the system does not say.
+
+    Of a CPU it is what the machine has and what the container may still take, whichever is less.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
+    known = [one for one in (machine_bytes(), cgroup_bytes()) if one is not None]
+    return min(known, default=None)
+
+
+def machine_bytes() -> int | None:
+    """What Linux calls available."""
     if not MEMINFO.exists():
         return None
     rows = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
     return int(rows["MemAvailable"].split()[0]) * 1024
+
+
+def cgroup_bytes() -> int | None:
+    """What the control group of this process may still take, in version 2 or 1; None: no limit."""
+    for limit, used, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, taken = ((CGROUP / name).read_text().strip() for name in (limit, used))
+            stat = (CGROUP / limit).with_name("memory.stat").read_text()
+        except OSError:
+            continue
+        if most == "max":
+            return None
+        # pages of files that nobody reads any more are given back as soon as memory is wanted
+        rows = dict(line.split() for line in stat.splitlines())
+        return max(int(most) - int(taken) + int(rows.get(cache, 0)), 0)
+    return None
 
 
 def describe(lines: Sequence[Line], free: int | None) -> list[str]:

@@ -40,7 +40,7 @@ def forward(
                 states[batch.predictors],
                 trunk.output_weight,
                 batch.targets,
-                temperature=temperature,
+                temperature=temperature / trunk.logit_scale,
             )
             logprobs, entropy = (to_rows(batch, part) for part in flat)
         if "scores" in needs:

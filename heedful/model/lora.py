@@ -2,9 +2,10 @@
 
 ``W' = W + (alpha / rank) B A`` with ``A`` random and ``B`` zero, so a new adapter changes nothing.
 Several roles share one layer; ``Switch.role`` says whose adapter is on. Adapters are float32 and
-are applied in the dtype of the activations. Files use peft's names, so either side reads the
-other's. We keep our own layer because several roles share one module and the engine samples with
-weights of its own that leave the base's untouched.
+are applied in the dtype of the activations. Files use peft's names and settings, so peft reads
+them; an adapter that peft wrote lacks our card and is refused. We keep our own layer because
+several roles share one module and the engine samples with weights of its own that leave the base's
+untouched.
 """
 
 import math

@@ -49,6 +49,7 @@ class Trunk:
     def __init__(self, base: Base) -> None:
         self.base = base
         self.tokenizer = base.tokenizer
+        self.logit_scale = base.logit_scale
         self.switch = Switch()
         self.layers = adapt(base.model, self.switch)
         self.heads: dict[str, nn.Linear] = {}
@@ -84,9 +85,8 @@ class Trunk:
 
     @property
     def max_tokens(self) -> int:
-        """The longest sequence the base has positions for."""
-        length: int = self.base.model.config.max_position_embeddings
-        return length
+        """The longest sequence that the base can read as a whole."""
+        return self.base.max_tokens
 
     @cached_property
     def layer_weights(self) -> list[int]:
@@ -344,4 +344,17 @@ class Trunk:
 
     def logits(self, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits in float32."""
-        return (self._output or product(self.output_weight, blocked=False))(states).float()
+        logits = (self._output or product(self.output_weight, blocked=False))(states).float()
+        return logits if self.logit_scale == 1 else logits * self.logit_scale
+
+    @torch.no_grad()
+    def stock_logits(self, token_ids: Tensor) -> Float[Tensor, "N V"]:
+        """Logits of one sequence by the base's own forward and its own attention, in float32."""
+        config = self.base.model.config
+        config._attn_implementation = "eager"
+        try:
+            with self.acting(None):
+                logits: Tensor = self.base.model(input_ids=token_ids[None], use_cache=False).logits
+        finally:
+            config._attn_implementation = NAME
+        return logits[0].float()

@@ -84,7 +84,7 @@ class CriticCredit:
             returns=returns,
             metrics={
                 "rollout/explained_variance": explained_variance(values, returns, mask).item(),
-                "rollout/advantage_std": advantages[mask].std().item(),
+                "rollout/advantage_std": deviation(advantages[mask]),
                 "rollout/value_mean": masked_mean(values, mask).item(),
             },
         )
@@ -98,6 +98,11 @@ class CriticCredit:
             horizon=self.kl.horizon,
             num_episodes=num_episodes,
         )
+
+
+def deviation(values: Tensor) -> float:
+    """Sample deviation; 0 of a single value, of which there is none."""
+    return values.std(correction=min(1, values.numel() - 1)).item()
 
 
 def unscaled_advantages(rewards: Float[Tensor, "B G"]) -> Float[Tensor, "B G"]:
@@ -138,7 +143,7 @@ class GroupCredit:
             advantages=torch.where(rollout.mask, advantages.reshape(-1, 1), 0.0),
             returns=None,
             metrics={
-                "rollout/advantage_std": advantages.std().item(),
+                "rollout/advantage_std": deviation(advantages),
                 "rollout/equal_groups_share": equal,
             },
         )

@@ -27,6 +27,11 @@ class Source(Protocol):
 
     phases: Phases
 
+    @property
+    def resumable(self) -> bool:
+        """Whether a checkpoint can be continued exactly now; asked after ``observe``."""
+        ...
+
     def __iter__(self) -> Iterator[Step]:
         """Steps from the current state on."""
         ...
@@ -50,7 +55,7 @@ def fit(
     algorithm: Algorithm,
     optimiser: Optimiser,
     *,
-    on_step: Callable[[int, StepMetrics, Step], None],
+    on_step: Callable[[int, StepMetrics], None],
     first_step: int = 0,
 ) -> None:
     """Run ``source`` to its end. Raises ``NumericsError`` at the first loss that is not finite."""
@@ -83,5 +88,5 @@ def fit(
         now = time.perf_counter()  # the step's own time with what its examples cost to make
         means |= {"train/step_seconds": now - started, **source.phases.take()}
         source.observe(means)
-        on_step(step_number, means, step)
+        on_step(step_number, means)
         started = time.perf_counter()

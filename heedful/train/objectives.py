@@ -29,11 +29,12 @@ class Objective(Protocol):
 
 
 def nll(outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]:
-    """Negative log-likelihood of the response tokens, end of turn included."""
+    """Negative log-likelihood of the response tokens by weight, end of turn included."""
     assert outputs.logprobs is not None
     assert outputs.entropy is not None
-    loss = -masked_sum(outputs.logprobs, batch.mask)
-    entropy = masked_sum(outputs.entropy, batch.mask)
+    weights = 1.0 if batch.weights is None else batch.weights[:, None]
+    loss = -masked_sum(outputs.logprobs * weights, batch.mask)
+    entropy = masked_sum(outputs.entropy * weights, batch.mask)
     return loss, {"policy/nll_nats": loss.detach(), "policy/entropy_nats": entropy}
 
 

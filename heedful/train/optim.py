@@ -65,10 +65,10 @@ class Optimiser:
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Inverse of ``state``."""
+        """Inverse of ``state``; each tensor goes where its parameter lives."""
         for name, value in self.parameters.items():
             own = {
-                key.rpartition("|")[2]: tensor
+                key.rpartition("|")[2]: tensor.to(value.device)
                 for key, tensor in tensors.items()
                 if key.rpartition("|")[0] == name
             }

@@ -11,7 +11,7 @@ from torch import Tensor
 from heedful.data.collate import Tree, collate
 from heedful.errors import ProofError
 from heedful.maths import preference
-from heedful.model.forward import forward, logprobs_of
+from heedful.model.forward import forward, hidden_states, logprobs_of
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch
 from heedful.types import Sample
@@ -42,6 +42,20 @@ def trainable_are_intended(trunk: Trunk, roles: Sequence[str]) -> None:
             f"{len(found - wanted)} others trainable, {len(wanted - found)} frozen",
             "none of either",
         )
+
+
+@torch.no_grad()
+def computes_as_the_base_does(trunk: Trunk) -> None:
+    """Log-probabilities of trainer and sampler equal those of the base's own forward."""
+    prompt, *rest = trunk.tokenizer.encode("Heed what people say.", add_special_tokens=False)
+    batch = collate([Tree(id="text", prompt=(prompt,), responses=(tuple(rest),))], trunk.device)
+    stock = torch.log_softmax(trunk.stock_logits(batch.token_ids), dim=-1)
+    states = hidden_states(trunk, batch, None)
+    sampler = torch.log_softmax(trunk.logits(states), dim=-1)
+    trainer = logprobs_of(trunk, batch, None)[0]
+    for own in (sampler[batch.predictors, batch.targets], trainer):
+        difference = (own - stock[batch.predictors, batch.targets]).abs().max().item()
+        agree(f"log-probabilities are those of {trunk.base.name} itself", difference, trunk)
 
 
 def packing_changes_nothing(trunk: Trunk, trees: Sequence[Tree], role: str | None) -> None:

@@ -25,7 +25,7 @@ from heedful.model.flops import forward_flops
 from heedful.model.forward import forward, hidden_states, logprobs_of, normalise, to_rows
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch, Step
-from heedful.train.credit import Credit, Scored
+from heedful.train.credit import Credit, Scored, deviation
 from heedful.train.phases import Phases
 from heedful.types import Sample, SamplingParams
 
@@ -116,13 +116,18 @@ class RolloutSource:
         self.recomputes = False  # the old log-probabilities, because the sampler's are too coarse
         self.number = 0
         self.last_kl = 0.0
-        self.stop_minibatches = False
+        self.in_use: dict[str, float] | None = None  # a rollout's metrics until it is used up
 
     @property
     def num_steps(self) -> int:
         """Optimiser steps if no stop cuts a rollout short."""
         updates = self.updates
         return self.config.rollouts.num_rollouts * updates.epochs * updates.minibatches
+
+    @property
+    def resumable(self) -> bool:
+        """Between rollouts nothing is held that a checkpoint does not hold."""
+        return self.in_use is None
 
     @property
     def reads_states(self) -> bool:
@@ -133,30 +138,29 @@ class RolloutSource:
         """Steps from the current rollout on; a checkpoint is exact after a rollout's last step."""
         total = self.config.rollouts.num_rollouts
         while self.number < total and self.last_kl < self.config.kl.limit:
-            started_kl_coef = self.credit.kl_coef
-            parts, metrics = self.collect(self.number)
+            number, started_kl_coef = self.number, self.credit.kl_coef
+            parts, self.in_use = self.collect(number)
+            metrics = self.in_use | {"rollout/kl_coef": started_kl_coef}
             plan = self.minibatch_plan(len(parts))
-            self.stop_minibatches = False
             for place, part in enumerate(plan):
-                last = place == len(plan) - 1
-                if last:
-                    self.advance(metrics)
+                if place == len(plan) - 1:
+                    self.advance()
                 yield Step(
                     micro_batches=tuple(parts[part]),
                     count=sum(batch.num_tokens for batch in parts[part]),
-                    progress=(self.number - last + place / len(plan)) / total,
-                    resumable=last,
-                    metrics=metrics | {"rollout/kl_coef": started_kl_coef},
+                    progress=(number + place / len(plan)) / total,
+                    metrics=metrics,
                 )
-                if self.stop_minibatches and not last:
-                    self.advance(metrics)
+                if self.in_use is None:
                     break
 
-    def advance(self, metrics: dict[str, float]) -> None:
-        """Move to the next rollout; the KL coefficient adapts once per rollout."""
+    def advance(self) -> None:
+        """The rollout is used up; the KL coefficient adapts once per rollout."""
+        assert self.in_use is not None
         rollouts = self.config.rollouts
         self.number += 1
-        self.last_kl = metrics["rollout/kl_nats"]
+        self.last_kl = self.in_use["rollout/kl_nats"]
+        self.in_use = None
         self.credit.adapt(self.last_kl, rollouts.prompts_per_rollout * rollouts.samples_per_prompt)
 
     def minibatch_plan(self, num_parts: int) -> list[int]:
@@ -336,7 +340,7 @@ class RolloutSource:
         return parts, {
             "rollout/number": float(self.number),
             "rollout/reward": scores.mean().item(),
-            "rollout/reward_std": scores.std().item(),
+            "rollout/reward_std": deviation(scores),
             "rollout/kl_nats": kl.mean().item(),
             "rollout/response_tokens": mask.sum(dim=1).float().mean().item(),
             "rollout/finished_rate": 1.0 - cut.float().mean().item(),
@@ -380,8 +384,9 @@ class RolloutSource:
         return records
 
     def observe(self, metrics: dict[str, float]) -> None:
-        """Stop this rollout's remaining mini-batches when the policy has moved far enough."""
-        self.stop_minibatches = metrics["policy/step_kl_nats"] > self.config.kl.step_limit
+        """Leave this rollout's remaining mini-batches when the policy has moved far enough."""
+        if self.in_use is not None and metrics["policy/step_kl_nats"] > self.config.kl.step_limit:
+            self.advance()
 
     def state(self) -> dict[str, float]:
         """Next rollout, KL state, and where old log-probabilities come from."""

@@ -41,6 +41,7 @@ class ExampleSource:
         self.enrich = enrich
         self.position = 0
         self.phases = Phases(device)
+        self.resumable = True
 
     @property
     def steps_per_epoch(self) -> int:
@@ -90,5 +91,5 @@ class ExampleSource:
 
 
 def count(batches: Sequence[Batch], unit: str) -> float:
-    """The one normaliser of a step: response tokens, or compared pairs by weight."""
-    return sum(b.num_tokens if unit == "tokens" else b.pair_weight for b in batches)
+    """The one normaliser of a step: response tokens or compared pairs, by weight."""
+    return sum(b.token_weight if unit == "tokens" else b.pair_weight for b in batches)

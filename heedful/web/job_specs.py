@@ -210,7 +210,8 @@ def spec_of(tx: Transaction, kind: str, given: Mapping[str, Any]) -> dict[str, J
             config[key] = value
     return {
         "name": values["name"],
-        "config": check(CONFIGS[kind], config).model_dump(mode="json"),
+        # only what was given: a fit tells a setting that was asked for from a default
+        "config": check(CONFIGS[kind], config).model_dump(mode="json", exclude_unset=True),
     }
 
 

@@ -105,14 +105,25 @@ def test_whole_chain_on_imported_preferences(
         "rollouts.num_rollouts=2", "rollouts.max_new_tokens=6",
     )  # fmt: skip
     assert code == 0, err
+    dev = hh.with_name("dev.jsonl.gz")
+    with gzip.open(dev, "wt") as stream:
+        stream.write(json.dumps({k: v.replace("hello", "good evening") for k, v in PAIR.items()}))
+    assert run(monkeypatch, capsys, "import", "hh", str(dev), *store)[0] == 0
+    measure = ("--model", policy, "--reward", reward, *store)
+    code, _, err = run(
+        monkeypatch, capsys, "evaluate", "--data", "hh-harmless-train", *measure,
+        "--out", str(tmp_path / "seen"),
+    )  # fmt: skip
+    assert code == 2
+    assert "evaluate on another data set" in err
     code, out, err = run(
-        monkeypatch, capsys, "evaluate", "--data", "hh-harmless-train", *store,
+        monkeypatch, capsys, "evaluate", "--data", "hh-harmless-dev", *store,
         "--model", policy, "--reward", reward, "--out", str(tmp_path / "e"),
         "max_new_tokens=6", "best_of=2", "--json",
     )  # fmt: skip
     assert code == 0, err
     result = json.loads(out.splitlines()[-1])
-    assert result["num_prompts"] == 2
+    assert (result["num_prompts"], result["num_learned"]) == (1, 0)
     code, out, err = run(monkeypatch, capsys, "models", *store, "--json")
     by_role = {row["role"]: row for row in json.loads(out)["models"]}
     assert set(by_role) == {"base", "reward", "policy"}

@@ -116,15 +116,6 @@ def test_file_that_is_no_snapshot_is_refused(tmp_path: Path) -> None:
         read_snapshot(tmp_path / "none")
 
 
-def test_snapshot_marks_the_split_that_split_by_prompt_gives(tmp_path: Path) -> None:
-    rows = pairs(50, 2)
-    path = freeze(rows, "preference", tmp_path, held_out_share=0.3, seed=4).path
-    train, held_out = split_by_prompt(rows, 0.3, 4)
-    assert read_snapshot(path, split="train") == train
-    assert read_snapshot(path, split="held_out") == held_out
-    assert read_snapshot(path) == rows
-
-
 @settings(deadline=None)
 @given(st.integers(5, 60), st.integers(1, 3), st.integers(0, 5))
 def test_split_keeps_every_row_and_shares_no_prompt(num: int, num_each: int, seed: int) -> None:

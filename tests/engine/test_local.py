@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from heedful.data.collate import Tree, collate
+from heedful.engine import local
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine, share_prefixes
 from heedful.errors import DataError
+from heedful.model.attention import PackedLayout
 from heedful.model.base import load_base
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
@@ -268,3 +270,28 @@ def test_a_listener_ends_its_own_answer_only(trunk: Trunk) -> None:
     assert told[2].token_ids == free[2].token_ids[: len(told[2].token_ids)]
     others = [i for i in range(6) if i != 2]
     assert [told[i].token_ids for i in others] == [free[i].token_ids for i in others]
+
+
+def test_prompts_enter_in_groups_of_bounded_size_and_answer_the_same(
+    trunk: Trunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [replace(one, prompt=(*one.prompt, i)) for i, one in enumerate(requests(9), start=40)]
+    wanted += requests(1) * 3  # copies cost nothing
+    free = LocalEngine(trunk, num_slots=12).sample(wanted)
+    computed: list[int] = []
+    hidden = Trunk.hidden
+
+    def counting(self: Trunk, tokens: torch.Tensor, positions: Any, layout: Any) -> torch.Tensor:
+        if isinstance(layout, PackedLayout):
+            computed.append(len(tokens))
+        return hidden(self, tokens, positions, layout)
+
+    monkeypatch.setattr(Trunk, "hidden", counting)
+    monkeypatch.setattr(local, "PREFILL_TOKENS", 10)
+    few = LocalEngine(trunk, num_slots=12).sample(wanted)
+    assert [s.token_ids for s in few] == [s.token_ids for s in free]
+    assert len(computed) > 2
+    assert max(computed) <= 10
+    groups = local.prefill_groups(list(enumerate(wanted)))
+    assert [one for group in groups for one in group] == list(enumerate(wanted))
+    assert len(groups[-1]) >= 3

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from heedful.config import (
     resolve,
 )
 from heedful.data import testing
+from heedful.data.examples import answer
+from heedful.data.snapshot import split_by_prompt
 from heedful.errors import ConfigError, DataError, MissingError, NumericsError, ProofError
 from heedful.jobs import models
 from heedful.jobs.evaluate import evaluate
@@ -31,6 +34,7 @@ from heedful.jobs.fit.reward import probed
 from heedful.jobs.rundir import RunDirectory
 from heedful.model.adapter_files import HEAD, WEIGHTS
 from heedful.train import checkpoint
+from heedful.types import Demonstration, Preference
 
 FAST = ["optimiser.learning_rate=3e-3", "checkpoint_every=2"]
 FLAGS = {"data": "test", "model": "test"}
@@ -201,6 +205,25 @@ def test_a_resumed_run_equals_an_unbroken_one(
     assert steps[0] == steps[1] == list(range(len(steps[0])))
 
 
+@pytest.mark.parametrize(("fit", "config"), [(fit_ppo, ppo_config), (fit_grpo, grpo_config)])
+def test_a_run_whose_rollouts_all_stop_early_is_checkpointed_and_resumes_exactly(
+    fit: Any, config: Any, reward_run: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = "ppo" if fit is fit_ppo else "grpo"
+    settings = config(
+        reward_run.run, "kl.step_limit=1e-12", f"{method}.minibatches=4", "checkpoint_every=1"
+    )
+    unbroken = fit(settings, tmp_path / "unbroken")
+    rows = RunDirectory.read_metrics(tmp_path / "unbroken")
+    assert len(rows) < 3 * 4
+    with monkeypatch.context() as patch:
+        break_after(2, patch)
+        with pytest.raises(StoppedError):
+            fit(settings, tmp_path / "broken")
+    assert same(weights(unbroken), weights(fit(settings, tmp_path / "broken")))
+    assert len(RunDirectory.read_metrics(tmp_path / "broken")) == len(rows)
+
+
 def test_kill_9_in_the_middle_resumes_to_the_same_parameters(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "heedful", "fit", "reward", "--data", "test", "--model",
                "test", "epochs=60", "held_out_share=0.3", "checkpoint_every=5"]  # fmt: skip
@@ -283,6 +306,66 @@ def test_the_trained_policy_can_be_the_start_of_the_next_run(tmp_path: Path) -> 
     step = json.loads((tmp_path / "dpo" / "metrics.jsonl").read_text().splitlines()[0])
     assert step["preference/loss_nats"] == pytest.approx(0.693147, abs=1e-5)
     assert not same(weights(first), weights(second))
+
+
+def test_a_policy_goes_on_with_the_adapter_of_its_start_and_refuses_another(
+    tmp_path: Path,
+) -> None:
+    first = fit_sft(sft_config("adapter.rank=4", "adapter.first_layer=1"), tmp_path / "sft")
+    again = dpo_config().model_copy(update={"model": first.run})
+    fit_preference(again, tmp_path / "dpo")
+    recorded = json.loads((tmp_path / "dpo" / "config.json").read_text())["config"]["adapter"]
+    assert recorded == {"rank": 4, "alpha": 32.0, "first_layer": 1}
+    for asked in ("adapter.rank=8", "adapter.first_layer=0", "adapter.alpha=1.0"):
+        config = resolve(
+            PreferenceConfig, overrides=[asked], flags={"data": "test", "model": first.run}
+        )
+        with pytest.raises(ConfigError, match=r"leave adapter\..* out, or start from a base"):
+            fit_preference(config, tmp_path / "other")
+    same_again = resolve(
+        PreferenceConfig,
+        overrides=["adapter.first_layer=middle"],
+        flags=FLAGS | {"model": first.run},
+    )
+    assert fit_preference(same_again, tmp_path / "same").model
+
+
+@pytest.mark.parametrize("kind", ["ppo", "grpo"])
+def test_examples_per_step_is_no_setting_of_rollouts(kind: str) -> None:
+    config = {"ppo": ppo_config, "grpo": grpo_config}[kind]
+    with pytest.raises(ConfigError, match=r"unknown config key 'batch.examples_per_step'"):
+        config("gold:kind", "batch.examples_per_step=4")
+
+
+def test_a_rollout_of_one_answer_leaves_metrics_that_json_can_hold(
+    reward_run: FitResult, tmp_path: Path
+) -> None:
+    one = ["rollouts.prompts_per_rollout=1", "rollouts.samples_per_prompt=1", "ppo.minibatches=1"]
+    fit_ppo(ppo_config(reward_run.run, *one), tmp_path / "run")
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line, parse_constant=refuse)
+        assert row["rollout/reward_std"] == 0
+
+
+def test_a_demonstration_of_twice_the_weight_counts_as_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = testing.demonstrations()[:3]
+    settings = sft_config("held_out_share=0", "batch.examples_per_step=4", "epochs=1")
+    monkeypatch.setattr(testing, "demonstrations", lambda: [*rows, rows[0]])
+    twice = fit_sft(settings, tmp_path / "twice")
+    weighed = [replace(rows[0], weight=2.0), *rows[1:]]
+    monkeypatch.setattr(testing, "demonstrations", lambda: weighed)
+    once = fit_sft(settings, tmp_path / "once")
+    for name, value in weights(twice).items():
+        torch.testing.assert_close(value, weights(once)[name], atol=1e-6, rtol=1e-4)
+    losses = [RunDirectory.read_metrics(tmp_path / name) for name in ("twice", "once")]
+    for name in ("policy/nll_nats", "policy/entropy_nats"):
+        assert losses[0][0][name] == pytest.approx(losses[1][0][name], abs=1e-5)
 
 
 def test_a_policy_is_refused_as_a_reward(tmp_path: Path) -> None:
@@ -443,6 +526,34 @@ def test_examples_that_do_not_fit_are_dropped_and_counted(tmp_path: Path) -> Non
 def test_nothing_left_to_train_on_says_which_rule_dropped_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no preferences left .* too_long: 32"):
         fit_reward(reward_config("batch.max_tokens=5"), tmp_path / "run")
+
+
+SIDES = {Demonstration: "response", Preference: "chosen"}
+
+
+@pytest.mark.parametrize(
+    ("fit", "config", "rows"),
+    [
+        (fit_sft, sft_config, testing.demonstrations()),
+        (fit_reward, reward_config, testing.preferences()),
+        (fit_preference, dpo_config, testing.preferences()),
+    ],
+    ids=["sft", "reward", "preference"],
+)
+def test_nothing_left_on_the_training_side_is_refused_by_every_fit(
+    fit: Any, config: Any, rows: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config("held_out_share=0.3", "batch.max_tokens=150")
+    train, _ = split_by_prompt(rows, 0.3, settings.seed)
+    train_ids = {row.prompt.id for row in train}
+    changed = [
+        replace(row, **{SIDES[type(row)]: answer("y" * 500)}) if row.prompt.id in train_ids else row
+        for row in rows
+    ]
+    for name in ("demonstrations", "preferences"):
+        monkeypatch.setattr(testing, name, lambda: changed)
+    with pytest.raises(DataError, match=r"leave no example and .* too_long: .*max_tokens"):
+        fit(settings, tmp_path / "run")
 
 
 def test_evaluate_measures_a_reward_model_on_pairs(reward_run: FitResult, tmp_path: Path) -> None:

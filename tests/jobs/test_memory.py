@@ -1,6 +1,12 @@
-"""How long the largest example is, before anything is loaded."""
+"""How large a run's examples and roles are, before anything is loaded."""
 
-from heedful.jobs.fit.memory import longest_tree
+from pathlib import Path
+
+from heedful.config import GRPOConfig, RewardConfig, Rollouts, SFTConfig, resolve
+from heedful.data import testing
+from heedful.jobs.fit import fit_sft
+from heedful.jobs.fit.memory import about_trees, memory_lines
+from heedful.jobs.fit.policy import with_adapter_of_start
 from heedful.types import Message, Preference, Prompt
 
 
@@ -15,5 +21,32 @@ def test_the_sides_of_a_prompt_count_together_and_each_text_up_to_its_limit() ->
         Preference(prompt=prompt, chosen=said(276), rejected=said(30_000)),
         Preference(prompt=Prompt.of("z"), chosen=said(3), rejected=said(6)),
     ]
-    assert longest_tree(pairs, max_tokens=512) == 100 + 100 + 200 + 412
-    assert longest_tree([prompt], max_tokens=512) == 512
+    config = RewardConfig(data="d")
+    (shared, answers), (_, few) = about_trees(pairs, config)
+    assert (shared, sorted(answers), len(few)) == (100, [100, 200, 412], 2)
+    assert about_trees([prompt], config) == [(512, [])]
+
+
+def test_the_samples_of_a_rollout_share_their_prompt_up_to_a_micro_step() -> None:
+    rollouts = Rollouts(samples_per_prompt=9, max_new_tokens=50)
+    config = GRPOConfig(data="d", reward="gold:kind", rollouts=rollouts)
+    prompt = Prompt.of("y" * 180)  # about 100 tokens with the template
+    assert about_trees([prompt], config) == [(100, [50] * 5)]
+
+
+def test_a_policy_that_starts_from_an_adapter_is_counted_with_its_rank(tmp_path: Path) -> None:
+    flags = {"data": "test", "model": "test"}
+    start = fit_sft(
+        resolve(SFTConfig, overrides=["adapter.rank=4", "held_out_share=0"], flags=flags),
+        tmp_path / "start",
+    )
+    config = with_adapter_of_start(SFTConfig(data="test", model=start.run), None)
+    lines = {
+        line.role: line
+        for line in memory_lines("sft", config, None, testing.demonstrations(), recomputes=False)
+    }
+    own = memory_lines(
+        "sft", resolve(SFTConfig, overrides=["adapter.rank=4"], flags=flags), None,
+        testing.demonstrations(), recomputes=False,
+    )  # fmt: skip
+    assert lines["policy"].num_parameters == own[1].num_parameters

@@ -53,10 +53,77 @@ def test_an_adapter_is_counted_as_it_is_made(
 def test_what_follows_each_other_is_not_added() -> None:
     lines = [
         budget.Line(role="base", num_parameters=1, num_bytes=100),
-        budget.Line(role="policy", num_parameters=1, num_bytes=10, activations=700),
-        budget.Line(role="sampling", num_parameters=0, num_bytes=1, activations=300),
+        budget.Line(role="policy", num_parameters=1, num_bytes=10, activations=700, phase="update"),
+        budget.Line(
+            role="sampling", num_parameters=0, num_bytes=1, activations=300, phase="sample"
+        ),
     ]
     assert budget.total_bytes(lines) == budget.RUNTIME_BYTES + 111 + 700
+
+
+def test_what_is_at_work_together_is_added(sizes: budget.Shape) -> None:
+    policy, critic = (
+        budget.trained_line(sizes, role, rank=4, first_layer=0, depth=None, tokens=99)
+        for role in ("policy", "critic")
+    )
+    logits = budget.logits_line(sizes, 99)
+    stays = budget.RUNTIME_BYTES + policy.num_bytes + critic.num_bytes
+    together = policy.activations + critic.activations + logits.activations
+    assert budget.total_bytes([policy, critic, logits]) == stays + together
+
+
+def test_copies_of_prompts_in_large_trees_and_prefilled_tokens_are_counted(
+    sizes: budget.Shape,
+) -> None:
+    assert budget.copied_prompts(400, [50] * 4) == 4 * 400 / 600
+    assert budget.copied_prompts(100, [10, 10]) == 0  # one product under a mask
+    assert budget.copied_prompts(400, [50]) == 0
+
+    def trained(copied: float) -> int:
+        return budget.trained_line(
+            sizes, "policy", rank=4, first_layer=0, depth=None, tokens=100, copied=copied
+        ).activations
+
+    assert trained(1.5) - trained(0) == 100 * sizes.num_layers * 2 * int(1.5 * sizes.hidden) * 4
+
+    def sampled(tokens: int) -> int:
+        return budget.generation_line(
+            sizes, slots=1, tokens=9, prefilled=tokens, copies_all=False, first_layer=9
+        ).activations
+
+    assert sampled(4096) == 4096 * budget.layer_width(sizes) * 4
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        (
+            {"memory.max": "900\n", "memory.current": "700\n", "memory.stat": "inactive_file 50\n"},
+            250,
+        ),
+        ({"memory.max": "max\n", "memory.current": "700\n", "memory.stat": "anon 1\n"}, None),
+        (
+            {
+                "memory/memory.limit_in_bytes": "900\n",
+                "memory/memory.usage_in_bytes": "700\n",
+                "memory/memory.stat": "total_inactive_file 0\n",
+            },
+            200,
+        ),
+        ({}, None),
+    ],
+    ids=["v2", "no limit", "v1", "none"],
+)
+def test_the_containers_limit_counts_as_free_memory(
+    files: dict[str, str], free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(budget, "CGROUP", tmp_path)
+    monkeypatch.setattr(budget, "machine_bytes", lambda: 10**6)
+    assert budget.cgroup_bytes() == free
+    assert budget.available_bytes(torch.device("cpu")) == (10**6 if free is None else free)
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers(sizes: budget.Shape) -> None:
@@ -76,7 +143,9 @@ def test_the_machine_says_how_much_is_free() -> None:
 def test_the_table_has_a_line_per_role(sizes: budget.Shape) -> None:
     lines = [
         budget.base_line(sizes),
-        budget.generation_line(sizes, slots=8, tokens=64, copies_all=True, first_layer=0),
+        budget.generation_line(
+            sizes, slots=8, tokens=64, prefilled=99, copies_all=True, first_layer=0
+        ),
     ]
     text = budget.describe(lines, 8 * budget.GB)
     assert [row.split()[0] for row in text] == ["memory,", "base", "sampling", "in"]

@@ -232,12 +232,12 @@ def test_models_show_lineage_and_evidence_and_stand_side_by_side(studio) -> None
     (claim,) = policy["evidence"]
     assert claim["low"] <= claim["value"] <= claim["high"]
     html = client.get(f"/models/{policy['id']}").text
-    assert "win rate on held-out data" in html
+    assert "win rate on data it may have learned from" in html
     assert html.count("<svg") == 1
     assert f'href="/runs/{policy["run"]}"' in html
     both = client.get("/models/compare", params={"a": policy["id"], "b": base["id"]}).text
     assert "Answers to the same prompts" in both
-    assert "win rate on held-out data" in both
+    assert "win rate on data it may have learned from" in both
     same = client.get("/models/compare", params={"a": base["id"], "b": base["id"]})
     assert same.headers["location"] == f"/models/{base['id']}"
     for odd in ("mdl_", "nothing", policy["id"][:-1]):

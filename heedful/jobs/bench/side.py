@@ -163,7 +163,7 @@ def messages(rows: list[dict[str, str]]) -> tuple[Message, ...]:
 def snapshot(rows: list[Any], kind: Kind, scratch: Path) -> str:
     """Rows as the file that a fit reads."""
     frozen: list[Example] = list(rows)
-    return str(freeze(frozen, kind, scratch, held_out_share=0.0, seed=0).path)
+    return str(freeze(frozen, kind, scratch).path)
 
 
 def rule(scratch: Path) -> Path:

@@ -12,7 +12,7 @@ from heedful.config import FitConfig
 from heedful.data import testing
 from heedful.data.collate import Tree
 from heedful.data.examples import Encoded
-from heedful.data.snapshot import read_snapshot
+from heedful.data.snapshot import prompt_of, read_snapshot
 from heedful.errors import ConfigError, DataError, MissingError
 from heedful.jobs import models
 from heedful.jobs.fit.memory import announce_memory
@@ -20,7 +20,7 @@ from heedful.jobs.progress import progress
 from heedful.jobs.recording import recorded, run_record
 from heedful.jobs.rundir import RunDirectory
 from heedful.jobs.snapshot import make_snapshot
-from heedful.model.adapter_files import save_role
+from heedful.model.adapter_files import read_learned, save_role
 from heedful.model.compiled import compile_layers, compile_seconds
 from heedful.model.device import default_device
 from heedful.model.flops import matrix_product_peak
@@ -31,7 +31,7 @@ from heedful.monitor.run_report import run_report
 from heedful.store import models as model_table
 from heedful.store import snapshots
 from heedful.store.database import Store
-from heedful.tensors import Batch, Step
+from heedful.tensors import Batch
 from heedful.train import checkpoint, proofs
 from heedful.train.algorithms import Algorithm
 from heedful.train.loop import Source, fit
@@ -58,12 +58,15 @@ class FitResult:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """Everything a run needs, built before the first step. ``finish`` measures the outcome."""
+    """Everything a run needs, built before the first step. ``finish`` measures the outcome.
+
+    ``refs`` are the models that the run builds on: its start, and the reward that it serves.
+    """
 
     trunk: Trunk
     algorithm: Algorithm
     source: Any
-    parents: tuple[ModelVersion, ...]
+    refs: tuple[models.ModelRef, ...]
     shown: Shown
     prove: Callable[[], None]
     finish: Callable[[], dict[str, JSON]]
@@ -173,7 +176,7 @@ def work(
         seconds = time.monotonic() - started  # with the probe that the head starts from
         if proofs.base_checksum(plan.trunk) != checksum:
             proofs.refuse("frozen weights do not change", "another checksum", "the same")
-        return conclude(kind, config, run, store, plan, row, seconds=seconds, profile=profile)
+        return conclude(kind, config, run, store, data, plan, row, seconds=seconds, profile=profile)
 
 
 def conclude(
@@ -181,6 +184,7 @@ def conclude(
     config: FitConfig,
     run: RunDirectory,
     store: Store | None,
+    data: Rows,
     plan: Plan,
     row: Run,
     *,
@@ -189,7 +193,15 @@ def conclude(
 ) -> FitResult:
     """Save, measure, register and report what was trained."""
     mean, std = plan.normaliser()
-    weights = save_role(plan.trunk, plan.algorithm.role, run.model, mean=mean, std=std)
+    weights = save_role(
+        plan.trunk,
+        plan.algorithm.role,
+        run.model,
+        mean=mean,
+        std=std,
+        parents=tuple(parent for ref in plan.refs if (parent := ref.as_parent())),
+        learned=learned_from(plan.refs, data.rows),
+    )
     metrics = plan.finish() | {"seconds": round(seconds, 1)}
     version = register(store, run, plan, row, weights)
     if config.compile:
@@ -228,11 +240,11 @@ def train(
     since_checkpoint = 0
     with progress(f"fit {kind}", plan.source.num_steps, done=first) as advance:
 
-        def on_step(number: int, metrics: dict[str, float], step: Step) -> None:
+        def on_step(number: int, metrics: dict[str, float]) -> None:
             nonlocal since_checkpoint
             run.log(number, metrics)
             since_checkpoint += 1
-            if step.resumable and since_checkpoint >= config.checkpoint_every:
+            if plan.source.resumable and since_checkpoint >= config.checkpoint_every:
                 checkpoint.save(run.checkpoints, number + 1, optimiser, plan.source)
                 since_checkpoint = 0
             shown = {label: metrics[name] for name, label in plan.shown.items() if name in metrics}
@@ -257,7 +269,9 @@ def register(store: Store | None, run: RunDirectory, plan: Plan, row: Run, weigh
         name=run.path.name,
         weights_hash=weights,
         path=str(run.model.resolve()),
-        parents=tuple(parent.id for parent in plan.parents),
+        parents=tuple(models.version_of(store, plan.trunk, ref).id for ref in plan.refs)
+        if store is not None
+        else (),
         snapshot=row.snapshot,
         run=row.id if store is not None else None,
     )
@@ -278,11 +292,16 @@ def result_of(run: RunDirectory, outcome: dict[str, Any]) -> FitResult:
     )
 
 
-def parents_of(store: Store | None, trunk: Trunk, *refs: models.ModelRef) -> tuple[Any, ...]:
-    """Registered versions of the models that a run builds on."""
-    if store is None:
-        return ()
-    return tuple(models.version_of(store, trunk, ref) for ref in refs)
+def learned_from(refs: Sequence[models.ModelRef], rows: Sequence[Any]) -> frozenset[str] | None:
+    """Ids of the prompts of these rows and of all that the models learned; None: not known."""
+    learned = {prompt_of(row).id for row in rows}
+    for ref in refs:
+        if ref.adapter is not None:
+            known = read_learned(ref.adapter)
+            if known is None:
+                return None
+            learned |= known
+    return frozenset(learned)
 
 
 def example_source(
@@ -318,11 +337,24 @@ def open_for(config: FitConfig, store: Store | None) -> tuple[models.ModelRef, T
     return ref, trunk, models.start_policy(trunk, ref)
 
 
+def longest_text(config: FitConfig, trunk: Trunk) -> int:
+    """Tokens of the longest conversation that is kept."""
+    return min(config.batch.max_tokens, trunk.max_tokens)
+
+
 def split(encoded: Encoded, rows: Sequence[Any], held_out: Sequence[Any]) -> tuple[Any, Any]:
-    """Encoded trees of the training and the held-out prompts."""
+    """Encoded trees of the training and the held-out prompts.
+
+    Raises ``DataError`` when none is left to train on.
+    """
     train_ids = {row.prompt.id for row in rows}
     held_ids = {row.prompt.id for row in held_out}
-    return (
-        [tree for tree in encoded.trees if tree.id in train_ids],
-        [tree for tree in encoded.trees if tree.id in held_ids],
-    )
+    train = [tree for tree in encoded.trees if tree.id in train_ids]
+    held = [tree for tree in encoded.trees if tree.id in held_ids]
+    if not train:
+        rules = ", ".join(f"{rule}: {count}" for rule, count in encoded.drops.items()) or "none"
+        raise DataError(
+            f"{len(rows)} rows to train on leave no example and {len(held)} are held out; dropped "
+            f"by rule: {rules}; raise batch.max_tokens or lower held_out_share"
+        )
+    return train, held

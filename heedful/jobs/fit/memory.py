@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import FitConfig, OnlineConfig, PPOConfig
+from heedful.engine.local import PREFILL_TOKENS
 from heedful.jobs import models
 from heedful.model import budget
 from heedful.model.base import resolve
@@ -48,8 +49,11 @@ def memory_lines(
     path, _ = resolve(ref.base)
     dtype = models.DTYPES[config.dtype] or default_dtype(default_device())
     shape = budget.read_shape(path, dtype)
-    longest = longest_tree(rows, config.batch.max_tokens)  # alone, it is a micro-step of its own
-    tokens = max(config.batch.tokens_per_micro_step, longest)
+    trees = about_trees(rows, config)
+    longest = max(prompt + sum(responses) for prompt, responses in trees)
+    tokens = max(config.batch.tokens_per_micro_step, longest)  # it is a micro-step of its own
+    is_split = config.attention == "sdpa"
+    copied = max(budget.copied_prompts(*tree) for tree in trees) if is_split else 0.0
     adapter = config.adapter
     first_layer, depth = adapter.span(shape.num_layers)
     lines = [budget.base_line(shape)]
@@ -63,6 +67,7 @@ def memory_lines(
             first_layer=first_layer,
             depth=depth,
             tokens=tokens,
+            copied=copied,
             recomputes=recomputes,
         )
     )
@@ -98,6 +103,10 @@ def online_lines(
                 rollouts.num_slots, rollouts.prompts_per_rollout * rollouts.samples_per_prompt
             ),
             tokens=min(prompt_tokens + rollouts.max_new_tokens, config.batch.max_tokens),
+            prefilled=min(
+                PREFILL_TOKENS,
+                prompt_tokens * min(rollouts.prompts_per_rollout, rollouts.num_slots),
+            ),
             copies_all=copies_all,
             first_layer=config.adapter.span(shape.num_layers)[0],
         )
@@ -105,22 +114,32 @@ def online_lines(
     return lines
 
 
-def longest_tree(rows: Sequence[Any], max_tokens: int) -> int:
-    """About how many tokens the largest example takes: a prompt and all that answers it.
+AboutTree = tuple[int, list[int]]  # tokens of a prompt and of the responses that share it
 
-    Of preferences the sides share the prompt; anything else is one text of ``max_tokens`` at most.
+
+def about_trees(rows: Sequence[Any], config: FitConfig) -> list[AboutTree]:
+    """About how many tokens the largest examples take: each a prompt and all that answers it.
+
+    Of preferences the sides share the prompt, of a rollout the samples; a tree of a rollout that is
+    larger than a micro-step is split. Anything else is one text of ``batch.max_tokens`` at most.
     """
+    most = config.batch.max_tokens
+    if isinstance(config, OnlineConfig):
+        prompt = min(longest_prompt(rows), most)
+        response = min(config.rollouts.max_new_tokens, max(most - prompt, 1))
+        room = max((config.batch.tokens_per_micro_step - prompt) // response, 1)
+        return [(prompt, [response] * min(config.rollouts.samples_per_prompt, room))]
     sides: dict[str, set[tuple[Message, ...]]] = {}
     prompts: dict[str, int] = {}
     for row in rows:
         if isinstance(row, Preference):
-            prompts[row.prompt.id] = min(about_tokens(row.prompt.messages), max_tokens)
+            prompts[row.prompt.id] = min(about_tokens(row.prompt.messages), most)
             sides.setdefault(row.prompt.id, set()).update((row.chosen, row.rejected))
-    sizes = (
-        prompts[name] + sum(min(about_tokens(one), max_tokens - prompts[name]) for one in answers)
+    trees = [
+        (prompts[name], [min(about_tokens(one), most - prompts[name]) for one in answers])
         for name, answers in sides.items()
-    )
-    return max(sizes, default=max_tokens)
+    ]
+    return trees or [(most, [])]
 
 
 def about_tokens(messages: Sequence[Message]) -> int:

@@ -16,8 +16,8 @@ from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
 from heedful.errors import DataError, MissingError
 from heedful.jobs import models
-from heedful.jobs.fit.base import FitResult, Plan, load_rows, open_for, parents_of, run_fit
-from heedful.jobs.fit.policy import add_policy
+from heedful.jobs.fit.base import FitResult, Plan, load_rows, open_for, run_fit
+from heedful.jobs.fit.policy import add_policy, with_adapter_of_start
 from heedful.jobs.rundir import RunDirectory
 from heedful.model.adapter_files import load_role
 from heedful.model.forward import logprobs_of
@@ -74,6 +74,7 @@ def fit_online(
     profile: bool,
 ) -> FitResult:
     """What the two share: prompts, a reward, rollouts, and the proofs before the first step."""
+    config = with_adapter_of_start(config, store)
     data = load_rows(store, config.data, "prompt", out)
     critic = config.ppo.critic if isinstance(config, PPOConfig) else "reward"
 
@@ -101,7 +102,7 @@ def fit_online(
             trunk=trunk,
             algorithm=algorithm,
             source=source,
-            parents=parents_of(store, trunk, *refs),
+            refs=refs,
             shown={
                 "rollout/reward": "reward",
                 "rollout/kl_nats": "kl",
@@ -137,7 +138,8 @@ def prompt_rows(
     trunk: Trunk, prompts: Sequence[Prompt], config: OnlineConfig
 ) -> tuple[list[PromptRow], Counter[str]]:
     """Prompts as tokens; one that leaves no room for an answer is dropped and counted."""
-    longest = min(config.batch.max_tokens, trunk.max_tokens)
+    # the reward model reads one token more: the end of an answer that was cut
+    longest = min(config.batch.max_tokens, trunk.max_tokens - 1)
     room = longest - config.rollouts.max_new_tokens
     rows: list[PromptRow] = []
     drops: Counter[str] = Counter()

@@ -15,12 +15,12 @@ from heedful.jobs.fit.base import (
     Plan,
     example_source,
     load_rows,
+    longest_text,
     open_for,
-    parents_of,
     run_fit,
     split,
 )
-from heedful.jobs.fit.policy import add_policy, prove_policy
+from heedful.jobs.fit.policy import add_policy, prove_policy, with_adapter_of_start
 from heedful.jobs.progress import progress
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
@@ -35,6 +35,7 @@ def fit_preference(
     config: PreferenceConfig, out: Path, *, store: Store | None = None, profile: bool = False
 ) -> FitResult:
     """Direct preference optimisation; reports held-out implicit-reward accuracy."""
+    config = with_adapter_of_start(config, store)
     data = load_rows(store, config.data, "preference", out)
 
     def build() -> Plan:
@@ -42,7 +43,7 @@ def fit_preference(
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
         encoded = preference_trees(
-            trunk.tokenizer, data.rows, max_tokens=config.batch.max_tokens
+            trunk.tokenizer, data.rows, max_tokens=longest_text(config, trunk)
         ).require("preferences")
         kept, held = split(encoded, *split_by_prompt(data.rows, config.held_out_share, config.seed))
 
@@ -54,7 +55,7 @@ def fit_preference(
             trunk=trunk,
             algorithm=algorithm,
             source=example_source(kept, config, trunk, "pairs", enrich),
-            parents=parents_of(store, trunk, ref),
+            refs=(ref,),
             shown={
                 "preference/loss_nats": "loss",
                 "preference/accuracy_rate": "accuracy",

@@ -11,14 +11,13 @@ from heedful.config import RewardConfig
 from heedful.data.collate import Tree
 from heedful.data.examples import preference_trees
 from heedful.data.snapshot import split_by_prompt
-from heedful.errors import DataError
 from heedful.jobs.fit.base import (
     FitResult,
     Plan,
     example_source,
     load_rows,
+    longest_text,
     open_for,
-    parents_of,
     run_fit,
     split,
 )
@@ -58,14 +57,9 @@ def fit_reward(
             pooling=config.pooling,
         )
         encoded = preference_trees(
-            trunk.tokenizer, data.rows, max_tokens=config.batch.max_tokens
+            trunk.tokenizer, data.rows, max_tokens=longest_text(config, trunk)
         ).require("preferences")
         kept, held = split(encoded, *split_by_prompt(data.rows, config.held_out_share, config.seed))
-        if not kept:
-            raise DataError(
-                f"{len(encoded.trees)} prompts leave none to train on at held_out_share "
-                f"{config.held_out_share}; lower it"
-            )
         limit = config.batch.tokens_per_micro_step
 
         def prove() -> None:
@@ -84,7 +78,7 @@ def fit_reward(
             algorithm=algorithm,
             source=example_source(kept, config, trunk, "pairs"),
             initialise=initialise,
-            parents=parents_of(store, trunk, ref),
+            refs=(ref,),
             shown={"reward/loss_nats": "loss", "reward/accuracy_rate": "accuracy"},
             prove=prove,
             finish=lambda: (

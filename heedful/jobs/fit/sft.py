@@ -14,12 +14,12 @@ from heedful.jobs.fit.base import (
     Plan,
     example_source,
     load_rows,
+    longest_text,
     open_for,
-    parents_of,
     run_fit,
     split,
 )
-from heedful.jobs.fit.policy import add_policy, prove_policy
+from heedful.jobs.fit.policy import add_policy, prove_policy, with_adapter_of_start
 from heedful.jobs.progress import progress
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
@@ -32,13 +32,14 @@ def fit_sft(
     config: SFTConfig, out: Path, *, store: Store | None = None, profile: bool = False
 ) -> FitResult:
     """Supervised fine-tuning on demonstrations; reports held-out NLL before and after."""
+    config = with_adapter_of_start(config, store)
     data = load_rows(store, config.data, "demonstration", out)
 
     def build() -> Plan:
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
         encoded = demonstration_trees(
-            trunk.tokenizer, data.rows, max_tokens=config.batch.max_tokens
+            trunk.tokenizer, data.rows, max_tokens=longest_text(config, trunk)
         ).require("demonstrations")
         kept, held = split(encoded, *split_by_prompt(data.rows, config.held_out_share, config.seed))
         source = example_source(kept, config, trunk, "tokens")
@@ -58,7 +59,7 @@ def fit_sft(
             trunk=trunk,
             algorithm=algorithms.sft(),
             source=source,
-            parents=parents_of(store, trunk, ref),
+            refs=(ref,),
             shown={"policy/nll_nats": "nll", "policy/entropy_nats": "entropy"},
             prove=lambda: prove_policy(trunk, kept, reference),
             finish=finish,
