@@ -433,7 +433,8 @@ class Project:
     annotators are asked about themselves, ``masked`` the phrases that are hidden in answers. Of the
     items that a person gets, ``gold_share`` have a known answer and ``repeat_share`` are asked once
     more with the sides reversed. ``strategy`` says which task is begun next, but for
-    ``random_share`` of them.
+    ``random_share`` of them. Who has not yet answered ``qualify_with`` known answers gets nothing
+    else, and who hit less than ``qualify_at`` of them gets nothing more.
     """
 
     dataset: str
@@ -450,3 +451,5 @@ class Project:
     repeat_share: float = 0.04
     strategy: str = "random"
     random_share: float = 0.2
+    qualify_with: int = 0
+    qualify_at: float = 0.8

@@ -25,6 +25,12 @@ def ask(
     overlap: Annotated[
         int, typer.Option("--overlap", min=1, help="How many people answer each task.")
     ] = 1,
+    qualify_with: Annotated[
+        int, typer.Option("--qualify-with", min=0, help="Known answers that people give first.")
+    ] = 0,
+    qualify_at: Annotated[
+        float, typer.Option("--qualify-at", min=0.5, max=1, help="Share of them to hit.")
+    ] = 0.8,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1)] = 128,
     temperature: Annotated[float, typer.Option("--temperature", min=0.01)] = 0.8,
     seed: Annotated[int, typer.Option("--seed")] = 0,
@@ -33,7 +39,7 @@ def ask(
 ) -> None:
     """Sample answers to prompts and queue them for people to judge in the studio.
 
-    Asking the same again adds nothing.
+    Asking the same again adds nothing; a project that is there keeps its settings.
 
     Example: heedful ask support --prompts test --models test --form pairwise
     """
@@ -54,7 +60,14 @@ def ask(
     )
     with opened(store) as opened_store, tempfile.TemporaryDirectory() as scratch:
         asked = read_prompts(opened_store, prompts, Path(scratch))
-        made = Project(dataset=project, title=project, form=form, overlap=overlap)
+        made = Project(
+            dataset=project,
+            title=project,
+            form=form,
+            overlap=overlap,
+            qualify_with=qualify_with,
+            qualify_at=qualify_at,
+        )
         result = run_ask(opened_store, made, asked, names, sampling)
     show(
         asdict(result),

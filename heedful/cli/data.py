@@ -63,6 +63,9 @@ def import_file(
 ) -> None:
     """Read answers, preferences or demonstrations into the store. Importing twice adds nothing.
 
+    Tasks without an answer are queued when the data set is a project's; 'known' in a row of json,
+    parquet or csv is the answer that is right beyond doubt.
+
     Example: heedful import hh hh-harmless/train.jsonl.gz
     """
     from heedful.exchange.importing import import_preferences
@@ -79,18 +82,25 @@ def import_file(
         f"new         {result.num_new}",
         f"known       {result.num_duplicates}",
         f"answers     {result.num_answers} new",
+        *([f"known answers  {result.num_known} new"] if result.num_known else []),
+        *([f"queued      {result.num_queued} new tasks for people"] if result.num_queued else []),
         f"dropped     {len(result.drops)}",
         *(f"  {rule}  {count}" for rule, count in sorted(rules.items())),
     ]
     if show_dropped:
         lines += [f"{d.file}:{d.line}  {d.rule}  {d.detail}" for d in result.drops]
-    lines.append(f"next        heedful fit reward --data {result.dataset} --out runs/reward")
+    step = f"fit reward --data {result.dataset} --out runs/reward"
+    if result.num_queued:
+        step = f"studio --store {store}"
+    lines.append(f"next        heedful {step}")
     summary = {
         "dataset": result.dataset,
         "rows": result.num_rows,
         "new": result.num_new,
         "known": result.num_duplicates,
         "answers": result.num_answers,
+        "known_answers": result.num_known,
+        "queued": result.num_queued,
         "dropped": dict(rules),
     }
     show(summary, as_json, *lines)

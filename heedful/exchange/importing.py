@@ -24,8 +24,19 @@ from heedful.data.formats import (
     read_files,
 )
 from heedful.errors import ConfigError, DataError
+from heedful.exchange import queueing
+from heedful.exchange.queueing import Read
 from heedful.forms import FORMS
-from heedful.store import Store, Transaction, annotations, completions, datasets, models, tasks
+from heedful.store import (
+    Store,
+    Transaction,
+    annotations,
+    completions,
+    datasets,
+    models,
+    projects,
+    tasks,
+)
 from heedful.types import (
     JSON,
     Annotation,
@@ -33,6 +44,7 @@ from heedful.types import (
     Demonstration,
     Item,
     Preference,
+    Project,
     Prompt,
     Task,
 )
@@ -48,8 +60,9 @@ class ImportResult:
     """What an import did. Made by ``import_preferences``, printed by the command line.
 
     Rows are new to the dataset, duplicates of what it has, or dropped; ``num_answers`` counts the
-    annotations that are new to the store. ``drops`` lists rows, and answers in rows that were used.
-    ``ignored_keys`` counts the rows that had a key the format gives no meaning to.
+    annotations that are new to the store, ``num_known`` the known answers and ``num_queued`` the
+    tasks that are new to a project's queue. ``drops`` lists rows, and answers in rows that were
+    used. ``ignored_keys`` counts the rows that had a key the format gives no meaning to.
     """
 
     dataset: str
@@ -57,6 +70,8 @@ class ImportResult:
     num_new: int
     num_duplicates: int
     num_answers: int
+    num_known: int
+    num_queued: int
     drops: tuple[Drop, ...]
     ignored_keys: Mapping[str, int]
 
@@ -64,17 +79,6 @@ class ImportResult:
     def drops_by_rule(self) -> dict[str, int]:
         """Number of dropped rows by rule, sorted by rule."""
         return dict(sorted(Counter(drop.rule for drop in self.drops).items()))
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A row and the item that it becomes."""
-
-    parsed: Parsed
-    item: Item
-
-    def drop(self, rule: str, detail: str) -> Drop:
-        return Drop(rule=rule, file=self.parsed.file, line=self.parsed.line, detail=detail)
 
 
 @dataclass(slots=True)
@@ -85,6 +89,8 @@ class _Counts:
     num_new: int = 0
     num_duplicates: int = 0
     num_answers: int = 0
+    num_known: int = 0
+    num_queued: int = 0
     drops: list[Drop] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
@@ -96,27 +102,34 @@ def import_preferences(
     *,
     dataset: str | None = None,
     annotator: str | None = None,
+    who: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ImportResult:
     """Read files in a format (``FORMATS``) into a dataset; ``progress`` gets the rows read so far.
 
     The dataset is named after the file unless a name is given; who is not named by the file is the
-    annotator ``import:DATASET``. Raises ``DataError`` or ``MissingError`` that names file and line;
-    then nothing was imported.
+    annotator ``import:DATASET``. In a project's dataset, tasks without an answer are queued and
+    known answers kept, in the name of ``who``. Raises ``DataError`` or ``MissingError`` that names
+    file and line; then nothing was imported.
     """
     FORMATS[format]
     name = dataset if dataset is not None else default_dataset(paths)
     if not name.strip():
         raise DataError("a dataset's name is empty; name it, e.g. with --dataset")
-    who = annotator or f"import:{name}"
+    imported = f"import:{name}"
     counts = _Counts()
     rows = read_files(format, paths)
     with store.write() as tx:
         datasets.add_tasks(tx, name, ())
+        project = projects.find(tx, name)
         known_models = {one.id for one in models.list_all(tx)}
         while batch := list(islice(rows, _BATCH)):
-            reads = list(_to_items(batch, name, who, known_models, counts))
-            _write(tx, name, reads, counts)
+            reads = list(_to_items(batch, name, annotator or imported, known_models, counts))
+            kept = _write(tx, name, project, reads, counts)
+            asked = queueing.ask(tx, name, project, kept, who=who or imported)
+            counts.num_queued += asked.num_queued
+            counts.num_known += asked.num_known
+            counts.drops += asked.drops
             counts.num_rows += len(batch)
             if progress:
                 progress(counts.num_rows)
@@ -126,6 +139,8 @@ def import_preferences(
         num_new=counts.num_new,
         num_duplicates=counts.num_duplicates,
         num_answers=counts.num_answers,
+        num_known=counts.num_known,
+        num_queued=counts.num_queued,
         drops=tuple(counts.drops),
         ignored_keys=dict(counts.ignored),
     )
@@ -160,7 +175,7 @@ def _to_items(
     annotator: str,
     known_models: Set[str],
     counts: _Counts,
-) -> Iterator[_Read]:
+) -> Iterator[Read]:
     for one in batch:
         if isinstance(one, Drop):
             counts.drops.append(one)
@@ -168,11 +183,12 @@ def _to_items(
         counts.ignored.update(one.ignored)
         try:
             item, left_out = to_item(one.record, dataset, annotator, known_models)
+            known = queueing.known_answer(one.record, item)
         except RowDropped as drop:
             counts.drops.append(_drop(one, drop.rule, drop.detail))
             continue
         counts.drops += [_drop(one, rule, detail) for rule, detail in left_out]
-        yield _Read(one, item)
+        yield Read(one, item, known)
 
 
 def _drop(parsed: Parsed, rule: str, detail: str) -> Drop:
@@ -300,9 +316,7 @@ def _finite(key: str, value: float) -> float:
     return value
 
 
-def _without_contradictions(
-    tx: Transaction, reads: list[_Read], counts: _Counts
-) -> Iterator[_Read]:
+def _without_contradictions(tx: Transaction, reads: list[Read], counts: _Counts) -> Iterator[Read]:
     """Leave out the answers that say otherwise than an earlier row or import did.
 
     A row of which no answer is left is dropped.
@@ -318,13 +332,19 @@ def _without_contradictions(
             else:
                 detail = f"the same was answered otherwise before: {answer.task_id}"
                 counts.drops.append(one.drop("contradicts_earlier_row", detail))
-        if kept or not one.item.annotations:
-            yield _Read(one.parsed, replace(one.item, annotations=tuple(kept)))
+        if kept or one.known is not None or not one.item.annotations:
+            yield replace(one, item=replace(one.item, annotations=tuple(kept)))
 
 
-def _write(tx: Transaction, dataset: str, reads: list[_Read], counts: _Counts) -> None:
-    """Write a batch and count the rows that are new to the dataset."""
-    kept = [one.item for one in _without_contradictions(tx, reads, counts)]
+def _write(
+    tx: Transaction, dataset: str, project: Project | None, reads: list[Read], counts: _Counts
+) -> list[Read]:
+    """Write a batch and count the rows that are new to the dataset; the rows that were used."""
+    used = [
+        replace(one, item=queueing.as_asked(one.item, one.known, project))
+        for one in _without_contradictions(tx, reads, counts)
+    ]
+    kept = [one.item for one in used]
     asked = [(item, item.task) for item in kept if item.task]
     completions.add(tx, [one for item, _ in asked for one in item.completions.values()])
     tasks.add(tx, [task for _, task in asked])
@@ -335,3 +355,4 @@ def _write(tx: Transaction, dataset: str, reads: list[_Read], counts: _Counts) -
     num_new += datasets.add_prompts(tx, dataset, [item.prompt for item in kept if not item.task])
     counts.num_new += num_new
     counts.num_duplicates += len(kept) - num_new
+    return used

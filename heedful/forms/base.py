@@ -121,6 +121,13 @@ class Form(Protocol):
         """
         return None
 
+    @property
+    def is_comparable(self) -> bool:
+        """Can two answers say the same, so that there are known answers?"""
+        shown = [str(number) for number in range(self.num_completions[0])]
+        example = self.examples(shown)[0]
+        return self.agrees(example, example) is not None
+
     def undecided(self, payload: Mapping[str, JSON]) -> str | None:  # noqa: ARG002 - as above
         """Why a valid payload teaches nothing (the rule it is dropped by), or None."""
         return None

@@ -5,7 +5,7 @@ or skipped. What comes back is kept under its own kind and is never a vote.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.store import annotations, people, picking, slots, tables, tallies, tasks
 from heedful.store.database import Transaction
+from heedful.store.page import chunks
 from heedful.store.tallies import AT, WHO
-from heedful.types import JSON, Annotation, AnnotationKind, Project
+from heedful.types import JSON, Annotation, AnnotationKind, Completion, Project, Task
 
 REPEAT_AFTER = 20  # answers; undo goes back as far, so nobody sees the first one beside the second
 NUM_TRIES = 8
@@ -70,6 +71,14 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What became of known answers: ``contradicted`` tasks have another one, which stays."""
+
+    num_new: int
+    contradicted: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gold:
     """A task's known answer, and who says so."""
 
@@ -101,20 +110,10 @@ def set_gold(
     Answers that people gave to it before stay votes. Raises ``MissingError`` for a task of another
     project, ``DataError`` for a payload that the form refuses or a form without right and wrong.
     """
-    name, form = project.dataset, FORMS[project.form]
+    name = project.dataset
     item = _item(tx, name, task_id)
     asked = tasks.get(tx, [task_id])[task_id]
-    known = Annotation(
-        task_id=task_id,
-        annotator=who,
-        source="human",
-        payload=payload,
-        shown_order=asked.task.completion_ids,
-        kind="gold",
-    )
-    form.check(asked.task, asked.completions, known)
-    if form.agrees(payload, payload) is None:
-        raise DataError(f"{form.name} answers cannot be compared, so none can be known to be right")
+    check_gold(asked.task, asked.completions, payload)
     there = and_(GOLDS.project == name, GOLDS.task_id == task_id)
     tx.connection.execute(tables.golds.delete().where(there))
     row = {"project": name, "task_id": task_id, "payload": dict(payload), "author": who}
@@ -123,6 +122,51 @@ def set_gold(
     picking.withdraw(tx, name, task_id, item.urgency)
     slots.withdraw(tx, name, task_id)
     people.log(tx, who, "set known answer", task_id, {"project": name})
+
+
+def check_gold(
+    task: Task, completions: Mapping[str, Completion], payload: Mapping[str, JSON]
+) -> None:
+    """Refuse what cannot be a task's known answer; raises ``DataError``."""
+    form = FORMS[task.form]
+    known = Annotation(
+        task_id=task.id,
+        annotator="",
+        source="human",
+        payload=payload,
+        shown_order=task.completion_ids,
+        kind="gold",
+    )
+    form.check(task, completions, known)
+    if form.agrees(payload, payload) is None:
+        raise DataError(f"{form.name} answers cannot be compared, so none can be known to be right")
+
+
+def add_golds(
+    tx: Transaction, project: Project, known: Mapping[str, Mapping[str, JSON]], *, who: str
+) -> Added:
+    """Add known answers, checked before, to queued tasks; what is known already stays."""
+    name, agrees = project.dataset, FORMS[project.form].agrees
+    before = {
+        row.task_id: row.payload
+        for chunk in chunks(sorted(known))
+        for row in tx.connection.execute(
+            select(tables.golds).where(GOLDS.project == name, GOLDS.task_id.in_(chunk))
+        )
+    }
+    new = [one for one in sorted(known) if one not in before]
+    rows = [
+        {"project": name, "task_id": one, "payload": dict(known[one]), "author": who} for one in new
+    ]
+    if rows:
+        tallies.next_turn(tx, name)
+        for one in slots.open_tasks(tx, name, new):
+            picking.withdraw(tx, name, one, _item(tx, name, one).urgency)
+            slots.withdraw(tx, name, one)
+        tx.insert_new(tables.golds, rows)
+        people.log(tx, who, "added known answers", name, {"number": len(rows)})
+    others = [one for one in before if not agrees(before[one], known[one])]
+    return Added(num_new=len(rows), contradicted=tuple(others))
 
 
 def unset_gold(tx: Transaction, project: Project, task_id: str, *, who: str) -> None:
@@ -151,7 +195,7 @@ def gold_tallies(tx: Transaction, project: str) -> dict[str, Tally]:
     known = {one.task_id: one.payload for one in golds(tx, project)}
     form = _form(tx, project)
     given = annotations.latest(tx, known, ("gold",))
-    return _tallied((one.annotator, form.agrees(one.payload, known[one.task_id])) for one in given)
+    return tallied((one.annotator, form.agrees(one.payload, known[one.task_id])) for one in given)
 
 
 def repeats(tx: Transaction, project: str) -> list[Repeat]:
@@ -174,16 +218,19 @@ def repeats(tx: Transaction, project: str) -> list[Repeat]:
 def repeat_tallies(tx: Transaction, project: str) -> dict[str, Tally]:
     """By annotator: how often the second answer says what the first one said, by the form."""
     form = _form(tx, project)
-    return _tallied(
+    return tallied(
         (one.again.annotator, form.agrees(one.first.payload, one.again.payload))
         for one in repeats(tx, project)
     )
 
 
+def unseen_golds(tx: Transaction, project: str, annotator: str) -> Sequence[str]:
+    """The tasks with a known answer that a person was never given, by id."""
+    return tx.connection.scalars(_UNSEEN_GOLDS, {"at": project, "who": annotator}).all()
+
+
 def _unseen_gold(tx: Transaction, project: str, annotator: str, rng: random.Random) -> Extra | None:
-    unseen: Sequence[str] = tx.connection.scalars(
-        _UNSEEN_GOLDS, {"at": project, "who": annotator}
-    ).all()
+    unseen = unseen_golds(tx, project, annotator)
     return Extra(kind="gold", task_id=rng.choice(unseen)) if unseen else None
 
 
@@ -216,7 +263,8 @@ def _form(tx: Transaction, project: str) -> Any:
     return FORMS[name]
 
 
-def _tallied(outcomes: Any) -> dict[str, Tally]:
+def tallied(outcomes: Iterable[tuple[str, bool | None]]) -> dict[str, Tally]:
+    """Hits and tries by person."""
     counted: dict[str, list[bool]] = {}
     for annotator, is_hit in outcomes:
         counted.setdefault(annotator, []).append(bool(is_hit))

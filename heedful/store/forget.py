@@ -150,6 +150,7 @@ def _forget(tx: Transaction, person: Person, how: How) -> Forgotten:
     if person.user_id is not None:
         num_secrets = _delete(tx, tables.credentials, tables.credentials.c.user_id, person)
         num_assignments = _assignments(tx, person.user_id, how, gone, emptied)
+        _decisions(tx, person.user_id, gone)
         _repoint(tx, USERS.id, {person.user_id: gone})
         people.change(tx, person.user_id, is_active=False)  # refuses the last owner
         _delete(tx, tables.users, USERS.id, person)
@@ -246,6 +247,15 @@ def _known_answers(tx: Transaction, person: Person, gone: str) -> None:
             continue
         statement = update(tables.golds).where(*same)
         tx.connection.execute(statement.values(payload=payload, author=gone))
+
+
+def _decisions(tx: Transaction, user_id: str, gone: str) -> None:
+    """Drop whether a person was in; what they decided of others stays under the empty name."""
+    theirs = tables.participants.c
+    nothing = {"is_qualified": None, "decided_by": None, "decided_at": None}
+    statement = update(tables.participants)
+    tx.connection.execute(statement.where(theirs.annotator == user_id).values(**nothing))
+    tx.connection.execute(statement.where(theirs.decided_by == user_id).values(decided_by=gone))
 
 
 def _chats(tx: Transaction, user_id: str) -> None:

@@ -103,6 +103,19 @@ def find(tx: Transaction, name: str) -> Registered:
     return _registered(tx, get(tx, name).id, aliases(tx))
 
 
+def newest_reward(tx: Transaction, dataset: str) -> Registered | None:
+    """The newest reward model that was fitted to a dataset; None when there is none."""
+    columns, frozen = tables.model_versions.c, tables.snapshots.c
+    query = (
+        select(columns.id)
+        .join(tables.snapshots, frozen.id == columns.snapshot_id)
+        .where(frozen.dataset == dataset, columns.role == "reward")
+        .order_by(columns.created_at.desc(), columns.id.desc())
+    )
+    model_id = tx.connection.scalar(query.limit(1))
+    return None if model_id is None else _registered(tx, model_id, aliases(tx))
+
+
 def at_path(tx: Transaction, path: str) -> str | None:
     """The id of the newest model whose weights are in a directory, or in that of its run."""
     columns = tables.model_versions.c

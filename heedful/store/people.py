@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.store import tables
@@ -17,6 +17,7 @@ SOURCES: tuple[Source, ...] = ("human", "model", "rule")  # who may answer with 
 ROLES: tuple[UserRole, ...] = ("owner", "reviewer", "annotator", "reader")
 GONE = "gone_"  # how the empty name of somebody forgotten starts
 USERS, CREDENTIALS = tables.users.c, tables.credentials.c
+_LOCK = select(USERS.role).where(USERS.id == bindparam("id_")).with_for_update()
 
 
 class Bearer(NamedTuple):
@@ -66,6 +67,18 @@ def list_all(tx: Transaction) -> list[User]:
     query = select(tables.users).where(~USERS.id.startswith(GONE, autoescape=True))
     query = query.order_by(USERS.created_at, USERS.id)
     return [_from_row(row) for row in tx.connection.execute(query)]
+
+
+def serialise(tx: Transaction, user_id: str) -> UserRole:
+    """Let one transaction at a time act for a person, so that two tabs cannot take a task twice.
+
+    Returns their role; raises ``MissingError``.
+    """
+    row: Any = tx.connection.execute(_LOCK, {"id_": user_id}).one_or_none()
+    if row is None:
+        raise MissingError(f"user {user_id!r} is not in the store; sign in")
+    role: UserRole = row.role
+    return role
 
 
 def change(tx: Transaction, user_id: str, **values: Any) -> None:

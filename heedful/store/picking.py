@@ -98,11 +98,20 @@ _MOVE = (
 
 
 def claim(
-    tx: Transaction, project: Project, annotator: str, until: datetime, rng: random.Random
+    tx: Transaction,
+    project: Project,
+    annotator: str,
+    until: datetime,
+    rng: random.Random,
+    *,
+    mine: Any = None,
 ) -> str | None:
-    """Lease the next slot to the annotator; its task, or None when there is none for them."""
+    """Lease the next slot to the annotator; its task, or None when there is none for them.
+
+    ``mine`` is their row in the project where that has just been read.
+    """
     name = project.dataset
-    started = _first_started(tx, name, annotator)
+    started = _first_started(tx, name, annotator, mine)
     fresh = _fresh_urgency(tx, name)
     found = None
     if started is not None and (fresh is None or started[0] <= fresh):
@@ -151,9 +160,9 @@ def last_place(tx: Transaction, project: str, urgency: float) -> int:
     return -1 if found is None else found
 
 
-def _first_started(tx: Transaction, project: str, annotator: str) -> Place | None:
+def _first_started(tx: Transaction, project: str, annotator: str, mine: Any) -> Place | None:
     """Where the first started slot for the annotator stands; moves their cursor up to there."""
-    mine = tallies.participant(tx, project, annotator)
+    mine = mine or tallies.participant(tx, project, annotator)
     turns = tallies.num_turns(tx, project)
     cursor: Place | None = None
     if mine is not None and mine.cursor_urgency is not None:

@@ -1,7 +1,7 @@
 """Projects: how people are asked about the tasks of a dataset, and the versions of guidelines."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,10 +23,12 @@ MIN_LEASE_SECONDS = 30
 MAX_GOLD_SHARE = 0.3
 MAX_REPEAT_SHARE = 0.2
 MIN_RANDOM_SHARE = 0.01  # so that every task can be drawn, and estimates can be weighted
+MAX_QUALIFY = 100  # entry questions
+MIN_QUALIFY_AT = 0.5  # of two answers, half is what a coin hits
 STRATEGIES = ("random", "disagreement", "d_optimal")
 SETTINGS = (
     *("warning", "criteria", "attributes", "masked"),
-    *("gold_share", "repeat_share", "strategy", "random_share"),
+    *("gold_share", "repeat_share", "strategy", "random_share", "qualify_with", "qualify_at"),
 )
 
 # Made once, because the queue needs them for every answer.
@@ -108,6 +110,20 @@ def check(project: Project) -> None:
         raise DataError(
             f"strategy is {project.strategy!r:.60}; choose from {', '.join(STRATEGIES)}"
         )
+    _check_entry(project)
+
+
+def _check_entry(project: Project) -> None:
+    if not 0 <= project.qualify_with <= MAX_QUALIFY:
+        raise DataError(
+            f"qualify_with is {project.qualify_with}; ask 0 (none) to {MAX_QUALIFY} known answers"
+        )
+    _check_share("qualify_at", project.qualify_at, 1, least=MIN_QUALIFY_AT)
+    if project.qualify_with and not FORMS[project.form].is_comparable:
+        raise DataError(
+            f"qualify_with is {project.qualify_with}, but {project.form} answers cannot be "
+            "compared, so none can be known to be right; set it to 0"
+        )
 
 
 def _check_share(name: str, share: float, most: float, *, least: float = 0.0) -> None:
@@ -117,12 +133,18 @@ def _check_share(name: str, share: float, most: float, *, least: float = 0.0) ->
 
 def get(tx: Transaction, dataset: str) -> Project:
     """A project by its dataset's name; raises ``MissingError`` with the nearest name."""
-    row = tx.connection.execute(_PROJECT, {"name": dataset}).one_or_none()
-    if row is None:
+    found = find(tx, dataset)
+    if found is None:
         known = [one.dataset for one in list_all(tx)]
         hint = nearest(dataset, known) if known else "there is none yet; make one"
         raise MissingError(f"project {dataset!r} is not in the store; {hint}")
-    return _from_row(row)
+    return found
+
+
+def find(tx: Transaction, dataset: str) -> Project | None:
+    """A project by its dataset's name; None when the dataset is none of a project."""
+    row = tx.connection.execute(_PROJECT, {"name": dataset}).one_or_none()
+    return None if row is None else _from_row(row)
 
 
 def list_all(tx: Transaction) -> list[Project]:
@@ -140,11 +162,32 @@ def add_tasks(tx: Transaction, dataset: str, new: Sequence[Task]) -> int:
             raise DataError(f"task {task.id} asks {task.form!r}; {dataset!r} asks {project.form!r}")
     tasks.add(tx, [replace(task, slots=project.overlap) for task in new])
     num_new = datasets.add_tasks(tx, dataset, (task.id for task in new))
-    tallies.next_turn(tx, dataset)
-    unique = {task.id: task for task in new}
-    queued = _queued(tx, dataset, list(unique))
-    _queue(tx, project, [task for task in unique.values() if task.id not in queued])
+    queue_tasks(tx, project, new)
     return num_new
+
+
+def queue_tasks(
+    tx: Transaction, project: Project, new: Sequence[Task], *, closed: Collection[str] = ()
+) -> int:
+    """Queue stored tasks of the project's dataset; how many were not queued yet.
+
+    Those whose ids are ``closed`` get no slots: their answer is known.
+    """
+    if not new:
+        return 0
+    tallies.next_turn(tx, project.dataset)
+    unique = {task.id: task for task in new}
+    queued = _queued(tx, project.dataset, list(unique))
+    fresh = [task for task in unique.values() if task.id not in queued]
+    _queue(tx, project, [task for task in fresh if task.id not in closed])
+    rows = [_item(project, task) for task in fresh if task.id in closed]
+    tx.insert_new(tables.queue_items, rows)
+    return len(fresh)
+
+
+def _item(project: Project, task: Task) -> dict[str, Any]:
+    row = {"project": project.dataset, "task_id": task.id, "urgency": -task.priority}
+    return row | {"place": None, "is_disputed": False}
 
 
 def _queued(tx: Transaction, dataset: str, task_ids: Sequence[str]) -> set[str]:
@@ -169,9 +212,9 @@ def _queue(tx: Transaction, project: Project, new: Sequence[Task]) -> None:
     }
     items, slots = [], []
     for task in new:
-        row = {"project": project.dataset, "task_id": task.id, "urgency": -task.priority}
         places[-task.priority] += 1
-        items.append(row | {"place": places[-task.priority], "is_disputed": False})
+        items.append(_item(project, task) | {"place": places[-task.priority]})
+        row = {"project": project.dataset, "task_id": task.id, "urgency": -task.priority}
         slots += [row | {"number": number, "state": "open"} for number in range(project.overlap)]
     tx.connection.execute(tables.queue_items.insert(), items)
     tx.connection.execute(tables.slots.insert(), slots)

@@ -19,7 +19,9 @@ from heedful.forms import FORMS
 from heedful.store import (
     annotations,
     disputes,
+    entry,
     extras,
+    people,
     picking,
     projects,
     slots,
@@ -29,7 +31,7 @@ from heedful.store import (
 )
 from heedful.store.database import Transaction
 from heedful.store.tallies import AT, WHO
-from heedful.types import JSON, Annotation, AnnotationKind, Source
+from heedful.types import JSON, Annotation, AnnotationKind, Project, Source
 
 RETRY_SECONDS = 30
 NUM_UNDO = 20
@@ -39,7 +41,6 @@ ROUNDS: Mapping[AnnotationKind, int] = {"repeat": 1, "adjudication": 2}
 SLOTS, ASSIGNMENTS = tables.slots.c, tables.assignments.c
 _SENT, _STORED, _SHOWN = tables.submissions.c, tables.annotations.c, tables.task_completions.c
 
-_USER = select(tables.users.c.id).where(tables.users.c.id == WHO).with_for_update()
 _MINE = and_(ASSIGNMENTS.project == AT, ASSIGNMENTS.annotator == WHO)
 _OF_TASK = and_(_MINE, ASSIGNMENTS.task_id == slots.TASK)
 _THIS = and_(_OF_TASK, ASSIGNMENTS.round == bindparam("of_round"))
@@ -137,22 +138,30 @@ def lease(
     """Up to ``count`` tasks to answer: those already held, then the next ones of the queue.
 
     Held leases are renewed. Atomic: a slot has one holder, also between processes. A task may be
-    followed by an item that measures the annotator (``extras.py``).
+    followed by an item that measures the annotator (``extras.py``). Who is not in yet gets entry
+    questions alone (``entry.py``).
     """
     settings = projects.get(tx, project)
-    _serialise(tx, annotator)
+    role = people.serialise(tx, annotator)
     if settings.is_paused:
         return Nothing(reason="paused", retry_seconds=None)
     until = tx.now + timedelta(seconds=settings.lease_seconds)
     slots.release_expired(tx, project, annotator)
+    mine = None
+    if entry.is_asked(settings, role):
+        mine = tallies.participant(tx, project, annotator)
+        is_in = entry.decide(tx, settings, annotator, mine)
+        if not is_in:
+            return _ask_first(tx, settings, annotator, is_in, count, until, rng)
     views = _held(tx, project, annotator, until)
     if any(view.kind == "answer" for view in views):
         slots.renew(tx, project, annotator, until, is_late_too=True)
     version = projects.guideline(tx, project).version
     while len(views) < count:
-        task_id = picking.claim(tx, settings, annotator, until, rng)
+        task_id = picking.claim(tx, settings, annotator, until, rng, mine=mine)
         if task_id is None:
             break
+        mine = None
         order = _shuffled(tx, task_id, rng)
         views.append(_give(tx, project, task_id, annotator, version, order, until))
         more = extras.draw(tx, settings, annotator, rng)
@@ -187,7 +196,7 @@ def adjudicate(
     Raises ``MissingError`` for a task of another project, ``DataError`` for one not in dispute.
     """
     settings = projects.get(tx, project)
-    _serialise(tx, reviewer)
+    people.serialise(tx, reviewer)
     disputes.require(tx, project, task_id)
     until = tx.now + timedelta(seconds=settings.lease_seconds)
     version = projects.guideline(tx, project).version
@@ -229,7 +238,7 @@ def submit(
     """
     if not 0 < len(key) <= MAX_KEY:
         raise DataError(f"the key of an answer has {len(key)} characters; give 1 to {MAX_KEY}")
-    _serialise(tx, annotator)
+    role = people.serialise(tx, annotator)
     known = _receipt(tx, key, annotator, task_id)
     if known is not None:
         return known
@@ -258,6 +267,8 @@ def submit(
     _finish(tx, view, annotator, "submitted", number=number)
     if view.kind in ("answer", "adjudication"):
         disputes.update_dispute(tx, projects.get(tx, project), task_id)
+    if view.kind == "gold" and entry.is_asked(settings := projects.get(tx, project), role):
+        entry.decide(tx, settings, annotator, tallies.participant(tx, project, annotator))
     return Receipt(annotation_id=answer.id, revision=answer.revision, is_surplus=is_surplus)
 
 
@@ -268,7 +279,7 @@ def skip(tx: Transaction, project: str, annotator: str, task_id: str, reason: st
     """
     if not reason.strip():
         raise DataError("a skip has no reason; say why, for example 'not my language'")
-    _serialise(tx, annotator)
+    people.serialise(tx, annotator)
     view = get(tx, project, annotator, task_id)
     if view.state == "submitted":
         raise DataError(f"task {task_id!r} is answered; change the answer instead of skipping it")
@@ -295,10 +306,32 @@ def progress(tx: Transaction, project: str, annotator: str) -> Progress:
     )
 
 
-def _serialise(tx: Transaction, annotator: str) -> None:
-    """One transaction at a time per person, so that two tabs cannot take a task twice."""
-    if tx.connection.scalar(_USER, {"who": annotator}) is None:
-        raise MissingError(f"user {annotator!r} is not in the store; sign in")
+def _ask_first(
+    tx: Transaction,
+    project: Project,
+    annotator: str,
+    is_in: bool | None,
+    count: int,
+    until: datetime,
+    rng: random.Random,
+) -> list[Assignment] | Nothing:
+    """What somebody gets who is not in: entry questions until it is decided, then nothing.
+
+    Ordinary tasks that they hold, from before the project asked any, go back.
+    """
+    name = project.dataset
+    slots.reopen_leased(tx, name, annotator)
+    if is_in is not None:
+        return Nothing(reason="not_qualified", retry_seconds=None)
+    views = [one for one in _held(tx, name, annotator, until) if one.kind == "gold"]
+    new = entry.draw(tx, project, annotator, held=len(views), count=count, rng=rng)
+    if new is None:
+        return Nothing(reason="no_entry_questions", retry_seconds=None)
+    version = projects.guideline(tx, name).version if new else 0
+    for task_id in new:
+        order = _shuffled(tx, task_id, rng)
+        views.append(_give(tx, name, task_id, annotator, version, order, until, kind="gold"))
+    return views[:count]
 
 
 def _held(tx: Transaction, project: str, annotator: str, until: datetime) -> list[Assignment]:

@@ -152,6 +152,20 @@ def reopen(tx: Transaction, annotator: str, which: ColumnElement[bool]) -> None:
         )
 
 
+def reopen_leased(tx: Transaction, project: str, annotator: str) -> None:
+    """Open what an annotator holds in a project."""
+    reopen(tx, annotator, and_(SLOTS.project == project, SLOTS.state == "leased"))
+
+
+def open_tasks(tx: Transaction, project: str, task_ids: Sequence[str]) -> list[str]:
+    """Those of the tasks that have an open slot, by id."""
+    found = set[str]()
+    for chunk in chunks(task_ids):
+        query = select(SLOTS.task_id).where(SLOTS.project == project, SLOTS.task_id.in_(chunk))
+        found.update(tx.connection.scalars(query.where(SLOTS.state == "open").distinct()))
+    return sorted(found)
+
+
 def withdraw(tx: Transaction, project: str, task_id: str) -> None:
     """Take away the open slots of a task; the queue's order is the caller's to change."""
     gone = and_(SLOTS.project == project, SLOTS.task_id == task_id, SLOTS.state == "open")

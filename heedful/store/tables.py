@@ -343,7 +343,9 @@ queues = Table(
 
 # One annotator in one project. The slot counts are what this person's actions added (below zero
 # when they took), so that only the sum over a project has a meaning and nobody waits for another.
-# Started slots before the cursor are none of theirs, unless opened after ``cursor_turns``.
+# Started slots before the cursor are none of theirs, unless opened after ``cursor_turns``. Whether
+# they are in, where entry questions are asked: null while undecided; ``decided_by`` is the owner
+# who decided by hand.
 participants = Table(
     "participants",
     metadata,
@@ -357,6 +359,9 @@ participants = Table(
     Column("cursor_urgency", Float),
     Column("cursor_turn", Integer),
     Column("cursor_turns", Integer, nullable=False),
+    Column("is_qualified", Boolean),
+    Column("decided_by", String),
+    Column("decided_at", UtcTime),
 )
 
 # A task in the queue of a project. ``urgency`` is minus its priority: the least comes first. Those

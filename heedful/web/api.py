@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from heedful.errors import DataError
 from heedful.forms import FORMS
-from heedful.store import Transaction, completions, people, projects, queue
+from heedful.store import Transaction, completions, extras, people, projects, queue
 from heedful.store import tasks as task_store
 from heedful.store.queue import Assignment, Nothing
 from heedful.types import (
@@ -31,6 +31,7 @@ from heedful.types import (
 )
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.label import AHEAD, hide, refuse_hidden
+from heedful.web.nothing import in_words
 from heedful.web.sign_in import make_link, new_id
 
 router = APIRouter(prefix="/api")
@@ -78,6 +79,9 @@ class TaskBody(Strict):
     prompt: Annotated[list[MessageBody], Field(min_length=1)]
     candidates: Annotated[list[CandidateBody], Field(min_length=1, max_length=9)]
     priority: float = Field(0.0, allow_inf_nan=False)
+    known: dict[str, Any] | None = Field(
+        None, description="The answer that is right beyond doubt, about candidates '1', '2', ..."
+    )
 
 
 class ProjectBody(Strict):
@@ -97,6 +101,8 @@ class ProjectBody(Strict):
     repeat_share: float = Field(0.04, ge=0, le=projects.MAX_REPEAT_SHARE)
     strategy: Literal["random", "disagreement", "d_optimal"] = "random"
     random_share: float = Field(0.2, ge=projects.MIN_RANDOM_SHARE, le=1)
+    qualify_with: int = Field(0, ge=0, le=projects.MAX_QUALIFY)
+    qualify_at: float = Field(0.8, ge=projects.MIN_QUALIFY_AT, le=1)
 
     def record(self) -> Project:
         """The project as a record."""
@@ -211,12 +217,29 @@ def add_tasks(
     project: Name,
     tasks: Annotated[list[TaskBody], Body(embed=True, min_length=1, max_length=1000)],
 ) -> dict[str, Any]:
-    """Queue tasks whose candidates are ready; adding the same again adds nothing."""
+    """Queue tasks whose candidates are ready; adding the same again adds nothing.
+
+    A task with ``known`` is one of the project's known answers; another one that is known already
+    stays, and the whole request is refused.
+    """
+    user = visitor_of(request).user
     with store_of(request).write() as tx:
-        form = projects.get(tx, project).form
-        made = [make_task(tx, form, one) for one in tasks]
+        settings = projects.get(tx, project)
+        made = [make_task(tx, settings.form, one) for one in tasks]
         num_new = projects.add_tasks(tx, project, made)
-    return {"added": num_new, "tasks": [task.id for task in made]}
+        pairs = zip(made, tasks, strict=True)
+        known = {
+            task.id: known_of(tx, task, body.known)
+            for task, body in pairs
+            if body.known is not None
+        }
+        added = extras.add_golds(tx, settings, known, who=user.id)
+        if added.contradicted:
+            raise DataError(
+                f"task {added.contradicted[0]!r} has another known answer; change it with "
+                f"PUT /api/projects/{project}/tasks/TASK/gold"
+            )
+    return {"added": num_new, "known": added.num_new, "tasks": [task.id for task in made]}
 
 
 @router.post("/projects/{project}/lease")
@@ -232,7 +255,7 @@ def lease(
         settings = projects.get(tx, project)
         found = queue.lease(tx, project, user.id, count=count, rng=request.app.state.rng)
         if isinstance(found, Nothing):
-            return {"items": [], "nothing": asdict(found)}
+            return {"items": [], "nothing": asdict(found) | {"message": in_words(found)}}
         return {"items": [item_json(tx, settings, one) for one in found], "nothing": None}
 
 
@@ -375,6 +398,14 @@ def make_task(tx: Transaction, form: str, body: TaskBody) -> Task:
         priority=body.priority,
         reason="api",
     )
+
+
+def known_of(tx: Transaction, task: Task, payload: dict[str, Any]) -> dict[str, JSON]:
+    """A known answer about the candidates' numbers as one about their ids; raises ``DataError``."""
+    names = {str(number): one for number, one in enumerate(task.completion_ids, start=1)}
+    known = FORMS[task.form].renamed(payload, names)
+    extras.check_gold(task, task_store.get(tx, [task.id])[task.id].completions, known)
+    return known
 
 
 def as_text(time: datetime | None) -> str | None:

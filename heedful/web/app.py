@@ -27,7 +27,9 @@ from heedful.web import (
     browse_api,
     chats,
     disputes,
+    entry,
     exchange,
+    fitting,
     forget,
     gold,
     jobs,
@@ -108,6 +110,8 @@ def create_app(
     app.include_router(quality.router)
     app.include_router(quality_api.router)
     app.include_router(gold.router)
+    app.include_router(entry.router)
+    app.include_router(fitting.router)
     app.include_router(disputes.router)
     app.include_router(runs.router)
     app.include_router(models.router)

@@ -95,7 +95,11 @@ def export_counts(request: Request, dataset: Name, format: FormatName = "json") 
 @router.post("/{dataset}/import", status_code=201)
 @allows("manage")
 async def import_file(request: Request, dataset: Name, format: FormatName) -> dict[str, Any]:
-    """Import the body, a file in a format; importing it again adds nothing."""
+    """Import the body, a file in a format; importing it again adds nothing.
+
+    In a project's data set, tasks without an answer are queued; ``known`` in a row of json, parquet
+    or csv is its known answer.
+    """
     with tempfile.TemporaryFile() as body:
         size = 0
         async for piece in request.stream():
@@ -111,6 +115,8 @@ async def import_file(request: Request, dataset: Name, format: FormatName) -> di
         "new": result.num_new,
         "known": result.num_duplicates,
         "answers": result.num_answers,
+        "known_answers": result.num_known,
+        "queued": result.num_queued,
         "dropped": result.drops_by_rule,
     }
 

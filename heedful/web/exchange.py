@@ -123,7 +123,7 @@ def imported(
     """Import what ``content`` reads, as a file of that name; nothing is kept of it beside."""
     store = store_of(request)
     FORMATS[format]
-    name = Path(filename).name
+    name, who = Path(filename).name, visitor_of(request).user.id
     if not name:
         raise DataError("no file was chosen; choose one")
     with tempfile.TemporaryDirectory(prefix="heedful-") as folder:
@@ -132,11 +132,11 @@ def imported(
             shutil.copyfileobj(content, copy)
         try:
             result = import_preferences(
-                store, format, [path], dataset=dataset or default_dataset([name])
+                store, format, [path], dataset=dataset or default_dataset([name]), who=who
             )
         except HeedfulError as error:
             raise type(error)(str(error).replace(f"{folder}/", "")) from error
     detail = {"format": format, "rows": result.num_rows, "new": result.num_new}
     with store.write() as tx:
-        people.log(tx, visitor_of(request).user.id, "imported data", result.dataset, detail)
+        people.log(tx, who, "imported data", result.dataset, detail)
     return replace(result, drops=tuple(replace(one, file=name) for one in result.drops))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Form, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -17,6 +17,7 @@ from heedful.store import Transaction, annotations, projects, queue, tasks
 from heedful.store.queue import Assignment, Nothing, Receipt
 from heedful.store.tasks import AnsweredTask
 from heedful.types import JSON, Completion, Message, Project
+from heedful.web import nothing as why
 from heedful.web import render
 from heedful.web.access import allows, new_secret, store_of, visitor_of
 from heedful.web.fields import payload_of
@@ -25,13 +26,6 @@ from heedful.web.pages import fragment, page, wants_page
 router = APIRouter(prefix="/projects/{project}")
 AHEAD = 3  # items that a browser holds: one on screen and two behind it
 MAX_SECONDS = 24 * 3600.0
-WORDS = {
-    "no_tasks": "This project has no tasks yet.",
-    "paused": "This project is paused.",
-    "all_done": "Everything in this project is answered. Thank you!",
-    "all_leased": "Others hold what is left. If they leave, it comes back.",
-    "answered_all_open": "You have answered all you can; the rest waits for other people.",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +58,7 @@ def label(request: Request, project: str) -> Response:
         settings = projects.get(tx, project)
         found = queue.lease(tx, project, who, count=1, rng=request.app.state.rng)
         view = None if isinstance(found, Nothing) else found[0]
-        card = nothing(found) if isinstance(found, Nothing) else None
+        card = why.card(found) if isinstance(found, Nothing) else None
         return task_page(request, tx, settings, view, card=card)
 
 
@@ -260,7 +254,7 @@ def next_items(
     if isinstance(found, Nothing):
         return state | {
             "items": [],
-            "nothing": str(nothing(found)),
+            "nothing": str(why.card(found)),
             "retry_seconds": found.retry_seconds,
         }
     new = [view for view in found if view.task_id not in have]
@@ -275,11 +269,6 @@ def guidelines_of(
     versions = {view.guideline for view in views if str(view.guideline) not in known}
     texts = {one: projects.guideline(tx, project, one).text for one in sorted(versions)}
     return {"guidelines": {str(one): render.markdown(text) for one, text in texts.items()}}
-
-
-def nothing(found: Any) -> Markup:
-    """The card that says why there is no task."""
-    return fragment("nothing.html", text=WORDS[found.reason], retry_seconds=found.retry_seconds)
 
 
 def items_of(

@@ -8,10 +8,12 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from heedful.errors import DataError
-from heedful.store import people, projects, queue
+from heedful.forms import FORMS
+from heedful.store import entry, people, projects, queue
 from heedful.types import Project
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.fields import CONVERTERS
+from heedful.web.fitting import ENOUGH, fitting
 from heedful.web.pages import page
 
 router = APIRouter()
@@ -68,6 +70,8 @@ def settings(request: Request, project: str) -> Response:
         found = projects.get(tx, project)
         guideline = projects.guideline(tx, project)
         progress = queue.progress(tx, project, who)
+        num_missing = entry.num_missing(tx, found)
+        learned = fitting(tx, project)
     return page(
         request,
         "project.html",
@@ -76,6 +80,10 @@ def settings(request: Request, project: str) -> Response:
         progress=progress,
         saved=False,
         strategies=projects.STRATEGIES,
+        num_missing=num_missing,
+        learned=learned,
+        enough=ENOUGH,
+        is_comparable=FORMS[found.form].is_comparable,
     )
 
 
@@ -94,6 +102,8 @@ def change(
     repeat_percent: Annotated[float | None, Form(allow_inf_nan=False)] = None,
     strategy: Annotated[str | None, Form()] = None,
     random_percent: Annotated[float | None, Form(allow_inf_nan=False)] = None,
+    qualify_with: Annotated[int | None, Form()] = None,
+    qualify_percent: Annotated[float | None, Form(allow_inf_nan=False)] = None,
 ) -> Response:
     """Save a project's settings, and a version of its guidelines when they changed."""
     store = store_of(request)
@@ -111,6 +121,8 @@ def change(
             repeat_share=before.repeat_share if repeat_percent is None else repeat_percent / 100,
             strategy=before.strategy if strategy is None else strategy,
             random_share=before.random_share if random_percent is None else random_percent / 100,
+            qualify_with=before.qualify_with if qualify_with is None else qualify_with,
+            qualify_at=before.qualify_at if qualify_percent is None else qualify_percent / 100,
         )
         projects.change(tx, changed)
         projects.write_guideline(tx, project, guidelines, author=who)

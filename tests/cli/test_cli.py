@@ -68,9 +68,32 @@ def test_import_counts_drops_and_adds_nothing_the_second_time(
     assert code == 0
     first = json.loads(out.splitlines()[-1])
     assert first == {"dataset": "hh-harmless-train", "rows": 3, "new": 2, "known": 0,
-                     "answers": 2, "dropped": {"empty_side": 1}}  # fmt: skip
+                     "answers": 2, "known_answers": 0, "queued": 0,
+                     "dropped": {"empty_side": 1}}  # fmt: skip
     _, out, _ = run(monkeypatch, capsys, *arguments)
     assert json.loads(out.splitlines()[-1])["new"] == 0
+
+
+def test_import_into_a_project_queues_tasks_and_keeps_known_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from heedful.store import open_store, projects
+    from heedful.types import Project
+
+    path, store = tmp_path / "tasks.csv", str(tmp_path / "s.db")
+    path.write_text("prompt,answer_1,answer_2,known\nq,a,b,2\nr,a,b,\ns,a,b,9\n")
+    with open_store(store) as opened, opened.write() as tx:
+        projects.add(tx, Project(dataset="support", title="Support", form="pairwise"))
+    arguments = ("import", "csv", str(path), "--dataset", "support", "--store", store)
+    code, out, _ = run(monkeypatch, capsys, *arguments, "--show-dropped")
+    assert code == 0
+    assert "known answers  1 new" in out
+    assert "queued      2 new tasks for people" in out
+    assert f"{path}:4  wrong_judgement" in out
+    assert f"next        heedful studio --store {store}" in out
+    _, out, _ = run(monkeypatch, capsys, *arguments, "--json")
+    again = json.loads(out.splitlines()[-1])
+    assert (again["known_answers"], again["queued"], again["new"], again["known"]) == (0, 0, 0, 2)
 
 
 def test_show_dropped_names_file_line_and_rule(

@@ -6,6 +6,7 @@ from studio import SECRET_MODEL, make_studio, visitor
 
 from heedful.store import annotations, people
 from heedful.types import User
+from heedful.web.nothing import WORDS
 from heedful.web.render import HIDDEN
 
 PERMISSIONS = ("enter", "label", "view", "review", "manage")
@@ -62,7 +63,8 @@ def test_a_project_from_nothing_to_its_last_answer(api: TestClient) -> None:
         assert first.status_code == 201
         assert api.post("/api/projects/kind/answers", json=body).json() == first.json()
     nothing = api.post("/api/projects/kind/lease", json={}).json()
-    assert nothing == {"items": [], "nothing": {"reason": "all_done", "retry_seconds": None}}
+    said = {"reason": "all_done", "retry_seconds": None, "message": WORDS["all_done"]}
+    assert nothing == {"items": [], "nothing": said}
     progress = api.get("/api/projects/kind").json()["progress"]
     assert progress == {"num_slots": 3, "num_done": 3, "num_leased": 0, "num_own": 3}
     assert len(api.get("/api/projects/kind/recent").json()["tasks"]) == 3

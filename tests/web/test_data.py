@@ -157,6 +157,7 @@ def test_an_upload_says_what_became_of_its_rows_and_adds_nothing_the_second_time
     known = client.post("/api/data/pairs/import?format=trl", content=ROWS,
                         headers={"x-csrf-token": csrf_of(client.get("/").text)})  # fmt: skip
     assert known.json() == {"dataset": "pairs", "rows": 2, "new": 0, "known": 1, "answers": 0,
+                            "known_answers": 0, "queued": 0,
                             "dropped": {"empty_side": 1}}  # fmt: skip
 
 

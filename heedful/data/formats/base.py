@@ -58,8 +58,9 @@ class Answer:
 class Judged:
     """A task of any form, as a row states it. Made by readers, turned into an item by import.
 
-    ``candidates`` are by label, in the task's order. ``left_out`` are the rule and the detail of
-    answers in the row that cannot be used.
+    ``candidates`` are by label, in the task's order. ``known`` is the answer that is right beyond
+    doubt, where the row states one. ``left_out`` are the rule and the detail of answers in the row
+    that cannot be used.
     """
 
     form: str
@@ -70,6 +71,7 @@ class Judged:
     slots: int = 1
     priority: float = 0.0
     reason: str = "import"
+    known: Mapping[str, JSON] | None = None
     left_out: tuple[tuple[str, str], ...] = ()
 
 

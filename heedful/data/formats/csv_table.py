@@ -5,7 +5,8 @@ Columns are ``form``, ``prompt``, ``tools``, ``answer_1`` ..., ``judgement``, ``
 and ``model_1`` .... Only ``prompt`` and ``answer_1`` are needed; an empty ``form`` is a pair, or a
 prompt when there is no answer. ``judgement`` is ``1``, ``2``, ``tie`` or ``both_bad`` for a pair,
 ``1 > 2 = 3`` for a ranking, and JSON about the answers' numbers for the other forms. A prompt or
-answer that is more than one plain text stands as JSON messages.
+answer that is more than one plain text stands as JSON messages. ``known``, which is read only, is
+the judgement that is right beyond doubt.
 
 A cell that starts with ``= + - @``, a tab or a line end would be a formula in a spreadsheet: it
 gets an apostrophe in front, and so does a cell that starts with an apostrophe before one of these
@@ -91,6 +92,8 @@ def parse(row: Row) -> Record:
     if answers != _ANSWERS[: len(answers)]:
         raise RowDropped("missing_key", f"its answers are {answers}; number them from 1")
     if not answers:
+        if "known" in cells:
+            raise RowDropped("missing_key", "known is given without answer_1")
         return prompt
     form = cells.get("form", "pairwise")
     if form not in FORMS:
@@ -105,6 +108,7 @@ def parse(row: Row) -> Record:
             for label, name, model in zip(labels(len(answers)), answers, _MODELS, strict=False)
         },
         answers=(_answer(form, cells),) if _is_answered(cells) else (),
+        known=_judgement(form, cells["known"], "known") if "known" in cells else None,
     )
 
 
@@ -129,11 +133,11 @@ def _answer(form: str, cells: Mapping[str, str]) -> Answer:
     )
 
 
-def _judgement(form: str, text: str) -> dict[str, JSON]:
+def _judgement(form: str, text: str, column: str = "judgement") -> dict[str, JSON]:
     """A payload about labels."""
     if form == "pairwise":
         if text not in ("1", "2", "tie", BOTH_BAD):
-            raise RowDropped("wrong_judgement", f"judgement is {text!r:.40}; 1, 2, tie, both_bad")
+            raise RowDropped("wrong_judgement", f"{column} is {text!r:.40}; 1, 2, tie, both_bad")
         return {"preferred": None if text == "tie" else text}
     if form == "ranking":
         groups = [group.split("=") for group in text.split(">")]
@@ -145,7 +149,7 @@ def _judgement(form: str, text: str) -> dict[str, JSON]:
     except (ValueError, RecursionError):
         payload = None
     if not isinstance(payload, dict):
-        raise RowDropped("wrong_judgement", f"judgement is {excerpt(text)}; write a JSON object")
+        raise RowDropped("wrong_judgement", f"{column} is {excerpt(text)}; write a JSON object")
     return payload
 
 
@@ -302,7 +306,7 @@ CSV = Format(
     name="csv",
     title="CSV, one line for each answer",
     expects="a header with prompt, answer_1, answer_2 and judgement",
-    keys=frozenset({*_FRONT, *_ANSWERS, *_BACK, *_MODELS}),
+    keys=frozenset({*_FRONT, *_ANSWERS, *_BACK, *_MODELS, "known"}),
     recognises=recognises,
     parse=parse,
     write=write,

@@ -1,7 +1,8 @@
 """Parquet of everything: the items of ``json``, a row each, with native columns.
 
 ``payload`` of annotations and ``params`` of completions are JSON texts, as their keys differ from
-row to row; everything else has a type. The file compresses itself and is not gzipped.
+row to row; everything else has a type. A column ``known`` of such texts is read as well. The file
+compresses itself and is not gzipped.
 """
 
 import io
@@ -106,12 +107,14 @@ def _plain(row: Row) -> Row:
     plain["prompt"] = {**row["prompt"], "messages": _messages(row["prompt"]["messages"])}
     if "form" not in plain:
         return {"prompt": plain["prompt"]}
+    if isinstance(plain.get("known"), str):
+        plain["known"] = json.loads(plain["known"])
     plain["completions"] = [
         {**one, "messages": _messages(one["messages"]), "params": json.loads(one["params"] or "{}")}
         for one in row["completions"]
     ]
     plain["annotations"] = [
-        {**one, "payload": json.loads(one["payload"])} for one in row["annotations"] or ()
+        {**one, "payload": json.loads(one["payload"])} for one in row.get("annotations") or ()
     ]
     return plain
 

@@ -5,6 +5,9 @@ An item has ``form``, ``prompt`` (``messages``, ``tools``), ``completions`` with
 and ``preferences``, which are derived from the newest answers for whoever reads the file; import
 ignores them. A bare prompt has ``prompt`` only. Nothing of a data set's items is lost.
 
+A file written by hand may be JSON Lines, one such item a line, and an item may have ``known``: the
+payload that is right beyond doubt. Export writes neither: known answers are the project's.
+
 Completion ids in a file are labels: they are derived again when it is read, so an edited file is
 read as what it says. Dropped: ``wrong_item`` and what ``conversation`` drops.
 """
@@ -29,7 +32,7 @@ from heedful.data.formats.base import (
 )
 from heedful.data.formats.prm800k import time_of
 from heedful.data.formats.ranking import kind_of, source_of
-from heedful.data.formats.reading import decode, opened
+from heedful.data.formats.reading import decode, json_rows, opened
 from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.types import JSON, Annotation, Item, Prompt, messages_json
@@ -38,10 +41,10 @@ VERSION = 1
 KEYS = frozenset(
     {
         "task", "form", "prompt", "completions", "guideline", "slots", "priority", "reason",
-        "annotations", "preferences",
+        "annotations", "preferences", "known",
     }
 )  # fmt: skip
-_EXPECTS = 'a file {"heedful": 1, "items": [...]} as heedful export writes it'
+_EXPECTS = 'a file {"heedful": 1, "items": [...]} as heedful export writes it, or an item a line'
 
 
 def recognises(row: Row) -> bool:
@@ -55,6 +58,8 @@ def parse(row: Row) -> Record:
     messages = conversation.turns("prompt.messages", asked.get("messages"))
     prompt = Prompt(messages=messages, tools=conversation.tools(asked.get("tools")))
     if "form" not in row:
+        if row.get("known") is not None:
+            raise RowDropped("wrong_item", "known is given without form; write form, completions")
         return prompt
     form = _of(row, "form", str)
     if form not in FORMS:
@@ -69,6 +74,7 @@ def parse(row: Row) -> Record:
         slots=_of(row, "slots", int, 1),
         priority=_of(row, "priority", float, 0.0),
         reason=_of(row, "reason", str, "import"),
+        known=_of(row, "known", dict, None),
     )
 
 
@@ -186,6 +192,9 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
             _check_version(path, json.loads(first + "]}"))
             yield from _lines(path, file)
             return
+        if _is_item(first):
+            yield from json_rows(path)
+            return
         whole = first + "".join(decode(path, number, line) for number, line in enumerate(file, 2))
     document = _load(path, 1, whole)
     _check_version(path, document)
@@ -193,6 +202,15 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
     if not isinstance(items, list) or not all(isinstance(one, dict) for one in items):
         raise DataError(f"{path} has no list of items; expected {_EXPECTS}")
     yield from enumerate(items, start=1)
+
+
+def _is_item(line: str) -> bool:
+    """Whether a file's first line is an item, so that the file is JSON Lines."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and "heedful" not in row and recognises(row)
 
 
 def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, Row]]:
