@@ -71,17 +71,30 @@ def test_every_local_link_leads_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def leaves(command: Any, path: str) -> list[tuple[str, Any]]:
+    if not hasattr(command, "commands"):
+        return [(path, command)]
+    return [x for n, c in command.commands.items() for x in leaves(c, f"{path} {n}")]
+
+
+ALL_COMMANDS = leaves(typer.main.get_command(app), "heedful")
+
+
 def test_every_command_is_documented_with_an_example() -> None:
     page = (ROOT / "docs" / "commands.md").read_text()
-
-    def leaves(command: Any, path: str) -> list[tuple[str, Any]]:
-        if not hasattr(command, "commands"):
-            return [(path, command)]
-        return [x for n, c in command.commands.items() for x in leaves(c, f"{path} {n}")]
-
-    for path, command in leaves(typer.main.get_command(app), "heedful"):
+    for path, command in ALL_COMMANDS:
         assert f"`{path}`" in page, path
         assert f"Example: {path}" in (command.help or ""), path
+
+
+def test_the_commands_said_to_lack_json_are_those_that_do() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    (said,) = re.findall(r"With `--json`, which all but (.*?) take", page, re.DOTALL)
+    assert {f"heedful {name}" for name in re.findall(r"`(\w+)`", said)} == {
+        path
+        for path, command in ALL_COMMANDS
+        if not any("--json" in option.opts for option in command.params)
+    }
 
 
 def test_the_tree_in_the_readme_names_every_package() -> None:
@@ -100,4 +113,9 @@ def test_tables_of_results_are_the_measured_rows() -> None:
     specification.loader.exec_module(tables)
     page = (ROOT / "docs" / "results.md").read_text()
     for make in tables.TABLES:
-        assert "\n".join(make()) in page, f"{make.__name__}: run python benchmarks/tables.py"
+        table = "\n".join(make())
+        assert table in page, f"{make.__name__}: run python benchmarks/tables.py"
+        page = page.replace(table, "")
+    untold = {part.partition("\n")[0] for part in page.split("\n## ") if "\n|---" in part}
+    (named,) = re.findall(r"nothing checks them: (.*?)\.\n", page, re.DOTALL)
+    assert untold == set(re.findall(r"\*(.+?)\*", named))

@@ -1,7 +1,8 @@
 """The demo's results as the record that its report is drawn from."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def write_demo_report(
         ppo_curve=ppo_curve(out / "policy", gold),
         evaluation={k: v for k, v in evaluation.items() if k != "samples"},
         gold_parts={arm: mean_parts(gold, answers[arm]) for arm in ("start", "policy")},
-        samples=sample_table(gold, answers),
+        samples=sample_table(answers, lambda row: gold.score(row["prompt"], row["text"])),
         **shared(config, out, result, answers, store),
     )
     write_report(demo_report(data), out / "report.html")
@@ -63,7 +64,7 @@ def write_human_report(
         reward=reward.metrics,
         ppo_curve=ppo_curve(out / "policy", None),
         evaluation={k: v for k, v in evaluation.items() if k != "samples"},
-        samples=proxy_table(answers),
+        samples=sample_table(answers, itemgetter("proxy")),
         **shared(config, out, result, answers, store),
     )
     write_report(human_report(data), out / "report.html")
@@ -120,31 +121,18 @@ def mean_parts(gold: Gold, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
 
 
-def sample_table(gold: Gold, answers: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The first held-out prompts in file order, before and after; nothing is picked."""
+def sample_table(
+    answers: dict[str, list[dict[str, Any]]], score: Callable[[dict[str, Any]], float]
+) -> list[dict[str, Any]]:
+    """The first held-out prompts in file order, before and after, scored; nothing is picked."""
     pairs = list(zip(answers["start"], answers["policy"], strict=True))[:NUM_SAMPLES]
     return [
         {
             "prompt": before["prompt"],
             "before": before["text"],
             "after": after["text"],
-            "gold_before": gold.score(before["prompt"], before["text"]),
-            "gold_after": gold.score(after["prompt"], after["text"]),
-        }
-        for before, after in pairs
-    ]
-
-
-def proxy_table(answers: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The first held-out prompts in file order with the reward model's scores."""
-    pairs = list(zip(answers["start"], answers["policy"], strict=True))[:NUM_SAMPLES]
-    return [
-        {
-            "prompt": before["prompt"],
-            "before": before["text"],
-            "after": after["text"],
-            "proxy_before": before["proxy"],
-            "proxy_after": after["proxy"],
+            "score_before": score(before),
+            "score_after": score(after),
         }
         for before, after in pairs
     ]

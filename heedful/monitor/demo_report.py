@@ -43,7 +43,7 @@ class DemoData:
                           (start, policy, best_of_n, control) under ``arms`` what
                           ``jobs.evaluate`` measures, with its mean ``gold``
     ``gold_parts``        per arm (start, policy) the mean of every part of the gold
-    ``samples``           prompt, before, after, gold_before, gold_after
+    ``samples``           prompt, before, after, score_before, score_after (gold, or proxy)
     ``lengths``           words of every answer, per arm (start, policy)
     ``settings``          resolved settings, dotted, the stage first
     ``best_of_n``         n, kl (the bound log n - (n - 1)/n), proxy, gold for n = 1, 2, 4, ...;
@@ -90,7 +90,13 @@ def demo_report(data: DemoData) -> Report:
         headline=headline(data),
         sections=(
             outcome(data),
-            before_and_after(data),
+            before_and_after(
+                data,
+                "gold",
+                "Read them: numbers can be right for the wrong reason. These are the first "
+                f"held-out prompts {data.sample_rule}; none was picked. Answers end at the length "
+                "limit of the run.",
+            ),
             optimisation(data),
             reward_section(data),
             writing(data),
@@ -121,38 +127,39 @@ def verdict(evaluation: Json) -> tuple[str, Tone]:
 
 def headline(data: DemoData) -> tuple[Stat, ...]:
     """The numbers that answer whether it worked, at what price."""
-    return (win_stat(data), reward_stat(data), kl_stat(data), *other_stats(data))
+    return (
+        win_stat(data, "gold win rate", verdict(data.evaluation)[1]),
+        reward_stat(data, data.reward["ceiling"]),
+        kl_stat(data),
+        *other_stats(data),
+    )
 
 
-def win_stat(data: DemoData) -> Stat:
+def win_stat(data: DemoData, label: str, tone: Tone = "plain") -> Stat:
     """The claim itself."""
     result = data.evaluation
     low, high = result["win_rate_ci"]
     return Stat(
-        label="gold win rate",
+        label=label,
         value=percent(result["win_rate"]),
         detail=f"against the start policy; {between((low, high))}; {result['num_prompts']} prompts",
-        tone=verdict(result)[1],
+        tone=tone,
         span=Span(low=low, value=result["win_rate"], high=high, marks=((0.5, "chance"),)),
     )
 
 
-def reward_stat(data: DemoData) -> Stat:
-    """Whether the reward model learned the preference."""
+def reward_stat(data: DemoData, ceiling: float | None = None) -> Stat:
+    """Whether the reward model foretells answers that it has not seen, and what bounds it."""
     reward = data.reward
     low, high = reward["accuracy_ci"]
-    ceiling = reward["ceiling"]
+    bounds = () if ceiling is None else ((ceiling, "ceiling"),)
     return Stat(
         label="reward model accuracy",
         value=percent(reward["accuracy"]),
         detail=f"{between((low, high))}; {reward['num_held_out']} held-out pairs; "
-        f"ECE {reward['ece']:.3f}; label noise sets the ceiling at {percent(ceiling)}",
-        span=Span(
-            low=low,
-            value=reward["accuracy"],
-            high=high,
-            marks=((0.5, "chance"), (ceiling, "ceiling")),
-        ),
+        f"ECE {reward['ece']:.3f}"
+        + "".join(f"; label noise sets the ceiling at {percent(at)}" for at, _ in bounds),
+        span=Span(low=low, value=reward["accuracy"], high=high, marks=((0.5, "chance"), *bounds)),
     )
 
 
@@ -196,11 +203,8 @@ def other_stats(data: DemoData) -> tuple[Stat, ...]:
 
 def outcome(data: DemoData) -> Section:
     """What was done, the alarms, win rates of every arm, and what the gold liked."""
-    limit = float(data.settings.get("policy.kl.limit") or alarms.KL_LIMIT)
-    notes = [
-        Note(finding=finding)
-        for finding in alarms.findings(data.ppo_curve, data.evaluation, kl_limit=limit)
-    ]
+    labels = data.label_counts
+    strict = labels.get("strict", sum(labels.values()))
     return Section(
         title="Did it work?",
         short="Outcome",
@@ -208,8 +212,8 @@ def outcome(data: DemoData) -> Section:
         "prompts blind, in random order. As a control the start policy plays against itself: its "
         "interval must cover one half.",
         blocks=(
-            steps(data),
-            *(notes or [Note(finding=NO_ALARM)]),
+            steps(data, compared=f"{strict:,} simulated preferences", judged="blind"),
+            *alarm_notes(data, NO_ALARM),
             figures.win_rates(data.evaluation),
             figures.parts(data.gold_parts),
         ),
@@ -226,43 +230,38 @@ NO_ALARM = Finding(
 )
 
 
-def steps(data: DemoData) -> Chain:
-    """The stages of the demo with their sizes."""
-    labels, reward, result = data.label_counts, data.reward, data.evaluation
-    strict = labels.get("strict", sum(labels.values()))
-    rollouts = len(data.ppo_curve)
+def alarm_notes(data: DemoData, fine: Finding) -> list[Note]:
+    """The alarms of the run, or that there is none."""
+    limit = float(data.settings.get("policy.kl.limit") or alarms.KL_LIMIT)
+    found = alarms.findings(data.ppo_curve, data.evaluation, kl_limit=limit)
+    return [Note(finding=one) for one in found or [fine]]
+
+
+def steps(data: DemoData, *, compared: str, judged: str) -> Chain:
+    """The stages of the demo with their sizes: what was compared, and how it was judged."""
+    reward, result = data.reward, data.evaluation
     return Chain(
         title="What was done, in order",
         links=(
             Link(label="Sample", detail=f"answers of {data.model}"),
-            Link(label="Compare", detail=f"{strict:,} simulated preferences"),
+            Link(label="Compare", detail=compared),
             Link(label="Reward", detail=f"Bradley-Terry on {reward['num_train']:,} pairs"),
-            Link(label="Optimise", detail=f"PPO, {rollouts} rollouts"),
-            Link(label="Evaluate", detail=f"{result['num_prompts']} held-out prompts, blind"),
+            Link(label="Optimise", detail=f"PPO, {len(data.ppo_curve)} rollouts"),
+            Link(label="Evaluate", detail=f"{result['num_prompts']} held-out prompts, {judged}"),
         ),
     )
 
 
-def before_and_after(data: DemoData) -> Section:
-    """Answers to read."""
-    pairs = [
-        Pair(
-            prompt=row["prompt"],
-            before=row["before"],
-            after=row["after"],
-            score_before=row["gold_before"],
-            score_after=row["gold_after"],
-        )
-        for row in data.samples
-    ]
+def before_and_after(data: DemoData, score_name: str, text: str) -> Section:
+    """Answers to read, with the scores of ``score_name``."""
+    pairs = [Pair(**row) for row in data.samples]
     return Section(
         title="Before and after",
         short="Samples",
-        text="Read them: numbers can be right for the wrong reason. These are the first held-out "
-        f"prompts {data.sample_rule}; none was picked. Answers end at the length limit of the run.",
+        text=text,
         blocks=(
             Comparison(
-                title=f"{len(pairs)} prompts, before and after", pairs=pairs, score_name="gold"
+                title=f"{len(pairs)} prompts, before and after", pairs=pairs, score_name=score_name
             ),
         ),
     )
@@ -293,24 +292,28 @@ LABELS = {
 
 def reward_section(data: DemoData) -> Section:
     """Training curve, calibration, and the ceiling."""
+    labels = {LABELS.get(name, name): count for name, count in data.label_counts.items()}
+    return about_reward(
+        data,
+        figures.ceiling(data.reward),
+        KeyValues(title="Labels", items=labels, width="half"),
+    )
+
+
+def about_reward(data: DemoData, accuracy: Block, counts: Block, more: str = "") -> Section:
+    """How right the reward model is, how well it knows, what it learnt from, and how."""
     reward = data.reward
-    blocks: list[Block] = [figures.ceiling(reward)]
+    blocks = [accuracy]
     if reward["deltas"]:
         blocks.append(figures.calibration(reward, data.seed, width="tall"))
-    blocks.append(
-        KeyValues(
-            title="Labels",
-            items={LABELS.get(name, name): count for name, count in data.label_counts.items()},
-            width="half",
-        )
-    )
+    blocks.append(counts)
     if data.reward_curve:
         blocks.append(figures.reward_training(data.reward_curve))
     return Section(
         title="Reward model",
         short="Reward",
         text=f"A Bradley-Terry model on {reward['num_train']:,} preferences, measured on "
-        f"{reward['num_held_out']:,} about other prompts.",
+        f"{reward['num_held_out']:,} about other prompts.{more}",
         blocks=blocks,
     )
 

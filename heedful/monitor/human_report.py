@@ -8,32 +8,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from heedful.monitor import alarms, charts
+from heedful.monitor import charts
 from heedful.monitor import demo_figures as figures
-from heedful.monitor.charts import percent
 from heedful.monitor.demo_report import (
     NO_ALARM,
     DemoData,
-    between,
+    about_reward,
+    alarm_notes,
+    before_and_after,
     kl_stat,
     lineage_section,
     other_stats,
+    reward_stat,
+    steps,
+    win_stat,
     writing,
 )
-from heedful.monitor.records import (
-    Block,
-    Chain,
-    Comparison,
-    Figure,
-    KeyValues,
-    Link,
-    Note,
-    Pair,
-    Report,
-    Section,
-    Span,
-    Stat,
-)
+from heedful.monitor.records import Figure, KeyValues, Report, Section
 
 LABELS = {
     "comparisons": "comparisons by people",
@@ -54,10 +45,20 @@ def human_report(data: DemoData) -> Report:
             "policy. The win rate is the reward model's own, a proxy: it is what the policy was "
             "trained to raise. Compare old and new answers blind in the studio to find out."
         ),
-        headline=(win_stat(data), reward_stat(data), kl_stat(data), *other_stats(data)),
+        headline=(
+            win_stat(data, "reward model's win rate (proxy)"),
+            reward_stat(data),
+            kl_stat(data),
+            *other_stats(data),
+        ),
         sections=(
             outcome(data),
-            before_and_after(data),
+            before_and_after(
+                data,
+                "reward model",
+                "Read them: the reward model may like what you do not. These are the first "
+                f"held-out prompts {data.sample_rule}; none was picked.",
+            ),
             Section(
                 title="Optimisation",
                 short="PPO",
@@ -78,40 +79,14 @@ def people(data: DemoData) -> str:
     return "one person" if number == 1 else f"{number} people"
 
 
-def win_stat(data: DemoData) -> Stat:
-    """The proxy's claim, marked as such."""
-    result = data.evaluation
-    low, high = result["win_rate_ci"]
-    return Stat(
-        label="reward model's win rate (proxy)",
-        value=percent(result["win_rate"]),
-        detail=f"against the start policy; {between((low, high))}; {result['num_prompts']} prompts",
-        span=Span(low=low, value=result["win_rate"], high=high, marks=((0.5, "chance"),)),
-    )
-
-
-def reward_stat(data: DemoData) -> Stat:
-    """Whether the reward model foretells answers that it has not seen."""
-    reward = data.reward
-    low, high = reward["accuracy_ci"]
-    return Stat(
-        label="reward model accuracy",
-        value=percent(reward["accuracy"]),
-        detail=f"{between((low, high))}; {reward['num_held_out']} held-out pairs; "
-        f"ECE {reward['ece']:.3f}",
-        span=Span(low=low, value=reward["accuracy"], high=high, marks=((0.5, "chance"),)),
-    )
-
-
 def outcome(data: DemoData) -> Section:
     """What was done, the alarms, and the proxy's win rates."""
-    limit = float(data.settings.get("policy.kl.limit") or alarms.KL_LIMIT)
-    found = alarms.findings(data.ppo_curve, data.evaluation, kl_limit=limit)
     fine = replace(
         NO_ALARM,
         cause="No alarm: KL, entropy, clipping, length, diversity and the control are within "
         "their bounds.",
     )
+    compared = f"{data.label_counts['strict']:,} preferences of {people(data)}"
     arms = {name: arm for name, arm in data.evaluation["arms"].items() if name != "best_of_n"}
     return Section(
         title="What came of it",
@@ -119,51 +94,9 @@ def outcome(data: DemoData) -> Section:
         text="As a control the start policy plays against itself: its interval must cover one "
         "half. Best of n is left out: the reward model chose its answers and would be its judge.",
         blocks=(
-            steps(data),
-            *(Note(finding=one) for one in found or [fine]),
+            steps(data, compared=compared, judged="by proxy"),
+            *alarm_notes(data, fine),
             figures.win_rates(data.evaluation | {"arms": arms}, judge="Reward model's"),
-        ),
-    )
-
-
-def steps(data: DemoData) -> Chain:
-    """The stages of the demo with their sizes."""
-    labels, reward, result = data.label_counts, data.reward, data.evaluation
-    return Chain(
-        title="What was done, in order",
-        links=(
-            Link(label="Sample", detail=f"answers of {data.model}"),
-            Link(label="Compare", detail=f"{labels['strict']:,} preferences of {people(data)}"),
-            Link(label="Reward", detail=f"Bradley-Terry on {reward['num_train']:,} pairs"),
-            Link(label="Optimise", detail=f"PPO, {len(data.ppo_curve)} rollouts"),
-            Link(label="Evaluate", detail=f"{result['num_prompts']} held-out prompts, by proxy"),
-        ),
-    )
-
-
-def before_and_after(data: DemoData) -> Section:
-    """Answers to read."""
-    pairs = [
-        Pair(
-            prompt=row["prompt"],
-            before=row["before"],
-            after=row["after"],
-            score_before=row["proxy_before"],
-            score_after=row["proxy_after"],
-        )
-        for row in data.samples
-    ]
-    return Section(
-        title="Before and after",
-        short="Samples",
-        text="Read them: the reward model may like what you do not. These are the first held-out "
-        f"prompts {data.sample_rule}; none was picked.",
-        blocks=(
-            Comparison(
-                title=f"{len(pairs)} prompts, before and after",
-                pairs=pairs,
-                score_name="reward model",
-            ),
         ),
     )
 
@@ -171,20 +104,13 @@ def before_and_after(data: DemoData) -> Section:
 def reward_section(data: DemoData) -> Section:
     """Accuracy, calibration, labels and the training curve."""
     reward = data.reward
-    blocks: list[Block] = [accuracy(reward["accuracy"], reward["accuracy_ci"])]
-    if reward["deltas"]:
-        blocks.append(figures.calibration(reward, data.seed, width="tall"))
     counts = {LABELS[name]: count for name, count in data.label_counts.items()}
-    blocks.append(KeyValues(title="Answers", items=counts, width="half"))
-    if data.reward_curve:
-        blocks.append(figures.reward_training(data.reward_curve))
-    return Section(
-        title="Reward model",
-        short="Reward",
-        text=f"A Bradley-Terry model on {reward['num_train']:,} preferences, measured on "
-        f"{reward['num_held_out']:,} about other prompts. How far people agree with themselves "
-        "bounds it; one answer a pair does not tell how far that is.",
-        blocks=blocks,
+    return about_reward(
+        data,
+        accuracy(reward["accuracy"], reward["accuracy_ci"]),
+        KeyValues(title="Answers", items=counts, width="half"),
+        " How far people agree with themselves bounds it; one answer a pair does not tell how far "
+        "that is.",
     )
 
 

@@ -26,14 +26,18 @@ def count_confusion(first: ArrayLike, second: ArrayLike) -> Array:
 
     Raises ``ValueError`` when there are no items or the lengths differ.
     """
+    cell, num = confusion_cells(first, second)
+    return np.bincount(cell, minlength=num * num).reshape(num, num).astype(float)
+
+
+def confusion_cells(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.int64], int]:
+    """The cell ``j * num + k`` of every item in ``count_confusion``, and ``num``; raises alike."""
     labels = np.stack([np.asarray(first), np.asarray(second)])
     if labels.shape[1] == 0:
         raise ValueError("there are 0 items; agreement needs at least 1 that both labelled")
     categories, codes = np.unique(labels, return_inverse=True)
-    num = len(categories)
     first_codes, second_codes = codes.reshape(labels.shape)
-    cells = np.bincount(first_codes * num + second_codes, minlength=num * num)
-    return cells.reshape(num, num).astype(float)
+    return first_codes * len(categories) + second_codes, len(categories)
 
 
 def kappa_of_confusion(confusion: ArrayLike) -> float:

@@ -15,8 +15,9 @@ class Comparisons:
 
     Row n: annotator ``annotators[annotator[n]]`` saw ``candidates[left[n]]`` on the left of
     ``candidates[right[n]]`` and gave the left one ``points[n]``: 1 better, 0 worse, 0.5 a tie.
-    Names are sorted. ``Comparisons(left=array([0]), right=array([1]), points=array([1.0]),
-    annotator=array([0]), candidates=("base", "tuned"), annotators=("ann",))``
+    Names are sorted, and some may have no row. ``Comparisons(left=array([0]), right=array([1]),
+    points=array([1.0]), annotator=array([0]), candidates=("base", "tuned"),
+    annotators=("ann",))``
     """
 
     left: Codes

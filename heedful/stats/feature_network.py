@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from heedful.stats.intervals import Interval, wilson
+from heedful.stats.intervals import Interval, share_by_cluster
 from heedful.stats.votes import Codes
 
 Array = NDArray[np.float64]
@@ -41,8 +41,8 @@ class FeatureNetwork:
 class HeldOut:
     """How a network does on prompts it never saw. Made by ``cross_validate``, shown on pages.
 
-    ``accuracy`` over all pairs and ``baseline`` that of one feature alone, each with Wilson's
-    interval; ``importance[f]`` is the accuracy lost when the feature's values are shuffled.
+    ``accuracy`` over all pairs and ``baseline`` that of one feature alone, with intervals by
+    cluster; ``importance[f]`` is the accuracy lost when the feature's values are shuffled.
     """
 
     accuracy: Interval
@@ -141,8 +141,8 @@ def cross_validate(
             network.score, better[out], worse[out], rng, num_shuffles
         )
     return HeldOut(
-        accuracy=wilson(float(right.sum()), len(right), confidence=confidence),
-        baseline=wilson(float(alone.sum()), len(alone), confidence=confidence),
+        accuracy=share_by_cluster(right, cluster, confidence=confidence),
+        baseline=share_by_cluster(alone, cluster, confidence=confidence),
         importance=_cluster_means(lost, cluster, rng, confidence),
     )
 

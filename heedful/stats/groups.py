@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
-from heedful.stats.intervals import Interval
+from heedful.stats.intervals import Interval, student_quantile
 from heedful.stats.multiple import holm
 from heedful.stats.votes import encode
 
@@ -111,7 +111,7 @@ class _GroupShare:
         return cls(value=share, variance=max(between / num**2, floor), num_people=num_people)
 
     def interval(self, confidence: float) -> Interval:
-        reach = _quantile(confidence, self.num_people - 1) * self.variance**0.5
+        reach = student_quantile(confidence, self.num_people - 1) * self.variance**0.5
         return Interval(
             value=self.value,
             low=_within(self.value - reach, 0.0, 1.0),
@@ -131,14 +131,10 @@ def _difference(
     freedom = variance**2 / (
         first.variance**2 / (first.num_people - 1) + second.variance**2 / (second.num_people - 1)
     )
-    reach = _quantile(confidence, freedom) * variance**0.5
+    reach = student_quantile(confidence, freedom) * variance**0.5
     p_value = float(2 * student.sf(abs(value) / variance**0.5, freedom))
     low, high = (_within(value + sign * reach, -1.0, 1.0) for sign in (-1, 1))
     return Interval(value=value, low=low, high=high, num=num), p_value
-
-
-def _quantile(confidence: float, freedom: float) -> float:
-    return float(student.ppf(0.5 + confidence / 2, freedom)) if freedom > 0 else float("nan")
 
 
 def _within(bound: float, low: float, high: float) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +32,32 @@ def wilson(successes: float, total: int, *, confidence: float = 0.95) -> Interva
             f"{successes} successes of {total}; there must be at least 1 observation and from 0 to "
             f"{total} successes"
         )
-    z = normal_quantile(confidence)
-    share = successes / total
-    scale = 1 + z**2 / total
-    centre = (share + z**2 / (2 * total)) / scale
-    spread = z * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2) / scale
-    # At the ends the bound equals the share up to rounding, which must not exclude it.
-    return Interval(
-        value=share,
-        low=max(0.0, min(centre - spread, share)),
-        high=min(1.0, max(centre + spread, share)),
-        num=total,
-    )
+    return _score_interval(successes / total, total, total, confidence)
+
+
+def share_by_cluster(
+    points: ArrayLike, clusters: ArrayLike | None = None, *, confidence: float = 0.95
+) -> Interval:
+    """Mean of ``points`` from 0 to 1, where those of a cluster, such as a prompt, go together.
+
+    Wilson's interval for as many independent points as would vary like these: their number over
+    the design effect, which counts as 1 when it comes out lower, and less for few clusters, whose
+    design effect is badly known (Korn and Graubard 1998). It is ``wilson`` with one point a
+    cluster, without ``clusters``, and with a single cluster, which does not show how it differs
+    from others. ``num`` counts points; raises as ``wilson``.
+    """
+    values = np.asarray(points, dtype=float)
+    sums, sizes = _cluster_totals(values, clusters)
+    num, num_clusters = len(values), len(sums)
+    plain = wilson(float(values.sum()), num, confidence=confidence)
+    if num_clusters < 2 or num_clusters == num:
+        return plain
+    share = plain.value
+    variance = num_clusters / (num_clusters - 1) * float(((sums - share * sizes) ** 2).sum())
+    independent = share * (1 - share) * num
+    effect = max(1.0, variance / independent) if independent > 0 else 1.0
+    few = normal_quantile(confidence) / student_quantile(confidence, num_clusters - 1)
+    return _score_interval(share, num, num / effect * few**2, confidence)
 
 
 def bootstrap_mean(
@@ -70,9 +84,11 @@ def bootstrap_mean(
             "collect more prompts"
         )
     means = np.empty(num_resamples)
-    for i in range(num_resamples):
-        drawn = rng.integers(num_clusters, size=num_clusters)
-        means[i] = sums[drawn].sum() / sizes[drawn].sum()
+    at_once = max(1, 1_000_000 // num_clusters)  # bounds the memory
+    for start in range(0, num_resamples, at_once):
+        rows = min(at_once, num_resamples - start)
+        drawn = rng.integers(num_clusters, size=(rows, num_clusters))
+        means[start : start + rows] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(value=float(values.mean()), low=float(low), high=float(high), num=len(values))
@@ -95,11 +111,38 @@ def normal_quantile(confidence: float) -> float:
 
     Raises ``ValueError`` unless ``confidence`` is above 0 and below 1.
     """
+    return float(ndtri(_upper(confidence)))
+
+
+def student_quantile(confidence: float, freedom: float) -> float:
+    """How many standard errors a two-sided Student's interval reaches: 12.7 for 0.95 and 1.
+
+    ``freedom`` are the degrees of freedom; NaN when there are none. Raises as ``normal_quantile``.
+    """
+    return float(stdtrit(freedom, _upper(confidence))) if freedom > 0 else float("nan")
+
+
+def _upper(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(
             f"confidence is {confidence}; it must be above 0 and below 1, such as 0.95"
         )
-    return float(ndtri(0.5 + confidence / 2))
+    return 0.5 + confidence / 2
+
+
+def _score_interval(share: float, num: int, num_alone: float, confidence: float) -> Interval:
+    """Wilson's interval of a share of ``num`` points that are worth ``num_alone`` on their own."""
+    z = normal_quantile(confidence)
+    scale = 1 + z**2 / num_alone
+    centre = (share + z**2 / (2 * num_alone)) / scale
+    spread = z * math.sqrt(share * (1 - share) / num_alone + (z / (2 * num_alone)) ** 2) / scale
+    # At the ends the bound equals the share up to rounding, which must not exclude it.
+    return Interval(
+        value=share,
+        low=max(0.0, min(centre - spread, share)),
+        high=min(1.0, max(centre + spread, share)),
+        num=num,
+    )
 
 
 def _cluster_totals(

@@ -16,7 +16,7 @@ from scipy.sparse import coo_array, csr_array, hstack
 from scipy.sparse.csgraph import connected_components
 
 from heedful.stats.comparisons import Comparisons
-from heedful.stats.intervals import Interval, normal_quantile
+from heedful.stats.intervals import Interval
 from heedful.stats.logistic import fit_logistic
 from heedful.stats.votes import Codes, encode
 
@@ -29,10 +29,11 @@ MEAN_RATING = 1000.0
 class Standing:
     """One line of a leaderboard. Made by ``leaderboard``, shown by pages.
 
-    ``rating.num`` counts the model's comparisons; the rating is NaN and ``rank`` None for a model
-    outside the largest group linked by wins. ``rank`` is 1 + the number of models whose interval
-    lies wholly above. ``Standing(candidate="tuned", rank=1, rating=Interval(value=1040.0,
-    low=1010.0, high=1070.0, num=300))``
+    ``rating.num`` counts the model's comparisons; the rating is NaN for a model outside the largest
+    group linked by wins, and its bounds are NaN when all comparisons are of one cluster. ``rank``
+    is 1 + the number of models whose interval lies wholly above, None without one.
+    ``Standing(candidate="tuned", rank=1, rating=Interval(value=1040.0, low=1010.0, high=1070.0,
+    num=300))``
     """
 
     candidate: str
@@ -62,7 +63,7 @@ def leaderboard(
     clusters: list[str] | None = None,
     confidence: float = 0.95,
 ) -> Leaderboard:
-    """Ratings with sandwich intervals, style held equal when ``style`` is given.
+    """Ratings with sandwich intervals (Student's), style held equal when ``style`` is given.
 
     An annotator with more than ``vote_cap`` comparisons has them weighed down to that number, so
     nobody makes a ranking alone. ``style[n, s]`` is the left answer's feature s minus the right
@@ -96,13 +97,11 @@ def leaderboard(
         used_style / scale,
         len(ranked),
     )
-    estimate, covariance = fit_logistic(
+    fit = fit_logistic(
         design, comparisons.points[is_used], weights=weights[is_used], cluster=cluster[is_used]
     )
     lift = _lift(len(ranked), used_style.shape[1])
-    value = lift @ estimate
-    variance = np.einsum("if,fg,ig->i", lift, covariance, lift)
-    reach = normal_quantile(confidence) * np.sqrt(variance)
+    value, reach = lift @ fit.coefficients, fit.reach(lift, confidence)
     shown = np.bincount(
         np.concatenate([comparisons.left, comparisons.right]),
         minlength=len(comparisons.candidates),
@@ -127,8 +126,8 @@ def _capped_weights(comparisons: Comparisons, vote_cap: int | None) -> Array:
         return np.ones(len(comparisons.points))
     if vote_cap < 1:
         raise ValueError(f"vote_cap is {vote_cap}; it must be at least 1, or None for no cap")
-    num_votes = np.bincount(comparisons.annotator)
-    return np.asarray(np.minimum(1.0, vote_cap / num_votes)[comparisons.annotator])
+    num_votes = np.bincount(comparisons.annotator)[comparisons.annotator]
+    return np.asarray(np.minimum(1.0, vote_cap / num_votes))
 
 
 def _linked(comparisons: Comparisons) -> tuple[Codes, NDArray[np.bool_]]:
@@ -177,7 +176,7 @@ def _points(value: float, reach: float, num: int, centre: float) -> Interval:
 
 def _standings(candidates: tuple[str, ...], ratings: list[Interval]) -> tuple[Standing, ...]:
     def rank(own: Interval) -> int | None:
-        if math.isnan(own.value):
+        if math.isnan(own.low):
             return None
         return 1 + sum(other.low > own.high for other in ratings)
 
@@ -185,6 +184,4 @@ def _standings(candidates: tuple[str, ...], ratings: list[Interval]) -> tuple[St
         Standing(candidate=candidate, rank=rank(rating), rating=rating)
         for candidate, rating in zip(candidates, ratings, strict=True)
     ]
-    return tuple(
-        sorted(lines, key=lambda line: (line.rank is None, -line.rating.value if line.rank else 0))
-    )
+    return tuple(sorted(lines, key=lambda line: -np.nan_to_num(line.rating.value, nan=-np.inf)))

@@ -163,8 +163,8 @@ class _Posterior:
 
     def num_observations(self) -> NDArray[np.int64]:
         data = self.comparisons
-        shown = np.bincount(np.concatenate([data.left, data.right]))
-        answered = np.bincount(data.annotator)
+        shown = np.bincount(np.concatenate([data.left, data.right]), minlength=len(data.candidates))
+        answered = np.bincount(data.annotator, minlength=len(data.annotators))
         return np.concatenate([shown, answered, answered, [len(data.points)]])
 
     def _prior_hessian(self, num_candidates: int, num_people: int) -> Array:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
-from scipy.stats import norm
+from scipy.stats import t as student
 
-from heedful.stats.intervals import Interval, normal_quantile
+from heedful.stats.intervals import Interval
 from heedful.stats.logistic import fit_logistic
 from heedful.stats.multiple import holm
 from heedful.stats.votes import Codes
@@ -124,10 +124,11 @@ def effects_at_equal(
 
     One logistic regression a feature, with the control's difference (such as length) beside it
     and a covariance that lets pairs of a cluster go together; with each interval its p-value by
-    Holm. NaN where a fit has no finite maximum, and for the control itself.
+    Holm, both Student's with one degree of freedom less than clusters. NaN where a fit has no
+    finite maximum, and for the control itself; bounds and p-values are NaN with one cluster.
     """
     table, held = np.asarray(differences, dtype=float), np.asarray(control, dtype=float)
-    reach = normal_quantile(confidence)
+    own = np.array([[1.0, 0.0]])  # the feature beside its control
     found = []
     for column in table.T:
         interval, p_value = Interval(value=NAN, low=NAN, high=NAN, num=len(table)), NAN
@@ -135,20 +136,18 @@ def effects_at_equal(
         scale = np.sqrt((design**2).mean(axis=0))
         if (scale > 0).all():
             try:
-                estimate, covariance = fit_logistic(
+                fit = fit_logistic(
                     csr_array(design / scale),
                     np.ones(len(table)),
                     weights=np.ones(len(table)),
                     cluster=clusters,
                 )
-                value, error = float(estimate[0]), float(np.sqrt(covariance[0, 0]))
+                value, reach = float(fit.coefficients[0]), float(fit.reach(own, confidence)[0])
                 interval = Interval(
-                    value=value,
-                    low=value - reach * error,
-                    high=value + reach * error,
-                    num=len(table),
+                    value=value, low=value - reach, high=value + reach, num=len(table)
                 )
-                p_value = float(2 * norm.sf(abs(value) / error))
+                distance = abs(value) / fit.errors(own)[0]
+                p_value = float(2 * student.sf(distance, fit.num_clusters - 1))
             except ValueError:
                 pass  # separable: said by NaN
         found.append((interval, p_value))

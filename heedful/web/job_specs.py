@@ -47,10 +47,24 @@ class Kind:
     fields: Sequence[Field]
 
 
-SEED = Field(key="seed", label="Seed", kind="whole", value="0", high=2**31 - 1)
-NUM_PROMPTS = Field(
-    key="num_prompts", label="Prompts", kind="whole", value="100", low=1, high=10_000
-)
+def whole(key: str, label: str, value: int, high: int, low: int = 1) -> Field:
+    """A field for a count."""
+    return Field(key=key, label=label, kind="whole", value=str(value), low=low, high=high)
+
+
+def name(key: str, label: str, value: str) -> Field:
+    """A field for what will be called so."""
+    return Field(key=key, label=label, kind="name", value=value)
+
+
+def tokens(key: str, value: int) -> Field:
+    """A field for how long an answer may be."""
+    return whole(key, "Tokens an answer", value, 8192)
+
+
+MODEL = Field(key="model", label="Start from", kind="policy")
+SEED = whole("seed", "Seed", 0, 2**31 - 1, low=0)
+NUM_PROMPTS = whole("num_prompts", "Prompts", 100, 10_000)
 KINDS: Mapping[str, Kind] = {
     "fit_reward": Kind(
         title="Fit a reward model",
@@ -58,18 +72,12 @@ KINDS: Mapping[str, Kind] = {
         text="Learns from people's answers what they prefer, and measures how well on held-out "
         "ones.",
         fields=(
-            Field(key="name", label="Name", kind="name", value="reward"),
+            name("name", "Name", "reward"),
             Field(key="data", label="Data", kind="data", help="answered comparisons"),
-            Field(key="model", label="Start from", kind="policy"),
-            Field(key="epochs", label="Epochs", kind="whole", value="1", low=1, high=100),
-            Field(
-                key="held_out_share",
-                label="Held out",
-                kind="number",
-                value="0.2",
-                high=0.9,
-                help="share of prompts to measure on",
-            ),
+            MODEL,
+            whole("epochs", "Epochs", 1, 100),
+            Field(key="held_out_share", label="Held out", kind="number", value="0.2", high=0.9,
+                  help="share of prompts to measure on"),
             SEED,
         ),
     ),
@@ -78,26 +86,12 @@ KINDS: Mapping[str, Kind] = {
         button="Optimise",
         text="PPO against a reward model, held back by a penalty on how far it moves.",
         fields=(
-            Field(key="name", label="Name", kind="name", value="policy"),
+            name("name", "Name", "policy"),
             Field(key="data", label="Prompts", kind="data"),
-            Field(key="model", label="Start from", kind="policy"),
+            MODEL,
             Field(key="reward", label="Reward model", kind="reward"),
-            Field(
-                key="rollouts.num_rollouts",
-                label="Rollouts",
-                kind="whole",
-                value="14",
-                low=1,
-                high=100_000,
-            ),
-            Field(
-                key="rollouts.max_new_tokens",
-                label="Tokens an answer",
-                kind="whole",
-                value="48",
-                low=1,
-                high=8192,
-            ),
+            whole("rollouts.num_rollouts", "Rollouts", 14, 100_000),
+            tokens("rollouts.max_new_tokens", 48),
             SEED,
         ),
     ),
@@ -107,16 +101,11 @@ KINDS: Mapping[str, Kind] = {
         text="A policy against its start on held-out prompts, judged by a reward model (a proxy); "
         "or a reward model on answered comparisons.",
         fields=(
-            Field(key="name", label="Name", kind="name", value="evaluation"),
+            name("name", "Name", "evaluation"),
             Field(key="data", label="Held-out data", kind="data"),
-            Field(key="model", label="Model", kind="policy", help="a policy or a reward model"),
-            Field(
-                key="reward",
-                label="Judge",
-                kind="reward",
-                is_optional=True,
-                help="for a policy",
-            ),
+            replace(MODEL, label="Model", help="a policy or a reward model"),
+            Field(key="reward", label="Judge", kind="reward", is_optional=True,
+                  help="for a policy"),
             NUM_PROMPTS,
             SEED,
         ),
@@ -126,22 +115,13 @@ KINDS: Mapping[str, Kind] = {
         button="Sample and queue",
         text="Samples answers of a model and queues them for people to judge.",
         fields=(
-            Field(key="project", label="Project", kind="name", value="questions"),
+            name("project", "Project", "questions"),
             Field(key="prompts", label="Prompts", kind="data"),
-            Field(key="model", label="Model", kind="policy"),
+            replace(MODEL, label="Model"),
             Field(key="form", label="Form", kind="form", value="pairwise"),
-            Field(
-                key="num_samples", label="Answers a prompt", kind="whole", value="2", low=1, high=9
-            ),
+            whole("num_samples", "Answers a prompt", 2, 9),
             NUM_PROMPTS,
-            Field(
-                key="max_new_tokens",
-                label="Tokens an answer",
-                kind="whole",
-                value="128",
-                low=1,
-                high=8192,
-            ),
+            tokens("max_new_tokens", 128),
             Field(key="temperature", label="Temperature", kind="number", value="0.8", low=0.01,
                   high=10),
             SEED,

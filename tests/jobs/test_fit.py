@@ -24,15 +24,26 @@ from heedful.config import (
     resolve,
 )
 from heedful.data import testing
+from heedful.data.collate import Tree
 from heedful.data.examples import answer
 from heedful.data.snapshot import split_by_prompt
 from heedful.errors import ConfigError, DataError, MissingError, NumericsError, ProofError
 from heedful.jobs import models
 from heedful.jobs.evaluate import evaluate
-from heedful.jobs.fit import FitResult, fit_grpo, fit_ppo, fit_preference, fit_reward, fit_sft
-from heedful.jobs.fit.reward import probed
+from heedful.jobs.fit import (
+    FitResult,
+    fit_grpo,
+    fit_ppo,
+    fit_preference,
+    fit_reward,
+    fit_sft,
+    reward,
+)
+from heedful.jobs.fit.accuracy import accuracy_of
+from heedful.jobs.fit.reward import probed, reward_metrics
 from heedful.jobs.rundir import RunDirectory
 from heedful.model.adapter_files import HEAD, WEIGHTS
+from heedful.stats.intervals import wilson
 from heedful.train import checkpoint
 from heedful.types import Demonstration, Preference
 
@@ -98,6 +109,34 @@ def test_probe_reads_at_most_as_many_examples_as_asked_drawn_by_the_seed() -> No
     assert some != probed(trees, 10, seed=2)
     assert probed(trees, 40, seed=1) == trees
     assert probed(trees, 0, seed=1) == []
+
+
+def test_accuracy_counts_prompts_where_they_have_several_pairs() -> None:
+    def trees(num: int, pairs: int) -> list[Tree]:
+        return [
+            Tree(id=str(i), prompt=(1,), responses=((2,), (3,)), pairs=((0, 1),) * pairs)
+            for i in range(num)
+        ]
+
+    deltas = np.where(np.arange(30) % 3, 1.0, -1.0)
+    alone = accuracy_of(deltas.tolist(), trees(30, 1))
+    low, high = alone["accuracy_ci"]
+    assert [low, high] == [wilson(20, 30).low, wilson(20, 30).high]
+    many = accuracy_of(np.repeat(deltas, 6).tolist(), trees(30, 6))
+    assert many["num_held_out"] == 180
+    assert many["accuracy_ci"][1] - many["accuracy_ci"][0] == pytest.approx(high - low, rel=0.1)
+    assert accuracy_of((), []) == {"num_held_out": 0}
+
+
+@pytest.mark.parametrize("deltas", [[0.0, 1.0], [1.0, 2.0], [0.0, 0.0], [-2.0, 1.0]])
+def test_rankings_without_a_best_temperature_are_measured_all_the_same(
+    deltas: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward, "pair_deltas", lambda *_, **__: deltas)
+    trees = [Tree(id=str(i), prompt=(1,), responses=((2,), (3,)), pairs=((0, 1),)) for i in (0, 1)]
+    found = reward_metrics(None, trees, 100)  # type: ignore[arg-type]
+    assert found["temperature"] is None
+    assert found["accuracy"] == np.mean((np.sign(deltas) + 1) / 2)
 
 
 def test_reward_model_learns_a_learnable_preference(reward_run: FitResult) -> None:

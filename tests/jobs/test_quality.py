@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 from heedful.errors import MissingError
 from heedful.forms import FORMS
 from heedful.jobs.quality import compute
+from heedful.jobs.quality.agreement import agreement, cohen
 from heedful.jobs.quality.people import shares_right
 from heedful.jobs.quality.reading import read
+from heedful.stats.intervals import wilson
+from heedful.stats.votes import encode_votes
 from heedful.store import (
     Store,
     annotations,
@@ -131,6 +135,23 @@ def test_agreement_has_every_measure_with_its_interval(quality: dict[str, Any]) 
     assert {one["kappa"]["num"] >= 10 for one in quality["cohen"]} == {True}
 
 
+def test_agreement_knows_how_many_tasks_it_is_of_not_how_many_items() -> None:
+    rng = np.random.default_rng(0)
+    said = rng.choice(["good", "bad"], (2, 40)).repeat(6, axis=1)  # alike on a task's six items
+    said[1, rng.random(240) < 0.5] = said[0, 0]
+    items = [f"{number:03}" for number in range(240)]
+    votes = encode_votes(items * 2, ["ann"] * 240 + ["bob"] * 240, said.ravel().tolist())
+    task, alone = np.arange(240) // 6, np.arange(240)
+
+    def widths(item_task: Any) -> list[float]:
+        rng = np.random.default_rng(1)
+        found = agreement(votes, item_task, ("bad", "good"), [], rng)
+        found += [{"interval": one["kappa"]} for one in cohen(votes, item_task, rng)]
+        return [one["interval"].high - one["interval"].low for one in found]
+
+    assert all(np.array(widths(task)) > 1.3 * np.array(widths(alone)))
+
+
 def test_side_pace_slices_and_hours_are_those_of_the_answers(
     store: Store, quality: dict[str, Any]
 ) -> None:
@@ -219,6 +240,33 @@ def test_only_the_newest_revision_counts(tmp_path: Path) -> None:
         (won,) = np.flatnonzero(found.pairs.points == 1)
         assert found.annotators[found.annotator[found.pairs.answer[won]]] == "ann"
         assert not found.pairs.is_first_left[won]
+
+
+def test_circles_are_counted_by_person_and_know_how_many_prompts_they_are_of(
+    tmp_path: Path,
+) -> None:
+    """Four answers a prompt: ``ann`` runs in a circle on the first of three prompts only."""
+    made: list[Any] = []
+    answers = []
+    for number in range(3):
+        shown, sides = task("pairwise", number, ("a", "b", "c", "d"))
+        for first, second in combinations(range(4), 2):
+            ids = (shown.completion_ids[first], shown.completion_ids[second])
+            one = Task(form="pairwise", prompt=shown.prompt, completion_ids=ids)
+            made.append((one, sides))
+            is_back = number == 0 and (first, second) == (0, 2)
+            answers.append(answer(one, "ann", {"preferred": ids[int(is_back)]}))
+            if first == 0:
+                answers.append(answer(one, "bob", {"preferred": ids[0]}))
+    with open_store(tmp_path / "heedful.db") as few:
+        put(few, "pairwise", made, answers)
+        data = compute(few, "support", "quality").data
+        share, by_person = data["cycles"]["share"], {r["person"]: r for r in data["people"]}
+        assert (share["value"], share["num"]) == (pytest.approx(1 / 12, rel=1e-4), 12)
+        assert by_person["ann"]["cycles"] == share
+        assert by_person["bob"]["cycles"] is None
+        # twelve triples, but three prompts
+        assert share["high"] > wilson(1, 12).high + 0.1
 
 
 @pytest.mark.parametrize("form", FORMS)

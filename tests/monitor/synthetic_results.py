@@ -128,7 +128,7 @@ def demo_data(**changes: Any) -> DemoData:
         },
         "samples": [
             {"prompt": prompt, "before": BEFORE, "after": AFTER if i != 4 else BEFORE[:60],
-             "gold_before": 0.31 + 0.01 * i, "gold_after": 0.62 - 0.02 * i if i != 4 else 0.2}
+             "score_before": 0.31 + 0.01 * i, "score_after": 0.62 - 0.02 * i if i != 4 else 0.2}
             for i, prompt in enumerate(PROMPTS)
         ],
         "lengths": {"start": rng.normal(28, 4, 120).round().astype(int).tolist(),

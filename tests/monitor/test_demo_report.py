@@ -14,7 +14,7 @@ from heedful.stats.calibration import ece
 @pytest.fixture(scope="module")
 def report() -> Report:
     samples = [
-        {"prompt": HOSTILE, "before": HOSTILE, "after": "", "gold_before": 0.1, "gold_after": 0.1}
+        {"prompt": HOSTILE, "before": HOSTILE, "after": "", "score_before": 0.1, "score_after": 0.1}
     ]
     return demo_report(demo_data(samples=samples, best_of_n=best_of_n()))
 

@@ -11,8 +11,8 @@ def by_people(num_people: int = 2) -> DemoData:
             "prompt": HOSTILE,
             "before": HOSTILE,
             "after": "b",
-            "proxy_before": 0.1,
-            "proxy_after": 0.2,
+            "score_before": 0.1,
+            "score_after": 0.2,
         }
     ]
     counts = {"comparisons": 120, "strict": 100, "ties": 20, "people": num_people}

@@ -120,6 +120,38 @@ def test_agreement_does_not_depend_on_the_order_of_annotators_and_items():
         assert ours == pytest.approx(krippendorff_alpha(RATINGS, level=level))
 
 
+def test_copies_of_an_item_in_one_task_know_no_more_than_the_item():
+    labels = labels_with_kappa(1, 60)
+    task = np.tile(np.arange(60), 4)
+    (first, second), counts = np.tile(labels, 4), np.tile(count_ratings(labels)[0], (4, 1))
+    for measure, alone, copied in (
+        (cohen_kappa_interval, tuple(labels), (first, second)),
+        (fleiss_kappa_interval, (counts[:60],), (counts,)),
+        (krippendorff_alpha_interval, (counts[:60],), (counts,)),
+    ):
+        one = measure(*alone, rng=np.random.default_rng(0))
+        tasks = measure(*copied, clusters=task, rng=np.random.default_rng(0))
+        items = measure(*copied, rng=np.random.default_rng(0))
+        assert tasks.num == items.num == 240
+        assert tasks.high - tasks.low == pytest.approx(one.high - one.low, rel=0.1)
+        assert items.high - items.low < 0.65 * (one.high - one.low)
+    raw, naive = raw_agreement(counts, clusters=task), raw_agreement(counts)
+    assert raw.high - raw.low > 1.8 * (naive.high - naive.low)
+
+
+def test_clusters_of_one_item_each_are_items():
+    labels = labels_with_kappa(1, 60)
+    own = np.random.default_rng(0).permutation(60)
+    drawn, plain = (
+        cohen_kappa_interval(*labels, clusters=clusters, rng=np.random.default_rng(0))
+        for clusters in (own, None)
+    )
+    assert drawn.value == plain.value
+    assert (drawn.low, drawn.high) == pytest.approx((plain.low, plain.high), abs=0.02)
+    with pytest.raises(ValueError, match="60 items with 2 clusters"):
+        cohen_kappa_interval(*labels, clusters=[0, 1], rng=np.random.default_rng(0))
+
+
 def test_bounds_are_undefined_when_all_agree():
     interval = cohen_kappa_interval([0, 1, 0, 1], [0, 1, 0, 1], rng=np.random.default_rng(0))
     assert interval.value == 1

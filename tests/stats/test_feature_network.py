@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from heedful.stats.feature_network import cross_validate, loss_and_gradient
+from heedful.stats.intervals import wilson
 
 
 def planted(seed, *, num=900, shuffled=False):
@@ -53,6 +54,15 @@ def test_on_shuffled_labels_the_interval_covers_one_half():
         ).accuracy
         covered += accuracy.low <= 0.5 <= accuracy.high
     assert covered >= 8
+
+
+def test_pairs_that_a_prompt_repeats_do_not_make_accuracy_more_certain():
+    chosen, rejected, prompts, rng = planted(0, num=200)
+    copied = (np.repeat(side, 6, axis=0) for side in (chosen, rejected, prompts))
+    held = cross_validate(*copied, baseline=1, rng=rng, num_shuffles=1)
+    for one in (held.accuracy, held.baseline):
+        naive = wilson(one.value * one.num, one.num)
+        assert one.high - one.low > 2 * (naive.high - naive.low)
 
 
 def test_fewer_prompts_than_folds_are_refused():

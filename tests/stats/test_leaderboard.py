@@ -1,9 +1,14 @@
 import math
+import warnings
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
+from scipy.stats import t as student
 
 from heedful.stats.comparisons import encode_comparisons
 from heedful.stats.leaderboard import POINTS_PER_LOGIT, leaderboard
@@ -53,7 +58,7 @@ def test_ratings_of_two_models_are_the_odds_with_their_textbook_error():
     # The log odds of k in n have variance 1 / k + 1 / (n - k); each rating holds half the gap.
     error = math.sqrt(1 / 30 + 1 / 10) / 2 * POINTS_PER_LOGIT * math.sqrt(40 / 39)
     half_width = (lines["a"].rating.high - lines["a"].rating.low) / 2
-    assert half_width == pytest.approx(1.959964 * error, rel=1e-6)
+    assert half_width == pytest.approx(student.ppf(0.975, 39) * error, rel=1e-6)
 
 
 def test_intervals_cover_planted_ratings_as_often_as_they_say():
@@ -65,6 +70,54 @@ def test_intervals_cover_planted_ratings_as_often_as_they_say():
         covered += [r.low <= e <= r.high for r, e in zip(ratings, expected, strict=True)]
     # 200 intervals know 0.95 to 0.03, and less as four go together.
     assert 0.91 <= np.mean(covered) <= 0.985
+
+
+def few_prompts(seed, num_prompts, num_each=12):
+    """Four models whose scores differ by prompt (deviation 0.5), compared on few prompts."""
+    rng = np.random.default_rng(seed)
+    prompt = np.repeat(np.arange(num_prompts), num_each)
+    scores = SCORES + 0.5 * rng.normal(size=(num_prompts, 4))
+    left = rng.integers(0, 4, len(prompt))
+    right = (left + rng.integers(1, 4, len(prompt))) % 4
+    won = rng.random(len(prompt)) < expit(scores[prompt, left] - scores[prompt, right])
+    data = encode_comparisons(
+        [f"m{i}" for i in left], [f"m{i}" for i in right], won, ["p"] * len(prompt)
+    )
+    return data, [str(code) for code in prompt]
+
+
+def test_intervals_cover_planted_ratings_with_few_prompts():
+    many, _ = few_prompts(0, 4000)
+    planted = {line.candidate: line.rating.value for line in leaderboard(many).standings}
+    covered = {num: [] for num in (2, 4, 8)}
+    for num, seed in product(covered, range(100)):
+        data, clusters = few_prompts(seed, num)
+        ratings = by_name(leaderboard(data, clusters=clusters))
+        if all(line.rank for line in ratings.values()):  # a rating is relative to the others
+            covered[num] += [
+                ratings[name].rating.low <= value <= ratings[name].rating.high
+                for name, value in planted.items()
+            ]
+    for num, hits in covered.items():
+        # at least 200 intervals, four a board that go together
+        assert len(hits) > 200
+        assert np.mean(hits) > 0.92, num
+
+
+def test_one_prompt_gives_ratings_without_intervals_and_no_ranks():
+    data, clusters = few_prompts(0, 1, num_each=60)
+    board = leaderboard(data, clusters=clusters, style=np.ones((60, 1)))
+    assert all(math.isfinite(line.rating.value) for line in board.standings)
+    assert all(math.isnan(line.rating.low) and line.rank is None for line in board.standings)
+    assert math.isnan(board.style[0].low)
+    values = [line.rating.value for line in board.standings]
+    assert values == sorted(values, reverse=True)
+
+
+def test_two_prompts_that_happen_to_be_alike_do_not_look_certain():
+    data = encode_comparisons(["a"] * 8, ["b"] * 8, [1.0, 1.0, 1.0, 0.0] * 2, ["p"] * 8)
+    best = leaderboard(data, clusters=["x"] * 4 + ["y"] * 4).standings[0].rating
+    assert best.low < leaderboard(data).standings[0].rating.low < 1000
 
 
 def test_clustered_intervals_are_wider_when_comparisons_repeat():
@@ -115,6 +168,14 @@ def test_the_vote_cap_stops_one_annotator_from_making_the_ranking():
 def test_a_cap_above_every_count_changes_nothing():
     data = encode_comparisons(*games(0, 200)[:4])
     assert leaderboard(data, vote_cap=200) == leaderboard(data)
+
+
+def test_a_person_without_a_comparison_needs_no_cap():
+    data = encode_comparisons(*games(0, 200)[:4])
+    more = replace(data, annotators=("a", *data.annotators, "zoe"), annotator=data.annotator + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert leaderboard(more, vote_cap=5) == leaderboard(data, vote_cap=5)
 
 
 def test_rank_counts_models_that_are_surely_better():

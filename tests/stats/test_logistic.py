@@ -15,15 +15,16 @@ def sample(seed, num=200):
 
 def test_coefficients_equal_sklearn():
     design, outcomes, weights, cluster = sample(0)
-    ours, _ = fit_logistic(csr_array(design), outcomes, weights=weights, cluster=cluster)
+    fit = fit_logistic(csr_array(design), outcomes, weights=weights, cluster=cluster)
     peer = LogisticRegression(C=1e10, fit_intercept=False, tol=1e-10, max_iter=1000)
     expected = peer.fit(design, outcomes, sample_weight=weights).coef_[0]
-    np.testing.assert_allclose(ours, expected, atol=1e-4)
+    np.testing.assert_allclose(fit.coefficients, expected, atol=1e-4)
 
 
 def test_covariance_equals_a_loop_over_clusters():
     design, outcomes, weights, cluster = sample(1)
-    beta, ours = fit_logistic(csr_array(design), outcomes, weights=weights, cluster=cluster)
+    fit = fit_logistic(csr_array(design), outcomes, weights=weights, cluster=cluster)
+    beta = fit.coefficients
     share = 1 / (1 + np.exp(-design @ beta))
     information, meat = np.zeros((3, 3)), np.zeros((3, 3))
     for row, p, w in zip(design, share, weights, strict=True):
@@ -36,7 +37,17 @@ def test_covariance_equals_a_loop_over_clusters():
         )
         meat += np.outer(score, score) * len(names) / (len(names) - 1)
     bread = np.linalg.inv(information)
-    np.testing.assert_allclose(ours, bread @ meat @ bread, rtol=1e-8)
+    np.testing.assert_allclose(fit.by_cluster, bread @ meat @ bread, rtol=1e-8)
+    assert fit.num_clusters == len(names)
+
+
+def test_one_cluster_says_nothing_of_the_error():
+    design, outcomes, weights, _ = sample(0)
+    one = np.zeros(len(outcomes), dtype=int)
+    fit = fit_logistic(csr_array(design), outcomes, weights=weights, cluster=one)
+    assert fit.num_clusters == 1
+    assert np.isfinite(fit.coefficients).all()
+    assert np.isnan(fit.reach(np.eye(3), 0.95)).all()
 
 
 @pytest.mark.parametrize("design", [[[1.0], [-1.0]], [[1.0, 1.0], [1.0, 1.0]]])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
@@ -85,6 +87,17 @@ def test_gradient_and_curvature_equal_finite_differences():
     steps = 1e-5 * np.eye(10)
     numeric = np.stack([(gradient(x + h) - gradient(x - h)) / 2e-5 for h in steps])
     np.testing.assert_allclose(posterior.hessian(x), numeric, atol=1e-6)
+
+
+def test_models_and_people_without_a_comparison_stay_where_the_priors_put_them():
+    seen = planted(0, skill=[1.0, 1.0], lean=[0.0, 0.0], num_each=40)
+    more = replace(seen, candidates=(*seen.candidates, "z"), annotators=(*seen.annotators, "zoe"))
+    known, fit = noisy_bradley_terry(seen), noisy_bradley_terry(more)
+    assert (fit.scores[-1].num, fit.skill[-1].num, fit.left_share[-1].num) == (0, 0, 0)
+    assert fit.scores[-1].value == pytest.approx(0, abs=1e-4)
+    assert fit.skill[-1].value == pytest.approx(1, abs=1e-4)
+    for ours, theirs in zip(fit.scores[:-1], known.scores, strict=True):
+        assert ours.value == pytest.approx(theirs.value, abs=1e-3)
 
 
 def test_noisy_bradley_terry_refuses_too_many_candidates():

@@ -74,6 +74,22 @@ def test_what_only_goes_with_length_vanishes_at_equal_length():
     assert by_kind < 0.01
 
 
+def test_with_few_prompts_nothing_is_surely_there_at_equal_length():
+    alarms = dict.fromkeys((1, 2, 4), 0)
+    for num in alarms:
+        for seed in range(100):
+            rng = np.random.default_rng([num, seed])
+            prompt = np.repeat(np.arange(num), 20)
+            table = rng.normal(size=(len(prompt), 1)) + rng.normal(size=num)[prompt, None]
+            length = rng.normal(size=len(prompt))
+            ((interval, p_value),) = effects_at_equal(table, length, prompt)
+            alarms[num] += p_value < 0.05
+            assert num > 1 or np.isnan([interval.low, interval.high, p_value]).all()
+    # 5 are expected of each 100
+    assert alarms[1] == 0
+    assert max(alarms.values()) <= 12, alarms
+
+
 def test_one_cluster_or_infinite_differences_are_refused():
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="1 cluster"):

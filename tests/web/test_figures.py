@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 from studio import make_studio, visitor
 
 from heedful.jobs.quality import compute
-from heedful.store import Store, annotations, summaries, tasks
+from heedful.store import Store, annotations, completions, projects, summaries, tasks
 from heedful.store.summaries import KINDS, Summary
-from heedful.types import Annotation
+from heedful.types import Annotation, Completion, Message, Prompt, Task
 from heedful.web import computing as computing_module
 from heedful.web import quality
 from heedful.web.computing import Computing, Job
@@ -113,6 +113,38 @@ def test_the_api_gives_figures_as_specs_with_their_rows_and_the_cost(studio: Any
     assert client.get("/api/projects/support/quality?rate=-1").status_code == 422
     ranked = client.get("/api/projects/support/leaderboard").json()
     assert ranked["data"]["notes"]  # one author: nothing to rank, and it says so
+
+
+def test_a_ranking_on_one_prompt_needs_more_prompts_and_ranks_nobody(studio: Any) -> None:
+    store, client, _ = studio
+    prompt = Prompt.of("The only question?")
+    left, right = (
+        Completion(
+            prompt=prompt,
+            messages=(Message(role="assistant", content=f"Answer of {model}"),),
+            model=f"import:{model}",
+        )
+        for model in ("kind", "curt")
+    )
+    one = Task(form="pairwise", prompt=prompt, completion_ids=(left.id, right.id))
+    with store.write() as tx:
+        completions.add(tx, [left, right])
+        projects.add_tasks(tx, "support", [one])
+        annotations.add(tx, [
+            Annotation(
+                task_id=one.id, annotator=f"usr_{number}", source="human",
+                payload={"preferred": left.id if number < 7 else right.id},
+                shown_order=one.completion_ids,
+            )
+            for number in range(9)
+        ])  # fmt: skip
+    visitor(store, client, "rea", "reader")
+    page = client.get("/projects/support/leaderboard").text
+    assert page.count("needs more prompts") == 2
+    assert "No ranks in the ranking" in page
+    (ranking, *_) = client.get("/api/projects/support/leaderboard").json()["data"]["rankings"]
+    assert {row["rank"] for row in ranking["rows"]} == {None}
+    assert client.get("/projects/support/leaderboard?style=true").status_code == 200
 
 
 def test_a_large_project_never_waits(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from heedful.config import PreferenceConfig
 from heedful.data.collate import Tree, packed
 from heedful.data.examples import preference_trees
 from heedful.data.snapshot import split_by_prompt
+from heedful.jobs.fit.accuracy import accuracy_of
 from heedful.jobs.fit.base import (
     FitResult,
     Plan,
@@ -24,7 +25,6 @@ from heedful.jobs.fit.policy import add_policy, prove_policy, with_adapter_of_st
 from heedful.jobs.progress import progress
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
-from heedful.stats.intervals import wilson
 from heedful.store.database import Store
 from heedful.tensors import Batch
 from heedful.train import algorithms
@@ -79,22 +79,12 @@ def implicit_accuracy(
     max_tokens: int,
 ) -> dict[str, JSON]:
     """Share of held-out pairs whose chosen side gained more log-probability."""
-    right = 0.0
-    total = 0
+    deltas: list[float] = []
     with progress("held-out pairs", len(trees)) as advance:
         for plain in packed(trees, trunk.device, max_tokens, advance):
             batch = replace(plain, stem=trunk.stem("policy", reference))
             before = logprobs_of(trunk, batch, reference)
             gain = (logprobs_of(trunk, batch, "policy") - before).sum(dim=1)
             assert batch.pairs is not None
-            difference = gain[batch.pairs[:, 0]] - gain[batch.pairs[:, 1]]
-            right += float((difference > 0).sum() + 0.5 * (difference == 0).sum())
-            total += len(difference)
-    if not total:
-        return {"num_held_out": 0}
-    accuracy = wilson(right, total)
-    return {
-        "num_held_out": total,
-        "accuracy": float(accuracy.value),
-        "accuracy_ci": [float(accuracy.low), float(accuracy.high)],
-    }
+            deltas += (gain[batch.pairs[:, 0]] - gain[batch.pairs[:, 1]]).tolist()
+    return accuracy_of(deltas, trees)

@@ -11,6 +11,7 @@ from heedful.config import RewardConfig
 from heedful.data.collate import Tree
 from heedful.data.examples import preference_trees
 from heedful.data.snapshot import split_by_prompt
+from heedful.jobs.fit.accuracy import accuracy_of
 from heedful.jobs.fit.base import (
     FitResult,
     Plan,
@@ -26,7 +27,6 @@ from heedful.model.trunk import Trunk
 from heedful.reward.probe import warm_start
 from heedful.reward.trained import TrainedReward, pair_deltas
 from heedful.stats.calibration import ece, fit_temperature
-from heedful.stats.intervals import wilson
 from heedful.store.database import Store
 from heedful.train import algorithms, proofs
 from heedful.types import JSON
@@ -112,21 +112,17 @@ def reward_moments(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> tupl
 
 
 def reward_metrics(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> dict[str, JSON]:
-    """Held-out accuracy (Wilson), ECE and temperature from score differences."""
+    """Held-out accuracy, ECE and temperature from score differences."""
     if not trees:
-        return {"num_held_out": 0}
+        return accuracy_of((), trees)
     with progress("held-out pairs", len(trees)) as advance:
         deltas = np.array(pair_deltas(trunk, trees, max_tokens=max_tokens, advance=advance))
-    accuracy = wilson(float((deltas > 0).sum() + 0.5 * (deltas == 0).sum()), len(deltas))
     probabilities = 1 / (1 + np.exp(-deltas))
-    return {
-        "num_held_out": len(deltas),
-        "accuracy": float(accuracy.value),
-        "accuracy_ci": [float(accuracy.low), float(accuracy.high)],
+    return accuracy_of(deltas.tolist(), trees) | {
         "ece": float(ece(probabilities, np.ones(len(deltas)))),
-        # perfect and worse than random rankings have no temperature
+        # rankings without a wrong pair and worse than random ones have no temperature
         "temperature": float(fit_temperature(deltas))
-        if (deltas <= 0).any() and deltas.mean() > 0
+        if (deltas < 0).any() and deltas.mean() > 0
         else None,
         "deltas": [round(float(delta), 5) for delta in deltas],
     }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heedful.jobs.quality.plain import attempt
 from heedful.jobs.quality.reading import Answers
@@ -13,13 +14,15 @@ from heedful.stats.consensus import Consensus, majority
 from heedful.stats.copying import PairAgreement, copied_pairs, drop_copies
 from heedful.stats.cycles import count_cycles
 from heedful.stats.dawid_skene import dawid_skene
-from heedful.stats.intervals import Interval, wilson
+from heedful.stats.intervals import Interval, share_by_cluster, wilson
 from heedful.stats.noisy_bradley_terry import NoisyBradleyTerry, noisy_bradley_terry
 from heedful.stats.pace import pace
 from heedful.stats.rates import Rates, is_surely_below, side_bias, side_bias_p_values
+from heedful.stats.votes import Codes
 from heedful.store.extras import Tally
 
 Row = dict[str, Any]
+Array = NDArray[np.float64]
 MIN_PEOPLE = 3  # with two, nobody can say who is right
 MIN_NUM = 20
 MAX_CANDIDATES = 800  # the fit takes time with the cube of their number
@@ -96,31 +99,43 @@ def sides(answers: Answers) -> Rates | None:
     return side_bias([answers.annotators[code] for code in people], chose_left)
 
 
-def cycles(answers: Answers) -> dict[str, Interval]:
-    """Share of each person's triples that run in a circle; only people with triples."""
+def cycles(answers: Answers) -> Rates | None:
+    """Share of triples of a person's preferences that run in a circle; None without triples.
+
+    Triples of one prompt share preferences, so they go together.
+    """
     pairs, shown = answers.pairs, answers.shown
     decided = np.flatnonzero(pairs.points != 0.5)
     if answers.form.num_completions != (2, 2) or not len(decided):
-        return {}
+        return None
     won = pairs.points[decided] == 1
     better = np.where(won, pairs.first[decided], pairs.second[decided])
     worse = np.where(won, pairs.second[decided], pairs.first[decided])
     prompt, person = shown.prompt[better], answers.annotator[pairs.answer[decided]]
     # three preferences of one person on one prompt are the least that make a triple
     visit = prompt * len(answers.annotators) + person
-    _, index, num = np.unique(visit, return_inverse=True, return_counts=True)
-    can = np.flatnonzero(num[index] >= 3)
-    found = {}
-    for code in np.unique(person[can]):
-        rows = can[person[can] == code]
-        counted = count_cycles(
-            [str(p) for p in prompt[rows]],
-            [str(c) for c in better[rows]],
-            [str(c) for c in worse[rows]],
-        )
-        if counted.num_triples:
-            found[answers.annotators[code]] = wilson(counted.num_cyclic, counted.num_triples)
-    return found
+    visits, index, num = np.unique(visit, return_inverse=True, return_counts=True)
+    rows_of = np.split(np.argsort(index, kind="stable"), np.cumsum(num)[:-1])
+    points, triples = [np.empty(0)], np.zeros(len(visits), dtype=np.int64)
+    for code in np.flatnonzero(num >= 3):
+        rows = rows_of[code]
+        found = count_cycles(*([str(one) for one in ids[rows]] for ids in (prompt, better, worse)))
+        triples[code] = found.num_triples
+        points.append((np.arange(found.num_triples) < found.num_cyclic).astype(float))
+    is_cyclic, visit = np.concatenate(points), np.repeat(visits, triples)
+    return _by_person(is_cyclic, *np.divmod(visit, len(answers.annotators)), answers.annotators)
+
+
+def _by_person(points: Array, prompt: Codes, person: Codes, names: Sequence[str]) -> Rates | None:
+    if not len(points):
+        return None
+    return Rates(
+        overall=share_by_cluster(points, prompt),
+        by_annotator={
+            names[code]: share_by_cluster(points[person == code], prompt[person == code])
+            for code in np.unique(person)
+        },
+    )
 
 
 def shares_right(tallies: Mapping[str, Tally]) -> Rates | None:
@@ -164,7 +179,7 @@ def people(
             "confusion": known.dawid_skene.confusion[code] if known.dawid_skene else None,
             "left": left.by_annotator.get(person) if left else None,
             "left_p": by_side.get(person),
-            "cycles": circles.get(person),
+            "cycles": circles.by_annotator.get(person) if circles else None,
             "gold": gold.by_annotator.get(person) if gold else None,
             "repeats": repeats.by_annotator.get(person) if repeats else None,
         }

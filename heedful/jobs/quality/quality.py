@@ -11,7 +11,7 @@ from heedful.jobs.quality.agreement import agreement, cohen
 from heedful.jobs.quality.people import Skill, cycles, people, shares_right, sides, skill
 from heedful.jobs.quality.reading import Answers
 from heedful.stats.consensus import Consensus
-from heedful.stats.intervals import wilson
+from heedful.stats.intervals import share_by_cluster
 from heedful.stats.pace import pace
 from heedful.stats.votes import Votes
 from heedful.store import Transaction, extras
@@ -29,7 +29,7 @@ def summarise(tx: Transaction, answers: Answers) -> Row:
     names = {person: user.name for person, user in users.items()}
     known = skill(answers, notes)
     votes, order = answers.votes, answers.form.order
-    measures = agreement(votes, order, notes, rng) if votes else []
+    measures = agreement(votes, answers.item_task, order, notes, rng) if votes else []
     gold = shares_right(extras.gold_tallies(tx, answers.project))
     repeats = shares_right(extras.repeat_tallies(tx, answers.project))
     rows = people(answers, known, names=names, gold=gold, repeats=repeats)
@@ -40,11 +40,11 @@ def summarise(tx: Transaction, answers: Answers) -> Row:
         "num_answers": len(answers.task),
         "num_people": len(answers.annotators),
         "days": _days(answers),
-        "labels": _labels(votes),
+        "labels": _labels(answers),
         "pace": _pace(answers.seconds),
         "hours": _hours(rows),
         "agreement": measures,
-        "cohen": _named(cohen(votes, rng), names) if votes else [],
+        "cohen": _named(cohen(votes, answers.item_task, rng), names) if votes else [],
         "side": left.overall if left else None,
         "lean": known.bradley_terry.mean_left_share if known.bradley_terry else None,
         "cycles": _all_cycles(answers),
@@ -80,13 +80,14 @@ def _days(answers: Answers) -> list[Row]:
     ]
 
 
-def _labels(votes: Votes | None) -> list[Row]:
+def _labels(answers: Answers) -> list[Row]:
+    votes = answers.votes
     if votes is None:
         return []
-    nums = np.bincount(votes.label, minlength=len(votes.categories))
+    task = answers.item_task[votes.item]
     return [
-        {"label": label, "share": wilson(int(num), len(votes.label))}
-        for label, num in zip(votes.categories, nums, strict=True)
+        {"label": label, "share": share_by_cluster(votes.label == code, task)}
+        for code, label in enumerate(votes.categories)
     ]
 
 
@@ -113,11 +114,7 @@ def _named(rows: list[Row], names: Mapping[str, str]) -> list[Row]:
 
 def _all_cycles(answers: Answers) -> Row | None:
     found = cycles(answers)
-    if not found:
-        return None
-    num = sum(one.num for one in found.values())
-    cyclic = sum(round(one.value * one.num) for one in found.values())
-    return {"share": wilson(cyclic, num), "coin": 0.25}
+    return {"share": found.overall, "coin": 0.25} if found else None
 
 
 def _confusion(votes: Votes | None, known: Skill) -> Row | None:

@@ -117,12 +117,12 @@ def _topic(answers: Answers, counts: Any, name: str, is_in: Any) -> Row:
         "name": name,
         "num_tasks": int(is_in.sum()),
         "num_answers": int(is_in[answers.task].sum()),
-        "agreement": _agreement(counts, is_in[answers.item_task]),
+        "agreement": _agreement(counts, answers.item_task, is_in[answers.item_task]),
         "pace": pace(seconds) if len(seconds) else None,
     }
 
 
-def _agreement(counts: Any, is_in: Any) -> Any:
+def _agreement(counts: Any, item_task: Codes, is_in: Any) -> Any:
     if counts is None or not (counts[is_in].sum(axis=1) >= 2).any():
         return None
-    return raw_agreement(counts[is_in])
+    return raw_agreement(counts[is_in], clusters=item_task[is_in])

@@ -54,6 +54,8 @@ def summarise(tx: Transaction, answers: Answers) -> Row:
             lambda cap=cap: leaderboard(comparisons, vote_cap=cap, clusters=clusters),  # type: ignore[misc]
         )
         if ranking is not None:
+            if all(one.rank is None for one in ranking.standings):
+                notes.append(f"No ranks in the {what}: it rests on one prompt; it needs more.")
             data["rankings"].append(_ranking(ranking, names, (), cap))
             styled = _at_equal_style(comparisons, cap, clusters, swaying, gaps)
             if styled is None:
@@ -142,7 +144,7 @@ def _ranking(
             {"feature": name, "points": one}
             for name, one in zip(swaying, ranking.style, strict=False)
         ],
-        "figure": _figure(key, drawn[: figures.MAX_ROWS]),
+        "figure": _figure(key, drawn[: figures.MAX_ROWS]) if drawn else None,
     }
 
 
