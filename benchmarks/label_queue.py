@@ -31,6 +31,7 @@ from heedful.store import (
     queue,
     tables,
     tallies,
+    undo,
 )
 from heedful.types import Completion, Message, Project, Prompt, Task, User
 
@@ -118,7 +119,7 @@ def work(store: Store, who: str, rng: random.Random, times: Times, prefix: str) 
         queue.submit(tx, PROJECT, who, view.task_id, answer, key=key, seconds=1.0)
     if rng.random() < 0.1:
         with clocked(times, f"{prefix} recent"), store.read() as tx:
-            queue.recent(tx, PROJECT, who)
+            undo.recent(tx, PROJECT, who)
         with clocked(times, f"{prefix} extend"), store.write() as tx:
             queue.extend(tx, PROJECT, who)
 

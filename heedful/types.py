@@ -6,14 +6,15 @@ same record twice gives the same id and writing it twice adds nothing.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 Source = Literal["human", "model", "rule", "simulated"]
 AnnotationKind = Literal["answer", "repeat", "gold", "adjudication"]
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 JSON = Any  # a JSON value: the payload of a form, a resolved config
 
 
@@ -224,6 +225,20 @@ class Annotation:
         return content_id("ann", content | ({"kind": self.kind} if self.kind != "answer" else {}))
 
 
+def standing_adjudication(
+    said: Iterable[Annotation], times: Mapping[str, datetime]
+) -> Annotation | None:
+    """Of the answers to a task the adjudication that outranks them; None without any.
+
+    It is the newest of the reviewers' newest ones, by time and then by id.
+    """
+    rulings = sorted(
+        (one for one in said if one.kind == "adjudication"), key=lambda one: one.revision
+    )
+    newest = {one.annotator: one for one in rulings}.values()
+    return max(newest, key=lambda one: (times.get(one.id, _LONG_AGO), one.id), default=None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """An item of a dataset with all that is known of it: a task, or (``task`` None) a bare prompt.
@@ -246,9 +261,9 @@ class Item:
     @property
     def newest(self) -> tuple[Annotation, ...]:
         """What stands: an adjudication, otherwise the newest answer of each annotator."""
-        settled = [one for one in self.annotations if one.kind == "adjudication"]
-        if settled:
-            return (settled[-1],)
+        ruling = standing_adjudication(self.annotations, self.times)
+        if ruling is not None:
+            return (ruling,)
         votes = [one for one in self.annotations if one.kind == "answer"]
         return tuple({one.annotator: one for one in votes}.values())
 

@@ -72,5 +72,5 @@ def write_draft(store: Store, draft_id: str) -> dict[str, JSON]:
         },
     )
     with store.write() as tx:
-        chat.complete(tx, draft, completion)
-    return {"draft": draft_id, "completion": completion.id}
+        is_kept = chat.complete(tx, draft, completion)
+    return {"draft": draft_id} | ({"completion": completion.id} if is_kept else {})

@@ -73,7 +73,7 @@ def _derive(
     num_answers = 0
     for answered in tasks.by_dataset(tx, dataset, answers):
         num_answers += len(answered.annotations)
-        standing = _standing(answered.annotations)
+        standing = (answered.ruling,) if answered.ruling else answered.annotations
         if len(standing) < len(answered.annotations):
             drops["adjudicated"] += len(answered.annotations) - len(standing)
         for annotation in standing:
@@ -83,11 +83,6 @@ def _derive(
                 drops[_rule(kind, answered, annotation)] += 1
     unique: list[Example] = list(rows if kind == "preference" else _merge(rows))
     return _Derived(rows=unique, drops=dict(sorted(drops.items())), num_answers=num_answers)
-
-
-def _standing(said: Sequence[Annotation]) -> Sequence[Annotation]:
-    """What counts of the answers to a task: an adjudication outranks the votes."""
-    return [one for one in said if one.kind == "adjudication"] or said
 
 
 def _convert(

@@ -15,7 +15,7 @@ from heedful.forms import FORMS
 from heedful.store import tables
 from heedful.store.database import Transaction
 from heedful.store.page import chunks
-from heedful.types import Annotation, AnnotationKind
+from heedful.types import Annotation, AnnotationKind, standing_adjudication
 
 VOTES: tuple[AnnotationKind, ...] = ("answer",)
 _TASKS, _LINKS = tables.tasks, tables.task_completions
@@ -53,7 +53,7 @@ def add(
 def latest_by_dataset(
     tx: Transaction, dataset: str, kinds: Sequence[AnnotationKind] = VOTES
 ) -> dict[str, list[Annotation]]:
-    """The newest answer of each annotator, by task id and ordered by annotator."""
+    """The newest answer of each annotator of each kind, by task id and ordered by annotator."""
     items = tables.dataset_items
     asked = select(items.c.task_id).where(items.c.dataset == dataset)
     found: dict[str, list[Annotation]] = {}
@@ -65,13 +65,27 @@ def latest_by_dataset(
 def latest(
     tx: Transaction, task_ids: Iterable[str], kinds: Sequence[AnnotationKind] = VOTES
 ) -> list[Annotation]:
-    """The newest answer of each annotator to these tasks, ordered by task id and annotator."""
+    """The newest answers to these tasks by annotator and kind, ordered by task id and annotator."""
     wanted = sorted(set(task_ids))
     return [
         one
         for chunk in chunks(wanted)
         for one in _latest(tx, tables.annotations.c.task_id.in_(chunk), kinds)
     ]
+
+
+def rulings_by_dataset(tx: Transaction, dataset: str) -> dict[str, Annotation]:
+    """The adjudication that stands, by task id, of every task that has one."""
+    items, columns = tables.dataset_items.c, tables.annotations.c
+    asked = select(items.task_id).where(items.dataset == dataset)
+    query = select(tables.annotations).where(columns.task_id.in_(asked))
+    said: dict[str, list[Annotation]] = {}
+    times: dict[str, datetime] = {}
+    for row in tx.connection.execute(query.where(columns.kind == "adjudication")):
+        one = from_row(row)
+        said.setdefault(one.task_id, []).append(one)
+        times[one.id] = row.created_at
+    return {task: one for task in said if (one := standing_adjudication(said[task], times))}
 
 
 def with_times(
@@ -109,7 +123,7 @@ def _latest(
     rows = [from_row(row) for row in tx.connection.execute(query)]
     # Sorted here: how a database orders names depends on its collation.
     rows.sort(key=lambda one: (one.task_id, one.annotator, one.revision))
-    return list({(one.task_id, one.annotator): one for one in rows}.values())
+    return list({(one.task_id, one.annotator, one.kind): one for one in rows}.values())
 
 
 def _questions(tx: Transaction, task_ids: set[str]) -> dict[str, tuple[str, list[str]]]:

@@ -292,8 +292,14 @@ def write(tx: Transaction, draft: str, text: str) -> bool:
     )
 
 
-def complete(tx: Transaction, draft: Draft, completion: Completion) -> None:
-    """The whole answer as a completion; the only draft of a turn is chosen with it."""
+def complete(tx: Transaction, draft: Draft, completion: Completion) -> bool:
+    """The whole answer as a completion; the only draft of a turn is chosen with it.
+
+    False when the conversation was deleted meanwhile; then nothing is kept of the answer.
+    """
+    there = select(DRAFTS.id).where(DRAFTS.id == draft.id).with_for_update()
+    if tx.connection.scalar(there) is None:
+        return False
     completions.add(tx, [completion])
     values = {
         "state": "done",
@@ -305,6 +311,7 @@ def complete(tx: Transaction, draft: Draft, completion: Completion) -> None:
     turn = turns(tx, draft.chat)[draft.turn]
     if len(turn.drafts) == 1:
         choose(tx, draft.chat, turn, turn.drafts[0])
+    return True
 
 
 def fail(tx: Transaction, draft: str, error: str) -> None:

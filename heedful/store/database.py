@@ -176,11 +176,19 @@ def open_store(path_or_url: str | Path, *, clock: Clock = utc_now) -> Store:
             is_new = not is_current(tx.connection)
         if is_new:
             with store.write() as tx:
-                migrate(tx.connection)
+                _fill(tx, migrate(tx.connection))
     except BaseException:
         store.close()
         raise
     return store
+
+
+def _fill(tx: Transaction, before: str | None) -> None:
+    """What a migration cannot say in SQL: whether answers agree is for their forms to tell."""
+    from heedful.store import disputes  # it imports this module
+
+    if before is not None and before < "0003":
+        disputes.find_disputes(tx)
 
 
 def _parse(path_or_url: str | Path) -> URL:

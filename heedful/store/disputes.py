@@ -5,6 +5,7 @@ answer to the same form, of its own kind: it outranks the votes when preferences
 votes stay. Reviewers see what people said only after they have answered themselves.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -12,8 +13,9 @@ from sqlalchemy import and_, func, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
-from heedful.store import annotations, tables
+from heedful.store import annotations, projects, tables
 from heedful.store.database import Transaction
+from heedful.store.page import chunks
 from heedful.types import Annotation, Project
 
 ITEMS, STORED = tables.queue_items.c, tables.annotations.c
@@ -30,8 +32,7 @@ class Settled:
 def update_dispute(tx: Transaction, project: Project, task_id: str) -> None:
     """Note whether the votes on a task disagree; nothing is in dispute once it was settled."""
     mine = and_(ITEMS.project == project.dataset, ITEMS.task_id == task_id)
-    # one after the other: of two who answer at once, the second has to see the first
-    tx.connection.execute(select(ITEMS.task_id).where(mine).with_for_update())
+    lock(tx, project.dataset, task_id)
     said = annotations.latest(tx, [task_id], ("answer", "adjudication"))
     votes = [one.payload for one in said if one.kind == "answer"]
     form = FORMS[project.form]
@@ -41,6 +42,30 @@ def update_dispute(tx: Transaction, project: Project, task_id: str) -> None:
     )
     statement = update(tables.queue_items).where(mine, ITEMS.is_disputed != is_disputed)
     tx.connection.execute(statement.values(is_disputed=is_disputed))
+
+
+def lock(tx: Transaction, project: str, task_id: str) -> None:
+    """One after the other: of two who answer a task at once, the second has to see the first."""
+    mine = and_(ITEMS.project == project, ITEMS.task_id == task_id)
+    tx.connection.execute(select(ITEMS.task_id).where(mine).with_for_update())
+
+
+def update_disputes(tx: Transaction, task_ids: Iterable[str]) -> None:
+    """Note it for these tasks, in whatever projects they are."""
+    known: dict[str, Project] = {}
+    for chunk in chunks(sorted(set(task_ids))):
+        query = select(ITEMS.project, ITEMS.task_id).where(ITEMS.task_id.in_(chunk))
+        for row in tx.connection.execute(query.order_by(ITEMS.task_id, ITEMS.project)).all():
+            if row.project not in known:
+                known[row.project] = projects.get(tx, row.project)
+            update_dispute(tx, known[row.project], row.task_id)
+
+
+def find_disputes(tx: Transaction) -> None:
+    """Note it for every task that several people answered: a new column says that of none."""
+    votes = select(STORED.task_id).where(STORED.kind == "answer").group_by(STORED.task_id)
+    several = votes.having(func.count(STORED.annotator.distinct()) > 1)
+    update_disputes(tx, tx.connection.scalars(several).all())
 
 
 def disputed(tx: Transaction, project: str, *, limit: int, after: str = "") -> list[str]:
@@ -57,14 +82,16 @@ def count(tx: Transaction, project: str) -> int:
     return tx.connection.scalar(query) or 0
 
 
-def require(tx: Transaction, project: str, task_id: str) -> None:
+def require(tx: Transaction, project: str, task_id: str, *, hint: str = "take another") -> None:
     """Raise ``MissingError`` for another project's task, ``DataError`` for one not in dispute."""
     query = select(ITEMS.is_disputed).where(ITEMS.project == project, ITEMS.task_id == task_id)
     found = tx.connection.scalar(query)
     if found is None:
         raise MissingError(f"task {task_id!r} is not in project {project!r}")
     if not found:
-        raise DataError(f"nobody disagrees about task {task_id!r}, or it is settled; take another")
+        raise DataError(
+            f"nobody disagrees about task {task_id!r} any more, or somebody has settled it; {hint}"
+        )
 
 
 def settled(tx: Transaction, project: str, who: str, *, limit: int) -> list[Settled]:

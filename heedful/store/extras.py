@@ -13,13 +13,13 @@ from sqlalchemy import and_, bindparam, exists, select
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
-from heedful.store import annotations, people, picking, slots, tables, tallies, tasks
+from heedful.store import annotations, people, picking, slots, tables, tallies, tasks, undo
 from heedful.store.database import Transaction
 from heedful.store.page import chunks
 from heedful.store.tallies import AT, WHO
 from heedful.types import JSON, Annotation, AnnotationKind, Completion, Project, Task
 
-REPEAT_AFTER = 20  # answers; undo goes back as far, so nobody sees the first one beside the second
+REPEAT_AFTER = undo.NUM_UNDO  # answers
 NUM_TRIES = 8
 ASSIGNMENTS, GOLDS, ITEMS = tables.assignments.c, tables.golds.c, tables.queue_items.c
 
@@ -171,6 +171,12 @@ def add_golds(
 
 def unset_gold(tx: Transaction, project: Project, task_id: str, *, who: str) -> None:
     """Make a task an ordinary one again; its missing slots are opened."""
+    drop_gold(tx, project, task_id)
+    people.log(tx, who, "removed known answer", task_id, {"project": project.dataset})
+
+
+def drop_gold(tx: Transaction, project: Project, task_id: str) -> None:
+    """Do so without a line in the log; raises ``MissingError`` where no answer is known."""
     name = project.dataset
     item = _item(tx, name, task_id)
     there = and_(GOLDS.project == name, GOLDS.task_id == task_id)
@@ -178,7 +184,6 @@ def unset_gold(tx: Transaction, project: Project, task_id: str, *, who: str) -> 
         raise MissingError(f"task {task_id!r} has no known answer in {name!r}")
     turn = tallies.next_turn(tx, name)
     slots.add(tx, name, task_id, urgency=item.urgency, up_to=project.overlap, turn=turn)
-    people.log(tx, who, "removed known answer", task_id, {"project": name})
 
 
 def golds(tx: Transaction, project: str) -> list[Gold]:
@@ -235,13 +240,17 @@ def _unseen_gold(tx: Transaction, project: str, annotator: str, rng: random.Rand
 
 
 def _old_answer(tx: Transaction, project: str, annotator: str, rng: random.Random) -> Extra | None:
-    """An answer of long enough ago, uniformly among those that a few draws can repeat."""
+    """An answer of long enough ago, uniformly among those that a few draws can repeat.
+
+    None that undo leads to, though: nobody sees the first one beside the second.
+    """
     mine = tallies.participant(tx, project, annotator)
     num_old = mine.num_answered - REPEAT_AFTER if mine is not None else 0
+    fresh = {task for task, _ in undo.recent(tx, project, annotator)} if num_old > 0 else set()
     for _ in range(NUM_TRIES if num_old > 0 else 0):
         parameters = {"at": project, "who": annotator, "number": rng.randint(1, num_old)}
         row = tx.connection.execute(_ANSWERED, parameters).one_or_none()
-        if row is not None:
+        if row is not None and row.task_id not in fresh:
             reversed_order = tuple(reversed(row.shown_order))
             return Extra(kind="repeat", task_id=row.task_id, shown_order=reversed_order)
     return None

@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from heedful.errors import DataError, MissingError, ResourceError
 from heedful.forms import FORMS
-from heedful.store import annotations, people, slots, tables
+from heedful.store import annotations, disputes, extras, people, projects, slots, summaries, tables
 from heedful.store.database import Store, Transaction
 from heedful.store.page import chunks
 from heedful.types import JSON, Annotation
@@ -125,9 +125,11 @@ def forget(store: Store, name: str, how: How, *, confirm: str, who: str) -> Forg
             )
         if who in person.labels:
             raise DataError("nobody can forget themselves; another owner has to")
+        # first what requests of theirs lock first: none goes on beside this, or after it
+        tx.connection.execute(select(USERS.id).where(USERS.id == person.user_id).with_for_update())
         done = _forget(tx, person, how)
         detail = {"how": how, "answers": done.num_anonymised + done.num_deleted}
-        people.log(tx, who, "forgot a person", done.gone, detail)
+        people.log(tx, who, people.FORGOT, done.gone, detail)
     try:
         store.compact()
     except ResourceError:  # others hold the database; what was to be deleted is deleted
@@ -136,16 +138,17 @@ def forget(store: Store, name: str, how: How, *, confirm: str, who: str) -> Forg
 
 
 def _forget(tx: Transaction, person: Person, how: How) -> Forgotten:
-    gone = f"{people.GONE}{uuid4().hex[:12]}"
+    gone = _empty_name()
     files = snapshots_of(tx, person)
     if person.user_id is not None:
         row = {"id": gone, "name": gone, "role": "annotator", "attributes": {}, "is_active": False}
         tx.insert_new(tables.users, [row])
-    num_anonymised, num_deleted, emptied = _answers(tx, person, how, gone)
+    num_anonymised, num_deleted, emptied, thinned = _answers(tx, person, how, gone)
+    disputes.update_disputes(tx, thinned)
     _known_answers(tx, person, gone)
     if person.user_id is not None:
         _chats(tx, person.user_id)
-    tx.connection.execute(delete(tables.summaries))  # they name people, and are computed again
+    summaries.delete_all(tx)  # they name people
     num_secrets, num_assignments = 0, 0
     if person.user_id is not None:
         num_secrets = _delete(tx, tables.credentials, tables.credentials.c.user_id, person)
@@ -166,11 +169,22 @@ def _forget(tx: Transaction, person: Person, how: How) -> Forgotten:
     )
 
 
-def _answers(tx: Transaction, person: Person, how: How, gone: str) -> tuple[int, int, list[str]]:
-    """Replace or delete every revision; how many of each, and the tasks that have none left."""
+def _empty_name() -> str:
+    return f"{people.GONE}{uuid4().hex[:12]}"
+
+
+def _answers(
+    tx: Transaction, person: Person, how: How, gone: str
+) -> tuple[int, int, list[str], set[str]]:
+    """Replace or delete every revision; how many of each.
+
+    Then the tasks that have none of them left, and those that have fewer.
+    """
     query = select(ANSWERS.id).where(ANSWERS.annotator.in_(person.labels)).order_by(ANSWERS.id)
+    # both may have answered a task, each with revisions from 0
+    names = {one: _empty_name() for one in person.labels} | {person.labels[0]: gone}
     ids = list(tx.connection.scalars(query))
-    num_kept, asked, kept = 0, set[str](), set[str]()
+    num_kept, asked, kept, thinned = 0, set[str](), set[str](), set[str]()
     for chunk in chunks(ids):
         rows = list(
             tx.connection.execute(
@@ -180,18 +194,19 @@ def _answers(tx: Transaction, person: Person, how: How, gone: str) -> tuple[int,
             )
         )
         asked.update(row.task_id for row in rows)
-        anew = _anonymous(tx, rows, gone) if how == "anonymise" else {}
+        anew = _anonymous(tx, rows, names) if how == "anonymise" else {}
         kept.update(row.task_id for row in rows if row.id in anew)
+        thinned.update(row.task_id for row in rows if row.id not in anew)
         _repoint(tx, ANSWERS.id, anew)
         _rekey(tx, list(anew.values()))
         _unlink(tx, ANSWERS.id, [one for one in chunk if one not in anew])
         tx.connection.execute(delete(tables.annotations).where(ANSWERS.id.in_(chunk)))
         num_kept += len(anew)
-    return num_kept, len(ids) - num_kept, sorted(asked - kept)
+    return num_kept, len(ids) - num_kept, sorted(asked - kept), thinned
 
 
-def _anonymous(tx: Transaction, rows: Iterable[Any], gone: str) -> dict[str, str]:
-    """Write the answers anew under the empty name and without texts; new ids by old ones."""
+def _anonymous(tx: Transaction, rows: Iterable[Any], names: Mapping[str, str]) -> dict[str, str]:
+    """Write the answers anew under empty names and without texts; new ids by old ones."""
     anew: dict[str, str] = {}
     made: list[Annotation] = []
     times = {}
@@ -202,7 +217,7 @@ def _anonymous(tx: Transaction, rows: Iterable[Any], gone: str) -> dict[str, str
         old = annotations.from_row(row)
         one = Annotation(
             task_id=old.task_id,
-            annotator=gone,
+            annotator=names[old.annotator],
             source=old.source,
             payload=payload,
             shown_order=old.shown_order,
@@ -234,7 +249,7 @@ def _assignments(tx: Transaction, user_id: str, how: How, gone: str, emptied: li
 
 
 def _known_answers(tx: Transaction, person: Person, gone: str) -> None:
-    """Known answers stay, without what the person wrote into them."""
+    """Known answers stay, without what the person wrote; where that was all, people are asked."""
     known = tables.golds.c
     query = select(tables.golds, tables.tasks.c.form).join(
         tables.tasks, tables.tasks.c.id == known.task_id
@@ -243,7 +258,7 @@ def _known_answers(tx: Transaction, person: Person, gone: str) -> None:
         payload = FORMS[row.form].without_texts(row.payload)
         same = (known.project == row.project, known.task_id == row.task_id)
         if payload is None:
-            tx.connection.execute(delete(tables.golds).where(*same))
+            extras.drop_gold(tx, projects.get(tx, row.project), row.task_id)
             continue
         statement = update(tables.golds).where(*same)
         tx.connection.execute(statement.values(payload=payload, author=gone))
@@ -287,9 +302,12 @@ def _rewrite_logs(tx: Transaction, person: Person, gone: str) -> None:
     for table in (tables.jobs, tables.chat_endpoints):
         statement = update(table).where(table.c.who.in_(labels))
         tx.connection.execute(statement.values(who=gone))
-    for table, column in ((tables.guidelines, "author"), (tables.alias_moves, "who")):
-        theirs = table.c[column].in_(labels)
-        _rewrite(tx, table, theirs, lambda row, column=column: {**row, column: gone})
+    for table, cleared in (
+        (tables.guidelines, {"author": gone}),
+        (tables.alias_moves, {"who": gone, "why": ""}),
+    ):
+        theirs = table.c[next(iter(cleared))].in_(labels)
+        _rewrite(tx, table, theirs, lambda row, cleared=cleared: row | cleared)
 
 
 def _spelt(label: str) -> str:

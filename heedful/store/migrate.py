@@ -22,16 +22,19 @@ def is_current(connection: Connection) -> bool:
     return MigrationContext.configure(connection).get_current_heads() == tuple(heads)
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: Connection) -> str | None:
     """Run the migrations that are missing; two processes may call it at once.
 
-    Raises ``ConfigError`` when the database was written by a newer version.
+    The revision that the database had before; None for a new one. Raises ``ConfigError`` when it
+    was written by a newer version.
     """
     from alembic import command
+    from alembic.migration import MigrationContext
     from alembic.util import CommandError
 
     if connection.dialect.name == "postgresql":
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    before = MigrationContext.configure(connection).get_current_revision()
     config = _config()
     config.attributes["connection"] = connection
     try:
@@ -41,6 +44,7 @@ def migrate(connection: Connection) -> None:
             f"the database has a schema that this version does not know ({error}); "
             "upgrade heedful or open another database"
         ) from error
+    return before
 
 
 def _config() -> "Config":

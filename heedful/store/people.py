@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.store import tables
@@ -15,6 +15,7 @@ from heedful.types import JSON, Source, User, UserRole
 Kind = Literal["link", "session", "key"]
 SOURCES: tuple[Source, ...] = ("human", "model", "rule")  # who may answer with a secret
 ROLES: tuple[UserRole, ...] = ("owner", "reviewer", "annotator", "reader")
+FORGOT = "forgot a person"  # what the log says of it
 GONE = "gone_"  # how the empty name of somebody forgotten starts
 USERS, CREDENTIALS = tables.users.c, tables.credentials.c
 _LOCK = select(USERS.role).where(USERS.id == bindparam("id_")).with_for_update()
@@ -184,6 +185,12 @@ def log(
         "created_at": tx.now,
     }
     tx.connection.execute(tables.audit.insert().values(**row))
+
+
+def num_forgotten(tx: Transaction) -> int:
+    """How many people were forgotten so far."""
+    query = select(func.count()).where(tables.audit.c.what == FORGOT)
+    return tx.connection.scalar(query) or 0
 
 
 def history(tx: Transaction, *, limit: int, before: int | None = None) -> list[Any]:

@@ -22,12 +22,13 @@ from sqlalchemy import (
     and_,
     bindparam,
     exists,
+    or_,
     select,
     tuple_,
     update,
 )
 
-from heedful.errors import DataError
+from heedful.errors import DataError, MissingError
 from heedful.store import slots, tables, tallies
 from heedful.store.database import Transaction
 from heedful.store.tallies import AT, WHO
@@ -38,13 +39,16 @@ Place = tuple[float, int]  # urgency and turn: where a started slot stands
 
 
 def _is_theirs() -> ColumnElement[bool]:
-    """Is the slot of a task that the annotator is done with, or holds another slot of?"""
+    """Is the slot of a task that the annotator is done with or settles, or holds another slot of?
+
+    Whoever was given a task to settle it, or as a question with a known answer, gives no vote.
+    """
     other = tables.slots.alias()
     answered = exists().where(
         ASSIGNMENTS.project == AT,
         ASSIGNMENTS.task_id == SLOTS.task_id,
         ASSIGNMENTS.annotator == WHO,
-        ASSIGNMENTS.state != "open",
+        or_(ASSIGNMENTS.state != "open", ASSIGNMENTS.kind != "answer"),
     )
     holding = exists().where(
         other.c.project == AT, other.c.task_id == SLOTS.task_id, other.c.holder == WHO
@@ -121,6 +125,19 @@ def claim(
     if found is None and started is not None:
         found = _take_started(tx, name, annotator, until, started)
     return found
+
+
+def claim_this(
+    tx: Transaction, project: str, task_id: str, annotator: str, until: datetime
+) -> None:
+    """Lease a slot of exactly this task, if one is open, without a draw."""
+    turn = tallies.next_turn(tx, project)
+    there = and_(ITEMS.project == project, ITEMS.task_id == task_id)
+    urgency = tx.connection.scalar(select(ITEMS.urgency).where(there))
+    if urgency is None:
+        raise MissingError(f"task {task_id!r} is not in project {project!r}; add it first")
+    withdraw(tx, project, task_id, urgency)
+    slots.begin(tx, project, task_id, annotator, until, turn)
 
 
 def draw_probability(num_fresh: int, *, is_best: bool, random_share: float) -> float:

@@ -31,11 +31,11 @@ from heedful.store import (
 )
 from heedful.store.database import Transaction
 from heedful.store.tallies import AT, WHO
-from heedful.types import JSON, Annotation, AnnotationKind, Project, Source
+from heedful.types import JSON, Annotation, AnnotationKind, Project, Source, content_id
 
 RETRY_SECONDS = 30
-NUM_UNDO = 20
 MAX_KEY = 100  # characters of an idempotency key
+_SETTLED = "your ruling was not stored: copy what you want to keep of it, then skip the task"
 ROUNDS: Mapping[AnnotationKind, int] = {"repeat": 1, "adjudication": 2}
 
 SLOTS, ASSIGNMENTS = tables.slots.c, tables.assignments.c
@@ -45,6 +45,7 @@ _MINE = and_(ASSIGNMENTS.project == AT, ASSIGNMENTS.annotator == WHO)
 _OF_TASK = and_(_MINE, ASSIGNMENTS.task_id == slots.TASK)
 _THIS = and_(_OF_TASK, ASSIGNMENTS.round == bindparam("of_round"))
 _NEWEST = select(tables.assignments).where(_OF_TASK).order_by(ASSIGNMENTS.round.desc()).limit(1)
+_OF_ROUND = select(tables.assignments).where(_THIS)
 _HELD = (
     select(tables.assignments)
     .select_from(
@@ -55,12 +56,6 @@ _HELD = (
     .where(_MINE, ASSIGNMENTS.state == "open")
     .where((ASSIGNMENTS.kind != "answer") | SLOTS.id.is_not(None))
     .order_by(ASSIGNMENTS.given)
-)
-_RECENT = (
-    select(ASSIGNMENTS.task_id)
-    .where(_MINE, ASSIGNMENTS.state == "submitted")
-    .order_by(ASSIGNMENTS.changed_at.desc(), ASSIGNMENTS.given.desc())
-    .limit(bindparam("most"))
 )
 _DRAFT = update(tables.assignments).where(_THIS).values(draft=bindparam("to_draft"))
 _FINISH = (
@@ -77,7 +72,7 @@ _FINISH = (
 _ORDER = select(_SHOWN.completion_id).where(_SHOWN.task_id == slots.TASK).order_by(_SHOWN.position)
 _RECEIPT = (
     select(_SENT.annotation_id, _SENT.is_surplus, _STORED.revision, _STORED.annotator)
-    .add_columns(_STORED.task_id)
+    .add_columns(_STORED.task_id, _STORED.payload)
     .join(tables.annotations, _STORED.id == _SENT.annotation_id)
     .where(_SENT.key == bindparam("sent"))
 )
@@ -90,8 +85,9 @@ _NEWEST_REVISION = select(func.max(_STORED.revision)).where(
 class Assignment:
     """A task as one annotator has it: the order of answers, the guidelines, the draft.
 
-    Made by ``lease``; ``until`` is when the lease runs out, None when none is held. ``kind`` and
-    ``round`` say what the answer will be for; the annotator does not learn them.
+    Made by ``lease``; ``until`` is when the lease runs out, None when none is held. ``kind`` says
+    what the answer will be for; the annotator does not learn it. ``round`` tells apart what one
+    person was given of one task: each round has its order, its draft and its answer.
     """
 
     project: str
@@ -173,16 +169,42 @@ def lease(
     return views[:count] or _why_nothing(tx, project)
 
 
-def get(tx: Transaction, project: str, annotator: str, task_id: str) -> Assignment:
-    """An annotator's own view of a task, as they were given it last.
+def take(
+    tx: Transaction, project: str, annotator: str, task_id: str, order: Sequence[str]
+) -> Assignment:
+    """Give somebody exactly this task, shown in this order, or as they were given it before.
+
+    When others have all its slots the answer will be surplus. Raises ``MissingError`` for a task
+    of another project, ``DataError`` while the project is paused.
+    """
+    settings = projects.get(tx, project)
+    people.serialise(tx, annotator)
+    this = {"at": project, "who": annotator, "task": task_id, "of_round": 0}
+    row: Any = tx.connection.execute(_OF_ROUND, this).one_or_none()
+    if row is not None:
+        return _view(row, slots.until_of(tx, project, annotator, task_id))
+    if settings.is_paused:
+        raise DataError(f"project {project!r} is paused; an owner can open it")
+    until = tx.now + timedelta(seconds=settings.lease_seconds)
+    picking.claim_this(tx, project, task_id, annotator, until)
+    version = projects.guideline(tx, project).version
+    return _give(tx, project, task_id, annotator, version, order, until)
+
+
+def get(
+    tx: Transaction, project: str, annotator: str, task_id: str, *, round: int | None = None
+) -> Assignment:
+    """An annotator's own view of a task: of one round, or as they were given it last.
 
     Raises ``MissingError`` when they were never given it.
     """
-    parameters = {"at": project, "who": annotator, "task": task_id}
-    row: Any = tx.connection.execute(_NEWEST, parameters).one_or_none()
+    parameters: dict[str, Any] = {"at": project, "who": annotator, "task": task_id}
+    parameters |= {} if round is None else {"of_round": round}
+    statement = _NEWEST if round is None else _OF_ROUND
+    row: Any = tx.connection.execute(statement, parameters).one_or_none()
     if row is None:
         raise MissingError(f"task {task_id!r} was not given to you in {project!r}; take the next")
-    until = slots.until_of(tx, project, annotator, task_id)
+    until = slots.until_of(tx, project, annotator, task_id) if row.kind == "answer" else None
     if row.kind != "answer" and row.state == "open":  # looks like any other
         until = tx.now + timedelta(seconds=projects.get(tx, project).lease_seconds)
     return _view(row, until)
@@ -193,11 +215,13 @@ def adjudicate(
 ) -> Assignment:
     """Give a reviewer a task that people disagree on, to be answered like any other.
 
-    Raises ``MissingError`` for a task of another project, ``DataError`` for one not in dispute.
+    The slot of it that they may hold goes to others: the ruling is their word on the task. Raises
+    ``MissingError`` for a task of another project, ``DataError`` for one not in dispute.
     """
     settings = projects.get(tx, project)
     people.serialise(tx, reviewer)
     disputes.require(tx, project, task_id)
+    slots.release(tx, project, reviewer, task_id)
     until = tx.now + timedelta(seconds=settings.lease_seconds)
     version = projects.guideline(tx, project).version
     order = _shuffled(tx, task_id, rng)
@@ -213,10 +237,16 @@ def extend(tx: Transaction, project: str, annotator: str) -> datetime | None:
 
 
 def save_draft(
-    tx: Transaction, project: str, annotator: str, task_id: str, draft: Mapping[str, JSON]
+    tx: Transaction,
+    project: str,
+    annotator: str,
+    task_id: str,
+    draft: Mapping[str, JSON],
+    *,
+    round: int | None = None,
 ) -> None:
     """Keep an unfinished answer; it is not checked by the form. A finished one is not touched."""
-    view = get(tx, project, annotator, task_id)
+    view = get(tx, project, annotator, task_id, round=round)
     tx.connection.execute(_DRAFT, _this(view, annotator) | {"to_draft": dict(draft)})
 
 
@@ -230,19 +260,26 @@ def submit(
     key: str,
     seconds: float | None,
     source: Source = "human",
+    round: int | None = None,
 ) -> Receipt:
     """Store an answer, or a new revision of it. The same ``key`` again returns the same receipt.
 
-    Raises ``DataError`` for a payload that the form refuses and for a key of another answer,
-    ``MissingError`` for a task that the annotator was never given. Neither stores anything.
+    ``round`` is the one that was shown, by default the one that was given last.
+
+    Raises ``DataError`` for a payload that the form refuses, for a key of another answer and for a
+    ruling on what is not in dispute any more, ``MissingError`` for a task that the annotator was
+    never given. None of them stores anything.
     """
     if not 0 < len(key) <= MAX_KEY:
         raise DataError(f"the key of an answer has {len(key)} characters; give 1 to {MAX_KEY}")
     role = people.serialise(tx, annotator)
-    known = _receipt(tx, key, annotator, task_id)
+    known = _receipt(tx, key, annotator, task_id, payload)
     if known is not None:
         return known
-    view = get(tx, project, annotator, task_id)
+    view = get(tx, project, annotator, task_id, round=round)
+    if view.kind == "adjudication" and view.state != "submitted":
+        disputes.lock(tx, project, task_id)
+        disputes.require(tx, project, task_id, hint=_SETTLED)
     answer = Annotation(
         task_id=task_id,
         annotator=annotator,
@@ -272,7 +309,15 @@ def submit(
     return Receipt(annotation_id=answer.id, revision=answer.revision, is_surplus=is_surplus)
 
 
-def skip(tx: Transaction, project: str, annotator: str, task_id: str, reason: str) -> None:
+def skip(
+    tx: Transaction,
+    project: str,
+    annotator: str,
+    task_id: str,
+    reason: str,
+    *,
+    round: int | None = None,
+) -> None:
     """Give a task back to others and never see it again; ``reason`` is kept.
 
     Raises ``DataError`` for an empty reason or a task that was answered already.
@@ -280,18 +325,12 @@ def skip(tx: Transaction, project: str, annotator: str, task_id: str, reason: st
     if not reason.strip():
         raise DataError("a skip has no reason; say why, for example 'not my language'")
     people.serialise(tx, annotator)
-    view = get(tx, project, annotator, task_id)
+    view = get(tx, project, annotator, task_id, round=round)
     if view.state == "submitted":
         raise DataError(f"task {task_id!r} is answered; change the answer instead of skipping it")
     if view.kind == "answer":
         slots.release(tx, project, annotator, task_id)
     _finish(tx, view, annotator, "skipped", reason=reason.strip())
-
-
-def recent(tx: Transaction, project: str, annotator: str, limit: int = NUM_UNDO) -> list[str]:
-    """The tasks that an annotator answered last, newest first: what undo goes back through."""
-    parameters = {"at": project, "who": annotator, "most": limit}
-    return list(dict.fromkeys(tx.connection.scalars(_RECENT, parameters)))
 
 
 def progress(tx: Transaction, project: str, annotator: str) -> Progress:
@@ -376,7 +415,7 @@ def _give(
     }
     if tx.insert_new(tables.assignments, [row]):
         return _view(SimpleNamespace(**row, draft=None), until)
-    return replace(get(tx, project, annotator, task_id), until=until)
+    return replace(get(tx, project, annotator, task_id, round=row["round"]), until=until)
 
 
 def _view(row: Any, until: datetime | None) -> Assignment:
@@ -406,12 +445,19 @@ def _finish(
     tx.connection.execute(_FINISH, _this(view, annotator) | values)
 
 
-def _receipt(tx: Transaction, key: str, annotator: str, task_id: str) -> Receipt | None:
+def _receipt(
+    tx: Transaction, key: str, annotator: str, task_id: str, payload: Mapping[str, JSON]
+) -> Receipt | None:
     row: Any = tx.connection.execute(_RECEIPT, {"sent": key}).one_or_none()
     if row is None:
         return None
     if (row.annotator, row.task_id) != (annotator, task_id):
         raise DataError(f"the key {key!r} belongs to another answer; make a new one per answer")
+    if content_id("", row.payload) != content_id("", dict(payload)):
+        raise DataError(
+            f"the key {key!r} was sent with another judgement, which is stored; to change it, go "
+            "back to the answer and send it with a new key"
+        )
     return Receipt(
         annotation_id=row.annotation_id, revision=row.revision, is_surplus=row.is_surplus
     )

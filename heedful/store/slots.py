@@ -15,7 +15,9 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    exists,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -58,6 +60,10 @@ _FILL_FREE = (
 )
 _START = update(tables.slots).where(_OPEN_OF_TASK).values(turn=bindparam("to_turn"))
 _LEASE_FIRST = lease(_FIRST_OPEN)
+_GOLDS, _TASKS = tables.golds.c, tables.tasks.c
+# of a task that measures people or is somebody's conversation: nobody else is asked to vote on it
+_IS_KNOWN = exists().where(_GOLDS.project == SLOTS.project, _GOLDS.task_id == SLOTS.task_id)
+_IS_CHAT = exists().where(_TASKS.id == SLOTS.task_id, _TASKS.reason == "chat")
 _EXPIRED = (
     select(SLOTS.id, SLOTS.task_id)
     .where(SLOTS.project == AT, IS_LEASED, SLOTS.until < bindparam("now"))
@@ -85,11 +91,11 @@ def renew(
 def begin(
     tx: Transaction, project: str, task_id: str, annotator: str, until: datetime, turn: int
 ) -> None:
-    """Lease the first slot of a task that nobody was given; the others are open from now on."""
+    """Lease the first slot of a task, if one is open; the others are started from now on."""
     parameters = {"at": project, "task": task_id, "who": annotator, "ends": until}
     tx.connection.execute(_START, {"at": project, "task": task_id, "to_turn": turn})
-    tx.connection.execute(_LEASE_FIRST, parameters)
-    tallies.change(tx, project, annotator, num_open=-1, num_leased=1)
+    if tx.connection.scalar(_LEASE_FIRST, parameters) is not None:
+        tallies.change(tx, project, annotator, num_open=-1, num_leased=1)
 
 
 def fill(tx: Transaction, project: str, annotator: str, task_id: str) -> bool:
@@ -108,8 +114,8 @@ def release(tx: Transaction, project: str, annotator: str, task_id: str) -> None
     """Open the slot that an annotator holds, if there is one."""
     slot = tx.connection.scalar(_HELD_SLOT, _of(project, annotator, task_id))
     if slot is not None:
-        _open(tx, [slot], tallies.next_turn(tx, project))
-        tallies.change(tx, project, annotator, num_leased=-1, num_open=1)
+        num_open = _open(tx, [slot], tallies.next_turn(tx, project))
+        tallies.change(tx, project, annotator, num_leased=-1, num_open=num_open)
 
 
 def release_expired(tx: Transaction, project: str, annotator: str) -> None:
@@ -122,7 +128,7 @@ def release_expired(tx: Transaction, project: str, annotator: str) -> None:
     if not rows:
         return
     turn = tallies.next_turn(tx, project)
-    _open(tx, [row.id for row in rows], turn)
+    num_open = _open(tx, [row.id for row in rows], turn)
     others = (
         select(SLOTS.id)
         .where(SLOTS.project == project, SLOTS.task_id.in_({row.task_id for row in rows}))
@@ -130,23 +136,26 @@ def release_expired(tx: Transaction, project: str, annotator: str) -> None:
         .with_for_update(skip_locked=True)
     )
     tx.connection.execute(update(tables.slots).where(SLOTS.id.in_(others)).values(turn=turn))
-    tallies.change(tx, project, annotator, num_leased=-len(rows), num_open=len(rows))
+    tallies.change(tx, project, annotator, num_leased=-len(rows), num_open=num_open)
 
 
 def reopen(tx: Transaction, annotator: str, which: ColumnElement[bool]) -> None:
-    """Open slots that an annotator holds or filled, in whatever projects they are."""
+    """Open slots that an annotator holds or filled, in whatever projects they are.
+
+    Those of their conversations are taken away instead: they are shown to nobody.
+    """
     query = select(SLOTS.id, SLOTS.project, SLOTS.state).where(SLOTS.holder == annotator, which)
     rows = tx.connection.execute(query.order_by(SLOTS.project).with_for_update()).all()
     for project, group in itertools.groupby(rows, key=lambda row: str(row.project)):
         found = list(group)
         num_leased = sum(row.state == "leased" for row in found)
         turn = tallies.next_turn(tx, project)
-        for chunk in chunks([row.id for row in found]):
-            _open(tx, chunk, turn)
+        closed = or_(_IS_KNOWN, _IS_CHAT)
+        ids = chunks([row.id for row in found])
         tallies.change_queue(
             tx,
             project,
-            num_open=len(found),
+            num_open=sum(_open(tx, chunk, turn, closed=closed) for chunk in ids),
             num_leased=-num_leased,
             num_done=num_leased - len(found),
         )
@@ -186,9 +195,18 @@ def add(
         tallies.change_queue(tx, project, num_open=len(rows))
 
 
-def _open(tx: Transaction, ids: Sequence[int], turn: int) -> None:
+def _open(
+    tx: Transaction,
+    ids: Sequence[int],
+    turn: int,
+    *,
+    closed: ColumnElement[bool] = _IS_KNOWN,
+) -> int:
+    """Open slots, or take them away where the task is closed to others; how many were opened."""
+    those = SLOTS.id.in_(ids)
+    tx.connection.execute(tables.slots.delete().where(those, closed))
     free = _FREE | {"turn": turn}
-    tx.connection.execute(update(tables.slots).where(SLOTS.id.in_(ids)).values(free))
+    return tx.connection.execute(update(tables.slots).where(those).values(free)).rowcount
 
 
 def _of(project: str, annotator: str, task_id: str) -> dict[str, Any]:

@@ -20,8 +20,8 @@ SUMMARIES = tables.summaries.c
 class Summary:
     """Statistics of one kind. Made by ``jobs.quality``, shown by pages and the JSON API.
 
-    ``num_answers`` counts the stored answers it rests on, older revisions included, ``num_done``
-    the slots that were filled then; ``seconds`` is what computing it took.
+    ``num_answers`` counts the answers that were stored then, of every kind and revision,
+    ``num_done`` the slots that were filled; ``seconds`` is what computing it took.
     """
 
     project: str
@@ -66,8 +66,24 @@ def get(tx: Transaction, project: str, kind: Kind) -> Summary | None:
     )
 
 
-def count_answers(tx: Transaction, project: str, *, up_to: int) -> int:
-    """Stored answers of a project, revisions included; at most ``up_to``, which bounds the work."""
+def lock(tx: Transaction, project: str | None = None) -> None:
+    """Until the end nobody else keeps or deletes summaries of a project, or of any."""
+    name = tables.projects.c.dataset
+    query = select(name).order_by(name).with_for_update(key_share=True)
+    tx.connection.execute(query if project is None else query.where(name == project)).all()
+
+
+def delete_all(tx: Transaction) -> None:
+    """Delete the summaries of every project; they are computed again when they are looked at."""
+    lock(tx)
+    tx.connection.execute(tables.summaries.delete())
+
+
+def count_answers(tx: Transaction, project: str, *, up_to: int | None = None) -> int:
+    """Stored answers of a project, of every kind and revision.
+
+    At most ``up_to``, which bounds the work.
+    """
     items, annotations = tables.dataset_items.c, tables.annotations.c
     found = (
         select(annotations.id)

@@ -26,14 +26,15 @@ _TASKS = select(tables.tasks).where(tables.tasks.c.id.in_(_IDS))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredTask:
-    """A task with what it shows and the newest answer of each annotator.
+    """A task with what it shows and the newest answer of each annotator of each kind.
 
-    Made by ``by_dataset``; used by snapshots and pages.
+    Made by ``by_dataset``; used by snapshots and pages. ``ruling`` is the adjudication that stands.
     """
 
     task: Task
     completions: Mapping[str, Completion]
     annotations: tuple[Annotation, ...]
+    ruling: Annotation | None = None
 
 
 def add(tx: Transaction, tasks: Sequence[Task]) -> int:
@@ -71,6 +72,7 @@ def by_dataset(
     condition = tables.task_completions.c.task_id.in_(asked)
     shown = _shown(tx.connection.execute(_SHOWN.where(condition)))
     answers = annotations.latest_by_dataset(tx, dataset, kinds)
+    rulings = annotations.rulings_by_dataset(tx, dataset) if "adjudication" in kinds else {}
     tasks = tables.tasks
     query = (
         select(tasks)
@@ -83,6 +85,7 @@ def by_dataset(
             task=_from_row(row, shown[row.id]),
             completions=shown[row.id],
             annotations=tuple(answers.get(row.id, ())),
+            ruling=rulings.get(row.id),
         )
         for row in tx.connection.execute(query)
     ]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from heedful.errors import DataError
 from heedful.forms import FORMS
-from heedful.store import Transaction, completions, extras, people, projects, queue
+from heedful.store import Transaction, completions, extras, people, projects, queue, undo
 from heedful.store import tasks as task_store
 from heedful.store.queue import Assignment, Nothing
 from heedful.types import (
@@ -30,7 +30,7 @@ from heedful.types import (
     messages_json,
 )
 from heedful.web.access import allows, store_of, visitor_of
-from heedful.web.label import AHEAD, hide, refuse_hidden
+from heedful.web.label import AHEAD, Round, hide, refuse_hidden
 from heedful.web.nothing import in_words
 from heedful.web.sign_in import make_link, new_id
 
@@ -112,9 +112,13 @@ class ProjectBody(Strict):
 
 
 class AnswerBody(Strict):
-    """An answer in the shape of the project's form; ``key`` makes sending it twice harmless."""
+    """An answer in the shape of the project's form; ``key`` makes sending it twice harmless.
+
+    ``round`` is that of the item, by default the one given last.
+    """
 
     task: str = Field(max_length=100)
+    round: int | None = Field(None, ge=0, le=2)
     payload: dict[str, Any]
     key: str = Field(min_length=1, max_length=queue.MAX_KEY)
     seconds: float | None = Field(None, ge=0, le=86_400, allow_inf_nan=False)
@@ -124,6 +128,7 @@ class SkipBody(Strict):
     """Why a task goes back."""
 
     task: str = Field(max_length=100)
+    round: int | None = Field(None, ge=0, le=2)
     reason: str = Field(min_length=1, max_length=500)
 
 
@@ -284,6 +289,7 @@ def answer(request: Request, project: Name, body: AnswerBody) -> dict[str, Any]:
             key=body.key,
             seconds=body.seconds,
             source=visitor.source,
+            round=body.round,
         )
     return asdict(receipt)
 
@@ -294,39 +300,44 @@ def skip(request: Request, project: Name, body: SkipBody) -> dict[str, Any]:
     """Give a task back for good."""
     user = visitor_of(request).user
     with store_of(request).write() as tx:
-        queue.skip(tx, project, user.id, body.task, body.reason)
+        queue.skip(tx, project, user.id, body.task, body.reason, round=body.round)
     return {"skipped": body.task}
 
 
 @router.get("/projects/{project}/recent")
 @allows("label")
 def recent(request: Request, project: Name) -> dict[str, Any]:
-    """The tasks that one answered last, newest first."""
+    """The tasks that one answered last, newest first, each with its round."""
     user = visitor_of(request).user
     with store_of(request).read() as tx:
         projects.get(tx, project)
-        return {"tasks": queue.recent(tx, project, user.id)}
+        found = undo.recent(tx, project, user.id)
+    return {"items": [{"task": task, "round": round} for task, round in found]}
 
 
 @router.get("/projects/{project}/tasks/{task}")
 @allows("label")
-def get_task(request: Request, project: Name, task: Name) -> dict[str, Any]:
-    """A task that one was given before."""
+def get_task(request: Request, project: Name, task: Name, round: Round = None) -> dict[str, Any]:
+    """A task that one was given before, by default as it was given last."""
     user = visitor_of(request).user
     with store_of(request).read() as tx:
         settings = projects.get(tx, project)
-        return item_json(tx, settings, queue.get(tx, project, user.id, task))
+        return item_json(tx, settings, queue.get(tx, project, user.id, task, round=round))
 
 
 @router.put("/projects/{project}/tasks/{task}/draft")
 @allows("label")
 def save_draft(
-    request: Request, project: Name, task: Name, draft: Annotated[dict[str, Any], Body(embed=True)]
+    request: Request,
+    project: Name,
+    task: Name,
+    draft: Annotated[dict[str, Any], Body(embed=True)],
+    round: Round = None,
 ) -> dict[str, Any]:
     """Keep an unfinished answer."""
     user = visitor_of(request).user
     with store_of(request).write() as tx:
-        queue.save_draft(tx, project, user.id, task, draft)
+        queue.save_draft(tx, project, user.id, task, draft, round=round)
     return {"saved": task}
 
 
@@ -361,6 +372,7 @@ def item_json(tx: Transaction, project: Project, view: Assignment) -> dict[str, 
     asked = task_store.get(tx, [view.task_id])[view.task_id]
     return {
         "task": view.task_id,
+        "round": view.round,
         "form": asked.task.form,
         "prompt": shown(asked.task.prompt.messages, project),
         "candidates": [

@@ -5,13 +5,11 @@ both go through the queue. A task is made, leased and answered in one transactio
 is ever handed somebody's conversation.
 """
 
-import random
 from typing import Any
 
 from heedful.errors import DataError
 from heedful.store import Transaction, chat, completions, projects, queue
 from heedful.store.chat import Chat, Draft, Turn
-from heedful.store.queue import Nothing
 from heedful.types import JSON, Project, Task
 from heedful.web.access import new_secret
 
@@ -23,13 +21,6 @@ PROJECTS = {
         (DRAFTS, "Chat: choices between drafts", "pairwise"),
     )
 }
-
-
-class AsShown(random.Random):
-    """Draws the order that is on the page already."""
-
-    def shuffle(self, x: Any) -> None:
-        """Leave the order as it is."""
 
 
 def rate(tx: Transaction, who: str, talk: Chat, turn: Turn, rated: str, *, text: str = "") -> None:
@@ -84,10 +75,6 @@ def submit(tx: Transaction, project: str, who: str, shown: Any, payload: dict[st
     task = Task(
         form=PROJECTS[project].form, prompt=prompt, completion_ids=ids, reason="chat", priority=1e9
     )
-    if projects.add_tasks(tx, project, [task]):
-        given = queue.lease(tx, project, who, count=1, rng=AsShown())
-        if isinstance(given, Nothing) or given[0].task_id != task.id:
-            raise DataError(
-                f"project {project!r} is paused or holds other tasks; open it and finish them"
-            )
+    projects.add_tasks(tx, project, [task])
+    queue.take(tx, project, who, task.id, ids)
     queue.submit(tx, project, who, task.id, payload, key=new_secret(), seconds=None)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Form, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from heedful.errors import DataError
-from heedful.store import Transaction, annotations, extras, people, projects, queue, tasks
+from heedful.store import Transaction, annotations, extras, people, projects, queue, tasks, undo
 from heedful.types import JSON, Annotation
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.pages import page
@@ -110,7 +110,7 @@ def remove_gold(request: Request, project: Name, task: Name) -> dict[str, Any]:
 
 def own_answers(tx: Transaction, project: str, who: str) -> dict[str, JSON]:
     """What this person answered last in the project, by task, newest first."""
-    recent = queue.recent(tx, project, who)
+    recent = list(dict.fromkeys(task for task, _ in undo.recent(tx, project, who)))
     said = {a.task_id: a.payload for a in annotations.latest(tx, recent) if a.annotator == who}
     return {one: said[one] for one in recent if one in said}
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Form, Request, Response
+from fastapi import APIRouter, Body, Form, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from markupsafe import Markup
 
@@ -13,17 +13,18 @@ from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.forms.flags import FLAGS
 from heedful.forms.steps import split_steps
-from heedful.store import Transaction, annotations, projects, queue, tasks
+from heedful.store import Transaction, annotations, projects, queue, tasks, undo
 from heedful.store.queue import Assignment, Nothing, Receipt
 from heedful.store.tasks import AnsweredTask
 from heedful.types import JSON, Completion, Message, Project
 from heedful.web import nothing as why
 from heedful.web import render
 from heedful.web.access import allows, new_secret, store_of, visitor_of
-from heedful.web.fields import payload_of
+from heedful.web.fields import number, payload_of
 from heedful.web.pages import fragment, page, wants_page
 
 router = APIRouter(prefix="/projects/{project}")
+Round = Annotated[int | None, Query(ge=0, le=2)]  # of a task; None: the last one
 AHEAD = 3  # items that a browser holds: one on screen and two behind it
 MAX_SECONDS = 24 * 3600.0
 
@@ -105,10 +106,10 @@ def store_answer(request: Request, project: str, fields: Mapping[str, str]) -> R
 
 def submit(request: Request, project: str, fields: Mapping[str, str]) -> Receipt:
     """Store what the fields of a page state."""
-    visitor, task = visitor_of(request), fields.get("task", "")
+    visitor, task, round = visitor_of(request), fields.get("task", ""), round_of(fields)
     with store_of(request).write() as tx:
         settings = projects.get(tx, project)
-        view = queue.get(tx, project, visitor.user.id, task)
+        view = queue.get(tx, project, visitor.user.id, task, round=round)
         payload = payload_of(settings.form, fields, view.shown_order)
         refuse_hidden(payload)
         return queue.submit(
@@ -120,6 +121,7 @@ def submit(request: Request, project: str, fields: Mapping[str, str]) -> Receipt
             key=fields.get("key", ""),
             seconds=seconds_of(fields.get("seconds", "")),
             source=visitor.source,
+            round=round,
         )
 
 
@@ -129,7 +131,7 @@ def refused_page(
     """The task again with what was typed and why it was refused; for pages without scripts."""
     who = visitor_of(request).user.id
     with store_of(request).read() as tx:
-        view = queue.get(tx, project, who, fields.get("task", ""))
+        view = queue.get(tx, project, who, fields.get("task", ""), round=round_of(fields))
         typed = replace(view, draft=fields)
         settings = projects.get(tx, project)
         return task_page(request, tx, settings, typed, problem=message, status=422)
@@ -142,12 +144,13 @@ def skip(
     project: str,
     task: Annotated[str, Form()],
     reason: Annotated[str, Form()],
+    round: Annotated[int | None, Form(ge=0, le=2)] = None,
     have: Annotated[str, Form()] = "",
     guidelines: Annotated[str, Form()] = "",
 ) -> Response:
     """Give a task back."""
     with store_of(request).write() as tx:
-        queue.skip(tx, project, visitor_of(request).user.id, task, reason)
+        queue.skip(tx, project, visitor_of(request).user.id, task, reason, round=round)
     if not wants_json(request):
         return RedirectResponse(f"/projects/{project}/label", status_code=303)
     with store_of(request).write() as tx:
@@ -158,11 +161,15 @@ def skip(
 @router.put("/drafts/{task}", include_in_schema=False)
 @allows("label")
 def draft(
-    request: Request, project: str, task: str, fields: Annotated[dict[str, str], Body()]
+    request: Request,
+    project: str,
+    task: str,
+    fields: Annotated[dict[str, str], Body()],
+    round: Round = None,
 ) -> Response:
     """Keep what is not finished."""
     with store_of(request).write() as tx:
-        queue.save_draft(tx, project, visitor_of(request).user.id, task, fields)
+        queue.save_draft(tx, project, visitor_of(request).user.id, task, fields, round=round)
     return JSONResponse({"saved": True})
 
 
@@ -180,19 +187,22 @@ def heartbeat(request: Request, project: str) -> Response:
 def recent(request: Request, project: str, place: int, guidelines: str = "") -> Response:
     """The answer given ``place`` answers ago, to be changed; 0 is the last."""
     with store_of(request).read() as tx:
-        answered = queue.recent(tx, project, visitor_of(request).user.id)
+        answered = undo.recent(tx, project, visitor_of(request).user.id)
     if not 0 <= place < len(answered):
         raise MissingError(f"there are {len(answered)} answers to go back through")
-    return again(request, project, answered[place], guidelines)
+    task, round = answered[place]
+    return again(request, project, task, guidelines, round)
 
 
 @router.get("/tasks/{task}", include_in_schema=False)
 @allows("label")
-def again(request: Request, project: str, task: str, guidelines: str = "") -> Response:
+def again(
+    request: Request, project: str, task: str, guidelines: str = "", round: Round = None
+) -> Response:
     """A task that was given to this annotator before."""
     with store_of(request).read() as tx:
         settings = projects.get(tx, project)
-        view = queue.get(tx, project, visitor_of(request).user.id, task)
+        view = queue.get(tx, project, visitor_of(request).user.id, task, round=round)
         if not wants_json(request):
             return task_page(request, tx, settings, view)
         (one,) = items_of(tx, request, settings, [view])
@@ -257,7 +267,7 @@ def next_items(
             "nothing": str(why.card(found)),
             "retry_seconds": found.retry_seconds,
         }
-    new = [view for view in found if view.task_id not in have]
+    new = [view for view in found if f"{view.task_id}:{view.round}" not in have]
     items = {"items": items_of(tx, request, settings, new)}
     return state | items | guidelines_of(tx, project, new, known)
 
@@ -274,11 +284,12 @@ def guidelines_of(
 def items_of(
     tx: Transaction, request: Request, project: Project, views: Sequence[Assignment]
 ) -> list[dict[str, JSON]]:
-    """What a browser gets of each task: its id, its HTML, the version of its guidelines."""
+    """What a browser gets of each task: its id and round, its HTML, its guidelines' version."""
     asked = tasks.get(tx, [view.task_id for view in views])
     return [
         {
             "task": view.task_id,
+            "round": view.round,
             "guideline": view.guideline,
             "html": item(tx, request, project, view, asked[view.task_id]),
         }
@@ -306,6 +317,7 @@ def item(
         project=project,
         question=FORMS[project.form].question,
         task=view.task_id,
+        round=view.round,
         guideline=view.guideline,
         prompt=render.conversation(hide(asked.task.prompt.messages, project)),
         candidates=[
@@ -361,6 +373,11 @@ def refuse_hidden(payload: Mapping[str, JSON]) -> None:
             f"the written answer contains {render.HIDDEN}, which stands for a hidden phrase; "
             "write what should stand there, or leave it out"
         )
+
+
+def round_of(fields: Mapping[str, str]) -> int | None:
+    """The round of a task that a page showed; None from a page that does not say."""
+    return number(fields, "round") if fields.get("round") else None
 
 
 def seconds_of(text: str) -> float | None:

@@ -11,14 +11,16 @@ import pytest
 
 from heedful.errors import MissingError
 from heedful.forms import FORMS
+from heedful.jobs import quality as summaries_of
 from heedful.jobs.quality import compute
 from heedful.jobs.quality.agreement import agreement, cohen
 from heedful.jobs.quality.people import shares_right
-from heedful.jobs.quality.reading import read
+from heedful.jobs.quality.reading import Answers, read
 from heedful.stats.intervals import wilson
 from heedful.stats.votes import encode_votes
 from heedful.store import (
     Store,
+    Transaction,
     annotations,
     completions,
     open_store,
@@ -28,6 +30,7 @@ from heedful.store import (
 )
 from heedful.store.extras import Tally
 from heedful.types import Annotation, Completion, Message, Project, Prompt, Task, User
+from heedful.web.quality import SMALL, is_stale
 
 NUM_PEOPLE, NUM_TASKS, OVERLAP = 10, 420, 4
 GUESSER, LEFTIST, ORIGINAL, COPY = "p7", "p8", "p1", "p2"
@@ -231,7 +234,6 @@ def test_only_the_newest_revision_counts(tmp_path: Path) -> None:
         ])  # fmt: skip
         with few.read() as tx:
             found = read(tx, "support")
-        assert found.num_rows == 4
         assert found.votes is not None
         assert sorted(found.votes.categories[code] for code in found.votes.label) == [
             "first", "second", "tie",
@@ -305,3 +307,47 @@ def test_gold_and_repeats_come_as_counts_and_are_absent_without_them() -> None:
 def test_an_unknown_project_is_missing(store: Store) -> None:
     with pytest.raises(MissingError, match="suport"):
         compute(store, "suport", "quality")
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Iterator[Store]:
+    """Two votes, and a repeat that is none."""
+    with open_store(tmp_path / "heedful.db") as store:
+        made = [task("pairwise", number) for number in range(2)]
+        one, other = (asked for asked, _ in made)
+        put(store, "pairwise", made, [
+            answer(one, "ann", {"preferred": None}),
+            answer(one, "ann", {"preferred": None}, revision=1, kind="repeat"),
+            answer(other, "ann", {"preferred": None}),
+        ])  # fmt: skip
+        yield store
+
+
+@pytest.mark.parametrize("kind", summaries.KINDS)
+def test_a_summary_rests_on_all_that_a_page_counts(mixed: Store, kind: summaries.Kind) -> None:
+    compute(mixed, "support", kind)
+    with mixed.read() as tx:
+        kept = summaries.get(tx, "support", kind)
+        num = summaries.count_answers(tx, "support", up_to=SMALL + 1)
+        assert num == 3
+        assert not is_stale(kept, num, summaries.count_done(tx, "support"), tx.now)
+
+
+def test_a_summary_of_before_somebody_was_forgotten_is_not_kept(
+    mixed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def summarise(tx: Transaction, answers: Answers) -> dict[str, Any]:
+        """Names a person until they are forgotten, right after they were read."""
+        if people.num_forgotten(tx):
+            return {"people": []}
+        with mixed.write() as other:
+            summaries.delete_all(other)
+            people.log(other, "usr_own", people.FORGOT, "gone_1")
+        return {"people": ["ann"]}
+
+    monkeypatch.setitem(summaries_of.SUMMARISE, "quality", summarise)  # type: ignore[arg-type]
+    assert compute(mixed, "support", "quality").data == {"people": []}
+    with mixed.read() as tx:
+        kept = summaries.get(tx, "support", "quality")
+    assert kept is not None
+    assert kept.data == {"people": []}

@@ -15,6 +15,7 @@ from store_samples import pair
 from heedful.store import (
     Store,
     completions,
+    disputes,
     open_store,
     people,
     picking,
@@ -22,6 +23,7 @@ from heedful.store import (
     queue,
     tables,
     tallies,
+    undo,
 )
 from heedful.store.migrate import _config
 from heedful.store.queue import Nothing
@@ -214,7 +216,7 @@ def test_an_old_database_is_brought_over(tmp_path: Path, clock: Clock) -> None:
             counts = tallies.read(tx, "p")
             assert (counts.num_open, counts.num_leased, counts.num_done) == (3, 0, 1)
             assert queue.progress(tx, "p", "usr_a").num_own == 1
-            assert queue.recent(tx, "p", "usr_a") == ["t1"]
+            assert undo.recent(tx, "p", "usr_a") == [("t1", 0)]
         assert recount(store, "p") == counts
         assert set(eligible(store, "p", "usr_a")) == {"t2"}
         with store.write() as tx:
@@ -222,6 +224,29 @@ def test_an_old_database_is_brought_over(tmp_path: Path, clock: Clock) -> None:
             assert view.task_id == "t2"
             (other, _) = queue.lease(tx, "p", "usr_b", count=9, rng=random.Random(0))  # type: ignore[misc]
             assert other.task_id == "t1"
+
+
+def test_disagreements_of_an_old_database_are_found(tmp_path: Path) -> None:
+    from sqlalchemy import create_engine
+
+    path = tmp_path / "old.db"
+    engine = create_engine(f"sqlite:///{path}")
+    old = [one for one in OLD if "into annotations" not in one]
+    with engine.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for statement in old:
+            connection.execute(text(statement))
+        for task, who, side in (("t1", "a", "x"), ("t1", "b", "y"), ("t2", "a", "x")):
+            said = f'{{"preferred": "{side}"}}'
+            row = (f"{task}{who}", task, f"usr_{who}", "human", said, "[]", 0, None, "2026-01-01")
+            connection.exec_driver_sql(
+                "insert into annotations values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+            )
+    engine.dispose()
+    with open_store(path) as store, store.read() as tx:
+        assert disputes.disputed(tx, "p", limit=9) == ["t1"]
 
 
 NOW = "'2026-01-01 00:00:00'"
@@ -267,7 +292,7 @@ def test_no_statement_of_the_queue_scans_or_sorts(tmp_path: Path, clock: Clock) 
             act(store, "p", rng.choice(PEOPLE), rng, clock)
             with store.read() as tx:
                 queue.progress(tx, "p", "usr_a")
-                queue.recent(tx, "p", "usr_a")
+                undo.recent(tx, "p", "usr_a")
         event.remove(store.engine, "before_cursor_execute", keep)
         with store.read() as tx:
             plans = {

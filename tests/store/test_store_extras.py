@@ -3,8 +3,10 @@
 import random
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 from store_samples import pair
 
 from heedful.errors import DataError, MissingError
@@ -18,8 +20,10 @@ from heedful.store import (
     people,
     projects,
     queue,
+    tables,
     tallies,
     tasks,
+    undo,
 )
 from heedful.store.extras import Tally
 from heedful.store.queue import Assignment, Nothing
@@ -111,7 +115,7 @@ def test_a_changed_repeat_stays_a_repeat(studio: Store) -> None:
         pass
     assert view is not None
     with studio.write() as tx:
-        assert queue.recent(tx, "p", "usr_a")[0] == view.task_id
+        assert undo.recent(tx, "p", "usr_a")[0] == (view.task_id, 1)
         other = {"preferred": None}
         receipt = queue.submit(tx, "p", "usr_a", view.task_id, other, key="again", seconds=None)
         assert receipt.revision == 2
@@ -190,3 +194,102 @@ def test_a_known_answer_must_be_an_answer(studio: Store) -> None:
         with pytest.raises(MissingError, match="not in project"):
             extras.set_gold(tx, project, "tsk_none", {"preferred": None}, who="usr_o")
         assert tallies.read(tx, "p").num_slots == 2
+
+
+def until_repeat(store: Store, rng: random.Random) -> tuple[Assignment, Assignment]:
+    """Answer until a task comes once more; as it was given first, and now, not answered yet."""
+    seen: dict[str, Assignment] = {}
+    while True:
+        with store.write() as tx:
+            (view,) = queue.lease(tx, "p", "usr_a", count=1, rng=rng)  # type: ignore[misc]
+        if view.kind == "repeat":
+            return seen[view.task_id], view
+        seen[view.task_id] = view
+        assert step(store, "usr_a", rng) is not None
+
+
+def test_the_first_answer_is_changed_by_itself_while_its_repeat_is_open(studio: Store) -> None:
+    fill(studio, num_tasks=60, repeat_share=0.2, gold_share=0.0)
+    first, again = until_repeat(studio, random.Random(0))
+    task = first.task_id
+    with studio.write() as tx:
+        shown = queue.get(tx, "p", "usr_a", task, round=0)
+        assert (shown.state, shown.shown_order) == ("submitted", first.shown_order)
+        said = {"preferred": None}
+        queue.submit(tx, "p", "usr_a", task, said, key="changed", seconds=None, round=0)
+        assert queue.get(tx, "p", "usr_a", task, round=1).state == "open"
+        assert undo.recent(tx, "p", "usr_a")[0] == (task, 0)
+        (vote,) = annotations.latest(tx, [task])
+        assert (vote.payload, vote.shown_order) == (said, first.shown_order)
+        assert annotations.latest(tx, [task], ("repeat",)) == []
+        queue.submit(tx, "p", "usr_a", task, said, key="again", seconds=None, round=1)
+        (repeat,) = annotations.latest(tx, [task], ("repeat",))
+        assert repeat.shown_order == again.shown_order
+        assert undo.recent(tx, "p", "usr_a")[:2] == [(task, 1), (task, 0)]
+
+
+def test_a_task_that_undo_leads_to_is_not_asked_again(studio: Store) -> None:
+    """The only answer that is old enough was changed just now."""
+    fill(studio, num_tasks=60, repeat_share=0.0, gold_share=0.0)
+    rng = random.Random(0)
+    first = step(studio, "usr_a", rng)
+    assert first is not None
+    for _ in range(extras.REPEAT_AFTER):
+        step(studio, "usr_a", rng)
+    with studio.write() as tx:
+        drawn = extras._old_answer(tx, "p", "usr_a", rng)
+        assert drawn is not None
+        assert drawn.task_id == first.task_id
+        said = {"preferred": None}
+        queue.submit(tx, "p", "usr_a", first.task_id, said, key="changed", seconds=None)
+        assert extras._old_answer(tx, "p", "usr_a", rng) is None
+
+
+def counts(store: Store) -> tuple[int, int, int]:
+    """Open, leased and done slots as they are counted, which is how many there are."""
+    with store.read() as tx:
+        there = Counter(tx.connection.scalars(select(tables.slots.c.state)))
+        counted = tallies.read(tx, "p")
+    found = (counted.num_open, counted.num_leased, counted.num_done)
+    assert found == (there["open"], there["leased"], there["done"])
+    return found
+
+
+@pytest.mark.parametrize("way", ["skipped", "expired"])
+def test_a_slot_given_back_after_the_answer_became_known_is_no_slot_any_more(
+    database: str, way: str
+) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    with open_store(database, clock=lambda: now) as store:
+        (task,) = fill(store, num_tasks=1, gold_share=0.0, repeat_share=0.0, overlap=2)
+        with store.write() as tx:
+            queue.lease(tx, "p", "usr_a", count=1, rng=random.Random(0))
+        set_gold(store, task)
+        assert counts(store) == (0, 1, 0)
+        if way == "skipped":
+            with store.write() as tx:
+                queue.skip(tx, "p", "usr_a", task.id, "no")
+        now += timedelta(seconds=700)
+        with store.write() as tx:
+            assert isinstance(queue.lease(tx, "p", "usr_b", count=1, rng=random.Random(0)), Nothing)
+        assert counts(store) == (0, 0, 0)
+        with store.write() as tx:
+            extras.unset_gold(tx, projects.get(tx, "p"), task.id, who="usr_o")
+        assert counts(store) == (2, 0, 0)
+
+
+def test_whoever_has_a_known_answer_open_when_it_is_removed_gives_no_vote(studio: Store) -> None:
+    (task,) = fill(studio, num_tasks=1, gold_share=0.0, repeat_share=0.0)
+    set_gold(studio, task)
+    with studio.write() as tx:
+        order = list(task.completion_ids)
+        queue._give(tx, "p", task.id, "usr_a", 0, order, tx.now, kind="gold")
+        extras.unset_gold(tx, projects.get(tx, "p"), task.id, who="usr_o")
+        (view,) = queue.lease(tx, "p", "usr_a", count=3, rng=random.Random(0))  # type: ignore[misc]
+        assert view.kind == "gold"
+        queue.submit(tx, "p", "usr_a", task.id, {"preferred": None}, key="k", seconds=None)
+        assert isinstance(queue.lease(tx, "p", "usr_a", count=1, rng=random.Random(0)), Nothing)
+    assert counts(studio) == (1, 0, 0)
+    with studio.write() as tx:
+        (other,) = queue.lease(tx, "p", "usr_b", count=1, rng=random.Random(0))  # type: ignore[misc]
+        assert (other.task_id, other.kind) == (task.id, "answer")

@@ -1,6 +1,7 @@
 """After a person is forgotten, nothing of them is anywhere in the database."""
 
 import random
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from heedful.errors import DataError, MissingError
 from heedful.exchange.importing import import_preferences
 from heedful.store import (
     Store,
+    annotations,
     chat,
     completions,
+    disputes,
     extras,
     integrity,
     items,
@@ -30,6 +33,7 @@ from heedful.store import (
 )
 from heedful.store.forget import find, forget
 from heedful.types import (
+    Annotation,
     Completion,
     Message,
     ModelVersion,
@@ -64,7 +68,7 @@ def filled(store: Store) -> dict[str, str]:
         people.log(tx, ID, "signed in", ID)
         base = ModelVersion(role="base", name="m", weights_hash="w", path="/m")
         models.add(tx, base)
-        models.set_alias(tx, "live", base.id, who=NAME, why="tested")
+        models.set_alias(tx, "live", base.id, who=NAME, why=MARK)
         for form in FORMS:
             projects.add(tx, Project(dataset=form, title=form, form=form, overlap=1))
             projects.write_guideline(tx, form, "Be fair.", author=ID)
@@ -280,3 +284,132 @@ def test_no_page_of_a_sqlite_file_keeps_what_was_deleted(
     raw = b"".join(one.read_bytes() for one in path.parent.glob(f"{path.name}*"))
     assert NAME.encode() not in raw
     assert ID.encode() not in raw
+
+
+def counts_are_exact(store: Store, project: str) -> bool:
+    with store.read() as tx:
+        slots = tables.slots.c
+        there = Counter(tx.connection.scalars(select(slots.state).where(slots.project == project)))
+        counted = tallies.read(tx, project)
+    kept = (counted.num_open, counted.num_leased, counted.num_done)
+    return kept == (there["open"], there["leased"], there["done"])
+
+
+@pytest.fixture
+def team(store: Store) -> tuple[Store, Task]:
+    """An owner, three people and one pair that two of them answered differently."""
+    with store.write() as tx:
+        people.add(tx, User(id="usr_own", name="Own", role="owner"))
+        for name in ("ann", "bob", "rosa"):
+            people.add(tx, User(id=f"usr_{name}", name=name, role="reviewer"))
+        projects.add(tx, Project(dataset="p", title="P", form="pairwise", overlap=2))
+        asked = task(tx, "pairwise", 0)
+        projects.add_tasks(tx, "p", [asked])
+        for side, who in enumerate(("usr_ann", "usr_bob")):
+            queue.lease(tx, "p", who, count=1, rng=random.Random(0))
+            said = {"preferred": asked.completion_ids[side]}
+            queue.submit(tx, "p", who, asked.id, said, key=who, seconds=None)
+    return store, asked
+
+
+def num_disputed(store: Store) -> int:
+    with store.read() as tx:
+        return disputes.count(tx, "p")
+
+
+def test_without_one_of_two_votes_nothing_is_in_dispute(team: tuple[Store, Task]) -> None:
+    store, _ = team
+    assert num_disputed(store) == 1
+    forget(store, "ann", "anonymise", confirm="ann", who="usr_own")
+    assert num_disputed(store) == 1
+    forget(store, "bob", "delete", confirm="bob", who="usr_own")
+    assert num_disputed(store) == 0
+
+
+def test_without_its_ruling_a_task_is_in_dispute_again(team: tuple[Store, Task]) -> None:
+    store, asked = team
+    with store.write() as tx:
+        queue.adjudicate(tx, "p", "usr_rosa", asked.id, rng=random.Random(0))
+        said = {"preferred": asked.completion_ids[0]}
+        queue.submit(tx, "p", "usr_rosa", asked.id, said, key="ruling", seconds=None)
+    assert num_disputed(store) == 0
+    forget(store, "rosa", "delete", confirm="rosa", who="usr_own")
+    assert num_disputed(store) == 1
+
+
+def test_answers_under_the_id_and_the_name_to_one_task_are_both_kept(
+    team: tuple[Store, Task],
+) -> None:
+    store, asked = team
+    imported = Annotation(
+        task_id=asked.id,
+        annotator="ann",
+        source="human",
+        payload={"preferred": asked.completion_ids[1]},
+        shown_order=asked.completion_ids,
+    )
+    with store.write() as tx:
+        annotations.add(tx, [imported])
+    done = forget(store, "ann", "anonymise", confirm="ann", who="usr_own")
+    assert done.num_anonymised == 2
+    with store.read() as tx:
+        said = [one for one in annotations.latest(tx, [asked.id]) if one.annotator != "usr_bob"]
+    assert {one.annotator for one in said if one.annotator == done.gone} == {done.gone}
+    assert len({one.annotator for one in said}) == 2
+    assert all(one.annotator.startswith(people.GONE) for one in said)
+
+
+def test_a_task_whose_known_answer_was_only_written_is_asked(store: Store) -> None:
+    with store.write() as tx:
+        for name in ("ann", "own"):
+            people.add(tx, User(id=f"usr_{name}", name=name, role="owner"))
+        project = Project(dataset="p", title="P", form="demonstration", overlap=2)
+        projects.add(tx, project)
+        asked = task(tx, "demonstration", 0)
+        projects.add_tasks(tx, "p", [asked])
+        extras.set_gold(tx, project, asked.id, {"written": MARK}, who="usr_ann")
+        assert tallies.read(tx, "p").num_slots == 0
+    forget(store, "ann", "anonymise", confirm="ann", who="usr_own")
+    with store.write() as tx:
+        assert extras.golds(tx, "p") == []
+        assert tallies.read(tx, "p").num_open == 2
+        (view,) = queue.lease(tx, "p", "usr_own", count=1, rng=random.Random(0))  # type: ignore[misc]
+        assert view.task_id == asked.id
+    assert counts_are_exact(store, "p")
+
+
+def test_what_is_answered_while_the_person_is_forgotten_goes_too(
+    store: Store, filled: dict[str, str]
+) -> None:
+    done: list[Any] = []
+
+    def run() -> None:
+        done.append(forget(store, NAME, "delete", confirm=NAME, who="usr_own"))
+
+    thread = threading.Thread(target=run)
+    with store.write() as tx:
+        (view,) = queue.lease(tx, "critique", ID, count=1, rng=random.Random(1))  # type: ignore[misc]
+        said = {"critique": f"late {MARK}"}
+        queue.submit(tx, "critique", ID, view.task_id, said, key="late", seconds=None)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+    thread.join()
+    assert [one.num_deleted for one in done] == [15]
+    after = everything(store)
+    assert [word for word in (NAME, ID, MARK) if word in after] == []
+
+
+def test_an_answer_to_a_conversation_that_is_gone_is_not_kept(
+    store: Store, filled: dict[str, str]
+) -> None:
+    with store.read() as tx:
+        id = tx.connection.scalar(select(tables.chat_drafts.c.id))
+        draft = chat.get_draft(tx, id)
+        prompt = chat.prompt_of(tx, draft.chat, draft.turn)
+    forget(store, NAME, "delete", confirm=NAME, who="usr_own")
+    message = Message(role="assistant", content="too late")
+    with store.write() as tx:
+        late = Completion(prompt=prompt, messages=(message,), model="import:x")
+        assert not chat.complete(tx, draft, late)
+    assert "too late" not in everything(store)

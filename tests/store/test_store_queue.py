@@ -11,7 +11,17 @@ from sqlalchemy import text
 from store_samples import pair
 
 from heedful.errors import DataError, MissingError
-from heedful.store import Store, completions, datasets, open_store, people, projects, queue, tasks
+from heedful.store import (
+    Store,
+    completions,
+    datasets,
+    open_store,
+    people,
+    projects,
+    queue,
+    tasks,
+    undo,
+)
 from heedful.store.queue import Nothing
 from heedful.types import Project, Task, User
 
@@ -108,8 +118,16 @@ def test_a_heartbeat_keeps_a_lease(studio: Store, clock: Clock) -> None:
 def test_the_same_key_stores_an_answer_once(studio: Store) -> None:
     (mine,) = take(studio, "a")
     first = answer(studio, "a", mine.task_id, "k1")
-    assert answer(studio, "a", mine.task_id, "k1", side=1) == first
+    assert answer(studio, "a", mine.task_id, "k1") == first
     assert first.revision == 0
+    assert count(studio, "annotations") == 1
+
+
+def test_the_same_key_with_another_judgement_is_refused(studio: Store) -> None:
+    (mine,) = take(studio, "a")
+    answer(studio, "a", mine.task_id, "k1")
+    with pytest.raises(DataError, match="another judgement"):
+        answer(studio, "a", mine.task_id, "k1", side=1)
     assert count(studio, "annotations") == 1
 
 
@@ -125,7 +143,7 @@ def test_a_changed_answer_is_a_new_revision_and_takes_no_second_slot(studio: Sto
     (mine,) = take(studio, "a")
     answer(studio, "a", mine.task_id, "k1")
     with studio.read() as tx:
-        assert queue.recent(tx, "support", "usr_a") == [mine.task_id]
+        assert undo.recent(tx, "support", "usr_a") == [(mine.task_id, 0)]
     changed = answer(studio, "a", mine.task_id, "k2", side=1)
     assert (changed.revision, changed.is_surplus) == (1, False)
     with studio.read() as tx:

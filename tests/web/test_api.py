@@ -67,7 +67,8 @@ def test_a_project_from_nothing_to_its_last_answer(api: TestClient) -> None:
     assert nothing == {"items": [], "nothing": said}
     progress = api.get("/api/projects/kind").json()["progress"]
     assert progress == {"num_slots": 3, "num_done": 3, "num_leased": 0, "num_own": 3}
-    assert len(api.get("/api/projects/kind/recent").json()["tasks"]) == 3
+    recent = api.get("/api/projects/kind/recent").json()["items"]
+    assert [one["round"] for one in recent] == [0, 0, 0]
 
 
 def test_no_answer_of_the_api_tells_who_wrote_a_candidate(api: TestClient) -> None:

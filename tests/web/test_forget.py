@@ -1,11 +1,17 @@
 """Forgetting a person on the page and in the API: the name has to be typed."""
 
+import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from studio import csrf_of, make_studio, visitor
 
-from heedful.store import Store, items, people, queue
+from heedful.store import Store, chat, completions, items, people, projects, queue, tallies
+from heedful.store.forget import HOWS, forget
+from heedful.types import Completion, Message, Prompt, Task, User
+from heedful.web import chat_feedback
 
 
 @pytest.fixture
@@ -71,3 +77,50 @@ def test_the_api_forgets_for_owners_alone(studio) -> None:
     token = csrf_of(client.get("/").text)
     refused = client.post("/people/usr_own/forget", data={"csrf": token, "confirm": "own"})
     assert refused.status_code == 403
+
+
+def rate(store: Store, who: str, said: str, rated: str, text: str = "") -> None:
+    """Talk to an endpoint and judge its answer."""
+    with store.write() as tx:
+        (target,) = chat.endpoints(tx)
+        talk = chat.start(tx, who, [target.id])
+        (draft,) = chat.say(tx, talk, said, random.Random(1)).drafts
+        message = Message(role="assistant", content=f"You said {said}")
+        prompt = chat.prompt_of(tx, talk.id, 0)
+        chat.complete(tx, draft, Completion(prompt=prompt, messages=(message,), model="import:x"))
+        chat_feedback.rate(tx, who, talk, chat.newest(tx, talk.id), rated, text=text)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_conversation_of_somebody_forgotten_is_handed_to_nobody(studio, how: Any) -> None:
+    store, _ = studio
+    with store.write() as tx:
+        people.add(tx, User(id="usr_eve", name="eve", role="reviewer"))
+        chat.add_endpoint(tx, "e", "https://e.example/v1", "m", key="", who="usr_own")
+    rate(store, "usr_zachary", "my secret", "edited", "my own words")
+    forget(store, "zachary", how, confirm="zachary", who="usr_own")
+    rate(store, "usr_eve", "hello", "up")
+    with store.write() as tx:
+        counts = tallies.read(tx, chat_feedback.ANSWERS)
+        assert (counts.num_open, counts.num_leased, counts.num_done) == (0, 0, 1)
+        found = queue.lease(tx, chat_feedback.ANSWERS, "usr_eve", count=3, rng=random.Random(1))
+        assert isinstance(found, queue.Nothing)
+
+
+def test_a_thumb_takes_the_slot_of_its_own_task(studio) -> None:
+    """Also where another task waits in the project."""
+    store, _ = studio
+    with store.write() as tx:
+        chat.add_endpoint(tx, "e", "https://e.example/v1", "m", key="", who="usr_own")
+    rate(store, "usr_own", "hello", "up")
+    with store.write() as tx:
+        project = chat_feedback.ANSWERS
+        message = Message(role="assistant", content="b")
+        other = Completion(prompt=Prompt.of("a"), messages=(message,), model="import:x")
+        completions.add(tx, [other])
+        task = Task(form="demonstration", prompt=other.prompt, completion_ids=(other.id,))
+        projects.add_tasks(tx, project, [replace(task, priority=1e12)])
+    rate(store, "usr_own", "hello again", "down")
+    with store.read() as tx:
+        counts = tallies.read(tx, project)
+    assert (counts.num_open, counts.num_leased, counts.num_done) == (1, 0, 2)

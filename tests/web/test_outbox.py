@@ -8,7 +8,7 @@ import pytest
 from browsing import Site, press, sign_in, wait_saved
 from sqlalchemy import select, update
 
-from heedful.store import people, projects, queue, tables
+from heedful.store import people, projects, queue, tables, undo
 from heedful.types import User
 from heedful.web.render import HIDDEN
 
@@ -234,7 +234,7 @@ def test_a_draft_does_not_follow_its_answer(page: Any, site: Site) -> None:
     page.wait_for_timeout(1200)
     assert [one for one in sent if one.startswith("PUT")] == []
     with site.store.read() as tx:
-        (task,) = queue.recent(tx, "support", "usr_ann")
+        ((task, _),) = undo.recent(tx, "support", "usr_ann")
         assert queue.get(tx, "support", "usr_ann", task).draft is None
 
 
@@ -361,3 +361,39 @@ def test_a_page_whose_last_answer_was_refused_and_is_gone_is_not_blank(
     press(page, "1")
     page.get_by_text("Nothing else is left for now").wait_for()
     assert "choice: 0" in page.get_by_label("What you stated").input_value()
+
+
+@pytest.mark.parametrize("site", [{"num_tasks": 1}], indirect=True)
+def test_the_first_answer_and_its_repeat_are_two_items(page: Any, site: Site) -> None:
+    """Undo shows the first one while the repeat is on screen; neither takes the other's place."""
+    press(page, "1")
+    page.get_by_text("Everything in this project is answered").wait_for()
+    wait_sent(page)
+    with site.store.write() as tx:
+        ((task, _),) = undo.recent(tx, "support", "usr_ann")
+        first = queue.get(tx, "support", "usr_ann", task).shown_order
+        order = list(reversed(first))
+        queue._give(
+            tx, "support", task, "usr_ann", 1, order, datetime.now(UTC), kind="repeat"
+        )  # fmt: skip
+    page.reload()
+    page.get_by_text("Question 0?").wait_for()
+    write(page, "Half")
+    page.keyboard.press("Escape")
+    press(page, "u")
+    page.get_by_text("choose again to change it").wait_for()
+    press(page, "2")
+    text = page.locator("textarea[name=written]")
+    page.get_by_text("choose again to change it").wait_for(state="hidden")
+    assert text.input_value() == "Half"
+    text.fill("")
+    page.keyboard.press("Escape")
+    press(page, "2")
+    page.get_by_text("Everything in this project is answered").wait_for()
+    wait_sent(page)
+    said = [(one.kind, one.shown_order, one.payload["preferred"]) for one in stored(site)]
+    assert said == [
+        ("answer", list(first), first[0]),
+        ("answer", list(first), first[1]),
+        ("repeat", order, first[0]),
+    ]

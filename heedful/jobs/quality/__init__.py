@@ -11,7 +11,7 @@ from typing import Any
 from heedful.jobs.quality import patterns, quality, standings
 from heedful.jobs.quality.plain import plain
 from heedful.jobs.quality.reading import Answers, read
-from heedful.store import Store, Transaction, summaries
+from heedful.store import Store, Transaction, people, summaries
 from heedful.store.summaries import Kind, Summary
 
 SUMMARISE: Mapping[Kind, Callable[[Transaction, Answers], dict[str, Any]]] = {
@@ -26,16 +26,21 @@ def compute(store: Store, project: str, kind: Kind) -> Summary:
     started = time.monotonic()
     with store.read() as tx:
         answers = read(tx, project)
+        num_answers = summaries.count_answers(tx, project)
         num_done = summaries.count_done(tx, project)
+        num_forgotten = people.num_forgotten(tx)
         data = plain(SUMMARISE[kind](tx, answers))
     summary = Summary(
         project=project,
         kind=kind,
         data=data,
-        num_answers=answers.num_rows,
+        num_answers=num_answers,
         num_done=num_done,
         seconds=time.monotonic() - started,
     )
     with store.write() as tx:
-        summaries.put(tx, summary)
-    return summary
+        summaries.lock(tx, project)
+        if people.num_forgotten(tx) == num_forgotten:
+            summaries.put(tx, summary)
+            return summary
+    return compute(store, project, kind)  # it may name somebody who was forgotten meanwhile

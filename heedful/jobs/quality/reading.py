@@ -73,7 +73,7 @@ class Answers:
     Answer n: ``annotators[annotator[n]]`` on task ``task[n]`` in ``seconds[n]`` (NaN: unknown), on
     ``day[n]`` (proleptic ordinal). ``votes`` holds what answers judge: its n-th row is of answer
     ``vote_answer[n]``, its i-th item is part of task ``item_task[i]``; None when the form has
-    nothing to agree on. ``num_rows`` counts older revisions as well.
+    nothing to agree on.
     """
 
     project: str
@@ -88,7 +88,6 @@ class Answers:
     vote_answer: Codes
     item_task: Codes
     pairs: Pairs
-    num_rows: int
 
     @cached_property
     def compared(self) -> Codes:
@@ -216,7 +215,6 @@ class _Growing:
             vote_answer=vote_answer,
             item_task=np.array(self.item_task, dtype=np.int64)[items],
             pairs=self._pairs(renumbered, task[kept], shown),
-            num_rows=len(task),
         )
 
     def _votes(

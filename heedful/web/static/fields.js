@@ -1,6 +1,6 @@
 // A form's fields as an object, and an object back into a form.
 
-const OURS = new Set(["csrf", "task", "key", "seconds", "have", "guidelines"]);
+const OURS = new Set(["csrf", "task", "round", "key", "seconds", "have", "guidelines"]);
 const plain = (text) => text.replaceAll("\r\n", "\n");
 
 /** What a form states; the button that was pressed belongs to it. */

@@ -20,6 +20,9 @@ const drawer = document.querySelector("#guidelines");
 const outbox = outboxOf(place.dataset.user, place.dataset.project);
 const unsaved = unsavedOf(place.dataset.user, place.dataset.project);
 
+/** An item's name: a task that is asked again is another item. */
+const idOf = ({ task, round }) => `${task}:${round ?? ""}`;
+
 let ahead = []; // items after the one on screen
 let arrivedAt = performance.now(); // of the item on screen
 let shownAt = arrivedAt; // earlier for an item that was on screen before
@@ -47,13 +50,14 @@ async function ask(path, options = {}) {
 
 /** What the page has already, so that the server need not send it. */
 const held = () => ({
-  have: [current(), ...ahead.map((one) => one.task)].filter(Boolean).join(" "),
+  have: [current(), ...ahead.map(idOf)].filter(Boolean).join(" "),
   guidelines: [...guidelines.keys()].join(" "),
 });
 
 const post = (path, fields) =>
   ask(path, { method: "POST", body: new URLSearchParams({ ...fields, ...held() }) });
-const get = (path) => ask(`${path}?guidelines=${encodeURIComponent(held().guidelines)}`);
+const get = (path, query = {}) =>
+  ask(`${path}?${new URLSearchParams({ ...query, guidelines: held().guidelines })}`);
 
 function say(state, text) {
   saved.dataset.state = state;
@@ -83,7 +87,7 @@ async function send() {
     for (let next = waiting()[0]; next; next = waiting()[0]) {
       say("saving", "saving");
       try {
-        await drafts.get(next.task); // a draft must not follow its answer
+        await drafts.get(idOf(next)); // a draft must not follow its answer
         const result = await post(next.path, next.fields);
         outbox.remove(next.name);
         take(result);
@@ -113,26 +117,26 @@ async function reopen(name) {
   const one = refused.get(name);
   let item;
   try {
-    item = await get(`/tasks/${encodeURIComponent(one.task)}`);
+    item = await get(`/tasks/${encodeURIComponent(one.task)}`, roundOf(one));
   } catch {
     return false;
   }
-  if (!refused.has(name) || current() === one.task || isTyping()) return false;
+  if (!refused.has(name) || current() === idOf(one) || isTyping()) return false;
   leave();
-  ahead = ahead.filter((each) => each.task !== one.task);
+  ahead = ahead.filter((each) => idOf(each) !== idOf(one));
   show(item);
   warn(`Not accepted: ${one.message}`);
   const form = place.querySelector(one.path === "/skips" ? ".skip-form" : ".answer-form");
   if (!form || !fill(form, one.fields)) return false;
   one.isShown = true;
-  if (one.path === "/skips" || (await saveDraft(form))) settle(one.task);
+  if (one.path === "/skips" || (await saveDraft(form))) settle(idOf(one));
   return true;
 }
 
-/** Forget the refused answers of a task: they are on screen, or a newer one has been given. */
-function settle(task) {
+/** Forget the refused answers of an item: they are on screen, or a newer one has been given. */
+function settle(id) {
   for (const [name, one] of refused) {
-    if (one.task !== task) continue;
+    if (idOf(one) !== id) continue;
     outbox.remove(name);
     refused.delete(name);
   }
@@ -169,7 +173,7 @@ function refusedParts(one) {
   });
   const away = made("button", "Throw away", { type: "button", className: "quiet" });
   away.addEventListener("click", () => {
-    if (confirm("Throw this answer away?")) settle(one.task);
+    if (confirm("Throw this answer away?")) settle(idOf(one));
   });
   buttons.append(show, again, away);
   return [made("p", one.message), kept, buttons];
@@ -185,14 +189,9 @@ function take(result) {
     meter.max = Math.max(result.slots, 1);
     meter.value = result.done;
   }
-  const kept = new Set(outbox.list().map((one) => one.task));
   const onScreen = current();
-  const known = new Set(ahead.map((one) => one.task));
-  ahead.push(
-    ...result.items.filter(
-      (one) => one.task !== onScreen && !kept.has(one.task) && !known.has(one.task),
-    ),
-  );
+  const known = new Set([onScreen, ...outbox.list().map(idOf), ...ahead.map(idOf)]);
+  ahead.push(...result.items.filter((one) => !known.has(idOf(one))));
   if (!onScreen) {
     if (ahead.length) show(ahead.shift());
     else if (result.nothing) showNothing(result);
@@ -200,7 +199,14 @@ function take(result) {
   }
 }
 
-const current = () => place.querySelector("form[data-task]")?.dataset.task;
+/** The name of the item on screen. */
+function current() {
+  const form = place.querySelector("form[data-task]");
+  return form && idOf(form.dataset);
+}
+
+/** The round of an item as a query; what was kept before there were rounds states none. */
+const roundOf = ({ round }) => (round === undefined ? {} : { round });
 
 function show(item) {
   if (item.nodes) place.replaceChildren(...item.nodes);
@@ -220,8 +226,8 @@ function show(item) {
 function leave() {
   const form = place.querySelector("form[data-task]");
   if (!form) return;
-  const { task, guideline } = form.dataset;
-  ahead.unshift({ task, guideline, nodes: [...place.childNodes], spentMs: shownMs() });
+  const { task, round, guideline } = form.dataset;
+  ahead.unshift({ task, round, guideline, nodes: [...place.childNodes], spentMs: shownMs() });
 }
 
 /** The guidelines that the item on screen is answered under. */
@@ -262,7 +268,7 @@ async function back() {
     const item = await get(`/recent/${undone + 1}`);
     undone += 1;
     leave();
-    ahead = ahead.filter((one) => one.task !== item.task);
+    ahead = ahead.filter((one) => idOf(one) !== idOf(item));
     show(item);
   } catch (error) {
     say("refused", error.message);
@@ -280,9 +286,10 @@ place.addEventListener("submit", (event) => {
   event.preventDefault();
   const fields = { ...fieldsOf(form, event.submitter), seconds: (shownMs() / 1000).toFixed(2) };
   const path = form.matches(".skip-form") ? "/skips" : "/answers";
-  const { task } = form.dataset;
+  const { task, round } = form.dataset;
+  const id = idOf(form.dataset);
   try {
-    outbox.add({ key: fields.key ?? `skip ${task}`, task, path, fields });
+    outbox.add({ key: fields.key ?? `skip ${id}`, task, round, path, fields });
   } catch {
     warn(
       "Not saved: this browser's storage is full or switched off. Make room in it or leave " +
@@ -291,42 +298,43 @@ place.addEventListener("submit", (event) => {
     sayState();
     return;
   }
-  clearTimeout(draftTimers.get(task));
-  unsaved.remove(task);
+  clearTimeout(draftTimers.get(id));
+  unsaved.remove(id);
   undone = -1;
   place.replaceChildren();
-  settle(task);
+  settle(id);
   if (ahead.length) show(ahead.shift());
   send();
 });
 
 // drafts
-const draftTimers = new Map(); // by task
-const drafts = new Map(); // on their way, by task
+const draftTimers = new Map(); // by item
+const drafts = new Map(); // on their way, by item
 
 place.addEventListener("input", (event) => {
   const form = event.target.closest("form.answer-form");
   if (!form) return;
-  const { task } = form.dataset;
-  unsaved.write(task, fieldsOf(form));
-  clearTimeout(draftTimers.get(task));
+  const id = idOf(form.dataset);
+  unsaved.write(id, fieldsOf(form));
+  clearTimeout(draftTimers.get(id));
   say("saving", "saving");
-  draftTimers.set(task, setTimeout(() => saveDraft(form), DRAFT_MS));
+  draftTimers.set(id, setTimeout(() => saveDraft(form), DRAFT_MS));
 });
 
 /** Have the server keep what is unfinished; false when it does not. */
 function saveDraft(form) {
-  const { task } = form.dataset;
+  const { task, round } = form.dataset;
+  const id = idOf(form.dataset);
   const fields = statedOf(fieldsOf(form));
-  clearTimeout(draftTimers.get(task));
-  const done = ask(`/drafts/${task}`, {
+  clearTimeout(draftTimers.get(id));
+  const done = ask(`/drafts/${task}?round=${round}`, {
     method: "PUT",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(fields),
   }).then(
     () => {
       const now = statedOf(fieldsOf(form));
-      if (JSON.stringify(now) === JSON.stringify(fields)) unsaved.remove(task);
+      if (JSON.stringify(now) === JSON.stringify(fields)) unsaved.remove(id);
       sayState("draft saved");
       return true;
     },
@@ -336,14 +344,14 @@ function saveDraft(form) {
       return false;
     },
   );
-  drafts.set(task, done);
+  drafts.set(id, done);
   return done;
 }
 
 /** Put back what was typed just before a reload. */
 function restore() {
   const form = place.querySelector("form.answer-form");
-  const fields = form && unsaved.read(form.dataset.task);
+  const fields = form && unsaved.read(idOf(form.dataset));
   if (!fields) return;
   fill(form, fields);
   saveDraft(form);
@@ -366,8 +374,8 @@ document.addEventListener("visibilitychange", () => {
 addEventListener("online", send);
 addEventListener("offline", () => sayState());
 addEventListener("storage", (event) => {
-  const answered = outbox.added(event)?.task; // in another tab
-  ahead = ahead.filter((one) => one.task !== answered);
+  const answered = outbox.added(event); // in another tab
+  if (answered?.task) ahead = ahead.filter((one) => idOf(one) !== idOf(answered));
 });
 setInterval(() => ask("/heartbeat", { method: "POST" }).catch(() => {}), HEARTBEAT_MS);
 

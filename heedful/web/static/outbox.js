@@ -43,7 +43,7 @@ export function outboxOf(user, project) {
 }
 
 export function unsavedOf(user, project) {
-  const name = (task) => named("heedful-unsaved", user, project, task);
+  const name = (item) => named("heedful-unsaved", user, project, item);
   const attempt = (action) => {
     try {
       return action();
@@ -52,8 +52,8 @@ export function unsavedOf(user, project) {
     }
   };
   return {
-    read: (task) => attempt(() => JSON.parse(sessionStorage.getItem(name(task)))),
-    write: (task, fields) => attempt(() => sessionStorage.setItem(name(task), JSON.stringify(fields))),
-    remove: (task) => attempt(() => sessionStorage.removeItem(name(task))),
+    read: (item) => attempt(() => JSON.parse(sessionStorage.getItem(name(item)))),
+    write: (item, fields) => attempt(() => sessionStorage.setItem(name(item), JSON.stringify(fields))),
+    remove: (item) => attempt(() => sessionStorage.removeItem(name(item))),
   };
 }
