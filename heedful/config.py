@@ -150,9 +150,7 @@ class RewardConfig(ExampleConfig):
     adapter: RewardAdapter = RewardAdapter()
     optimiser: RewardOptimiser = RewardOptimiser()
     pooling: Literal["mean", "last"] = "mean"
-    probe_examples: int = Field(
-        512, ge=0, description="examples of the probe that the head starts from; 0 starts at random"
-    )
+    warm_start: bool = Field(True, description="start the head at the probe on the base's states")
     loss: str = "bradley_terry"
     params: dict[str, float] = Field(default_factory=dict, description="of the loss function")
 

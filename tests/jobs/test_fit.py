@@ -40,7 +40,7 @@ from heedful.jobs.fit import (
     reward,
 )
 from heedful.jobs.fit.accuracy import accuracy_of
-from heedful.jobs.fit.reward import probed, reward_metrics
+from heedful.jobs.fit.reward import reward_metrics
 from heedful.jobs.rundir import RunDirectory
 from heedful.model.adapter_files import HEAD, WEIGHTS
 from heedful.stats.intervals import wilson
@@ -99,16 +99,6 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 @pytest.fixture(scope="module")
 def reward_run(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
     return fit_reward(reward_config(), tmp_path_factory.mktemp("reward") / "run")
-
-
-def test_probe_reads_at_most_as_many_examples_as_asked_drawn_by_the_seed() -> None:
-    trees: list[Any] = list(range(40))
-    some = probed(trees, 10, seed=1)
-    assert len(set(some)) == 10
-    assert some == probed(trees, 10, seed=1)
-    assert some != probed(trees, 10, seed=2)
-    assert probed(trees, 40, seed=1) == trees
-    assert probed(trees, 0, seed=1) == []
 
 
 def test_accuracy_counts_prompts_where_they_have_several_pairs() -> None:

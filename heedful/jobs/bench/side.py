@@ -92,7 +92,7 @@ def train(job: Job, scratch: Path) -> tuple[list[float], dict[str, Any]]:
         fit.fit_preference(resolve(PreferenceConfig, overrides=given, flags=flags), out)
     elif job.workload == "reward":
         flags["data"] = snapshot(pairs(job), "preference", scratch)
-        given = [*rate, *size, "held_out_share=0", "probe_examples=0"]
+        given = [*rate, *size, "held_out_share=0", "warm_start=false"]
         fit.fit_reward(resolve(RewardConfig, overrides=given, flags=flags), out)
     else:
         flags["data"] = snapshot(demonstrations(job), "demonstration", scratch)

@@ -1,7 +1,6 @@
 """``fit reward``: a Bradley-Terry reward model, and how it is measured."""
 
 import math
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,10 +67,9 @@ def fit_reward(
             proofs.swap_flips_sign(trunk, few[0])
 
         def initialise() -> None:
-            some = probed(kept, config.probe_examples, config.seed)
-            if some:
-                with progress("probe", len(some)) as advance:
-                    warm_start(trunk, some, max_tokens=limit, advance=advance)
+            if config.warm_start:
+                with progress("probe", len(kept)) as advance:
+                    warm_start(trunk, kept, max_tokens=limit, advance=advance)
 
         return Plan(
             trunk=trunk,
@@ -90,13 +88,6 @@ def fit_reward(
         )
 
     return run_fit("reward", config, out, store, data, build, profile=profile)
-
-
-def probed(trees: Sequence[Tree], most: int, seed: int) -> list[Tree]:
-    """The examples that the probe reads: all, or ``most`` of them drawn by the seed."""
-    if len(trees) <= most:
-        return list(trees)
-    return random.Random(seed).sample(trees, most)  # noqa: S311 - a sample, not a secret
 
 
 def reward_moments(trunk: Trunk, trees: Sequence[Tree], max_tokens: int) -> tuple[float, float]:
