@@ -17,7 +17,16 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from heedful.store import Store, annotations, completions, datasets, open_store, people, projects
+from heedful.store import (
+    Store,
+    annotations,
+    completions,
+    datasets,
+    open_store,
+    people,
+    projects,
+    tables,
+)
 from heedful.store import tasks as task_store
 from heedful.types import Annotation, Completion, Message, Project, Prompt, Task, User
 from heedful.web.app import create_app
@@ -35,6 +44,8 @@ def fill(store: Store, num_annotations: int) -> None:
     num_tasks = int(num_annotations / ANSWERS_PER_TASK)
     with store.write() as tx:
         projects.add(tx, Project(dataset="big", title="Big", form="pairwise"))
+        for who in range(50):
+            people.add(tx, User(id=f"usr_{who:02d}", name=f"person {who}", role="annotator"))
     for start in range(0, num_tasks, BATCH):
         shown, asked, given, times = [], [], [], {}
         for number in range(start, min(start + BATCH, num_tasks)):
@@ -72,6 +83,22 @@ def fill(store: Store, num_annotations: int) -> None:
             task_store.add(tx, asked)
             datasets.add_tasks(tx, "big", [one.id for one in asked])
             annotations.add(tx, given, times=times)
+            tx.insert_new(tables.assignments, [assignment(one, tx.now) for one in given])
+
+
+def assignment(answer: Annotation, now: datetime) -> dict[str, Any]:
+    """The row that says who was given a task, and that they answered it."""
+    return {
+        "project": "big",
+        "task_id": answer.task_id,
+        "annotator": answer.annotator,
+        "round": 0,
+        "kind": "answer",
+        "shown_order": list(answer.shown_order),
+        "state": "submitted",
+        "given": 0,
+        "changed_at": now,
+    }
 
 
 def visits(client: TestClient) -> dict[str, str]:
@@ -87,8 +114,8 @@ def visits(client: TestClient) -> dict[str, str]:
     }
     filters = (
         "annotator=usr_07", "annotator=nobody", "comment=1", "disagreement=1", "state=unanswered",
-        "source=model", "author=import:none", "text=word4321", "text=nowhere", "since=2027-01-01",
-        "form=ranking", "annotator=usr_07&comment=1&disagreement=1&text=word1",
+        "state=skipped", "source=model", "author=import:none", "text=word4321", "text=nowhere",
+        "since=2027-01-01", "form=ranking", "annotator=usr_07&comment=1&disagreement=1&text=word1",
     )  # fmt: skip
     return pages | {one: f"/data/big?{one}" for one in filters}
 

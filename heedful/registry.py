@@ -9,11 +9,17 @@ from heedful.errors import ConfigError
 T = TypeVar("T")
 
 
+def near(name: str, names: Iterable[str]) -> str | None:
+    """The known name that is most like a name, if one is."""
+    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """A hint such as ``did you mean 'dpo'?``, or the full list when nothing is near."""
     known = sorted(names)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"choose from: {', '.join(known)}"
+    close = near(name, known)
+    return f"did you mean {close!r}?" if close else f"choose from: {', '.join(known)}"
 
 
 class Registry(Mapping[str, T], Generic[T]):

@@ -6,7 +6,7 @@ same record twice gives the same id and writing it twice adds nothing.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -66,6 +66,11 @@ def messages_from_json(rows: list[dict[str, JSON]]) -> tuple[Message, ...]:
         )
         for row in rows
     )
+
+
+def last_text(messages: Sequence[Message]) -> str:
+    """What was said last; empty when nobody said anything."""
+    return messages[-1].content if messages else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +167,7 @@ class Completion:
     @property
     def text(self) -> str:
         """The answer's last message."""
-        return self.messages[-1].content
+        return last_text(self.messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

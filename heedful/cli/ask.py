@@ -59,7 +59,7 @@ def ask(
         seed=seed,
     )
     with opened(store) as opened_store, tempfile.TemporaryDirectory() as scratch:
-        asked = read_prompts(opened_store, prompts, Path(scratch))
+        read = read_prompts(opened_store, prompts, Path(scratch))
         made = Project(
             dataset=project,
             title=project,
@@ -68,11 +68,12 @@ def ask(
             qualify_with=qualify_with,
             qualify_at=qualify_at,
         )
-        result = run_ask(opened_store, made, asked, names, sampling)
+        result = run_ask(opened_store, made, read.prompts, names, sampling)
     show(
-        asdict(result),
+        asdict(result) | {"dropped": dict(read.drops)},
         as_json,
         f"project {result.project}: {result.num_tasks} new tasks from {result.num_prompts} prompts "
         f"and {result.num_completions} answers",
+        *(f"dropped  {num} rows of {prompts}: {rule}" for rule, num in read.drops.items()),
         f"next   heedful studio --store {store}",
     )

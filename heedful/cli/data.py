@@ -1,7 +1,6 @@
 """``heedful import``, ``heedful export`` and ``heedful snapshot``."""
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -56,7 +55,7 @@ def import_file(
         str | None, typer.Option("--dataset", help="Name in the store; from the file otherwise.")
     ] = None,
     show_dropped: Annotated[
-        bool, typer.Option("--show-dropped", help="List every row that was left out, and why.")
+        bool, typer.Option("--show-dropped", help="List the rows that were left out, and why.")
     ] = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -75,7 +74,6 @@ def import_file(
         result = import_preferences(
             opened_store, format.value, files, dataset=dataset, progress=_steps(advance)
         )
-    rules = Counter(drop.rule for drop in result.drops)
     lines = [
         f"data set    {result.dataset}",
         f"rows read   {result.num_rows}",
@@ -84,11 +82,14 @@ def import_file(
         f"answers     {result.num_answers} new",
         *([f"known answers  {result.num_known} new"] if result.num_known else []),
         *([f"queued      {result.num_queued} new tasks for people"] if result.num_queued else []),
-        f"dropped     {len(result.drops)}",
-        *(f"  {rule}  {count}" for rule, count in sorted(rules.items())),
+        f"dropped     {result.num_dropped}",
+        *(f"  {rule}  {count}" for rule, count in result.drops_by_rule.items()),
+        *(_ignored(key, num, result.near_keys) for key, num in result.ignored_keys.items()),
     ]
     if show_dropped:
         lines += [f"{d.file}:{d.line}  {d.rule}  {d.detail}" for d in result.drops]
+        if more := result.num_dropped - len(result.drops):
+            lines.append(f"and {more} more")
     step = f"fit reward --data {result.dataset} --out runs/reward"
     if result.num_queued:
         step = f"studio --store {store}"
@@ -101,9 +102,15 @@ def import_file(
         "answers": result.num_answers,
         "known_answers": result.num_known,
         "queued": result.num_queued,
-        "dropped": dict(rules),
+        "dropped": dict(result.drops_by_rule),
+        "ignored": dict(result.ignored_keys),
     }
     show(summary, as_json, *lines)
+
+
+def _ignored(key: str, num: int, near: Mapping[str, str]) -> str:
+    hint = f"; did you mean {near[key]!r}?" if key in near else ""
+    return f"ignored     {num} rows  {key}{hint}"
 
 
 def export_file(

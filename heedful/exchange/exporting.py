@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.data.formats import FORMATS, About, Format, Tally
-from heedful.errors import ConfigError, ResourceError
+from heedful.errors import ConfigError, DataError, ResourceError
 from heedful.store import Store, Transaction, datasets, items
 
 _GZIP = 31  # window bits of a gzip stream; zlib writes no time into it
@@ -41,7 +41,7 @@ def export_dataset(
     unknown dataset, ``ConfigError`` for an unknown format, ``ResourceError`` on a full disk.
     """
     kind = FORMATS[format]
-    path = Path(out) if out is not None else Path(f"{dataset}{kind.suffix}")
+    path = Path(out) if out is not None else _named_after(dataset, kind)
     tally, num_items = Tally(), 0
 
     def count(number: int) -> None:
@@ -56,6 +56,15 @@ def export_dataset(
     return ExportResult(
         dataset=dataset, format=format, path=str(path), num_items=num_items, tally=tally
     )
+
+
+def _named_after(dataset: str, format: Format) -> Path:
+    """The file of a dataset in this folder; raises ``ConfigError`` for a name that leads out."""
+    try:
+        datasets.check_name(dataset)
+    except DataError as error:
+        raise ConfigError(f"{error}; name the file with --out") from error
+    return Path(f"{dataset}{format.suffix}")
 
 
 def encoded(

@@ -1,13 +1,15 @@
 """Files into the store: prompts, completions, tasks and annotations.
 
 One import is one transaction, written as rows are read: a broken line leaves the store as it was.
-Importing again adds nothing: ids are content hashes.
+Importing again adds nothing: ids are content hashes, and an author whom the store came to know in
+between is the same one. Into a project come tasks of its form only; people are asked those that
+nobody has answered.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -23,10 +25,12 @@ from heedful.data.formats import (
     RowDropped,
     read_files,
 )
+from heedful.data.formats.base import usable
 from heedful.errors import ConfigError, DataError
 from heedful.exchange import queueing
 from heedful.exchange.queueing import Read
 from heedful.forms import FORMS
+from heedful.registry import near
 from heedful.store import (
     Store,
     Transaction,
@@ -52,6 +56,7 @@ from heedful.types import (
 # Names that say nothing without the directory they lie in.
 _GENERIC = {"data", "dev", "eval", "test", "train", "valid", "validation"}
 _BATCH = 1000  # rows written at once
+MAX_DROPS = 10_000  # that are kept one by one; all are counted
 _MAX_INT = 2**31 - 1  # of an INTEGER on every database
 
 
@@ -61,8 +66,10 @@ class ImportResult:
 
     Rows are new to the dataset, duplicates of what it has, or dropped; ``num_answers`` counts the
     annotations that are new to the store, ``num_known`` the known answers and ``num_queued`` the
-    tasks that are new to a project's queue. ``drops`` lists rows, and answers in rows that were
-    used. ``ignored_keys`` counts the rows that had a key the format gives no meaning to.
+    tasks that are new to a project's queue. ``drops`` lists the first ``MAX_DROPS`` rows, and
+    answers in rows that were used, and ``drops_by_rule`` counts all. ``ignored_keys`` counts the
+    rows that had a key the format gives no meaning to, and ``near_keys`` has the known ones that
+    are like some of them.
     """
 
     dataset: str
@@ -73,12 +80,14 @@ class ImportResult:
     num_known: int
     num_queued: int
     drops: tuple[Drop, ...]
+    drops_by_rule: Mapping[str, int]
     ignored_keys: Mapping[str, int]
+    near_keys: Mapping[str, str]
 
     @property
-    def drops_by_rule(self) -> dict[str, int]:
-        """Number of dropped rows by rule, sorted by rule."""
-        return dict(sorted(Counter(drop.rule for drop in self.drops).items()))
+    def num_dropped(self) -> int:
+        """Number of all drops."""
+        return sum(self.drops_by_rule.values())
 
 
 @dataclass(slots=True)
@@ -92,7 +101,23 @@ class _Counts:
     num_known: int = 0
     num_queued: int = 0
     drops: list[Drop] = field(default_factory=list)
+    rules: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+
+    def drop(self, one: Drop) -> None:
+        self.rules[one.rule] += 1
+        if len(self.drops) < MAX_DROPS:
+            self.drops.append(one)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What rows are read for: the dataset and its project, if it has one, and who is known."""
+
+    dataset: str
+    annotator: str
+    project: Project | None
+    models: Set[str]
 
 
 def import_preferences(
@@ -112,7 +137,7 @@ def import_preferences(
     known answers kept, in the name of ``who``. Raises ``DataError`` or ``MissingError`` that names
     file and line; then nothing was imported.
     """
-    FORMATS[format]
+    keys = FORMATS[format].keys
     name = dataset if dataset is not None else default_dataset(paths)
     if not name.strip():
         raise DataError("a dataset's name is empty; name it, e.g. with --dataset")
@@ -121,15 +146,20 @@ def import_preferences(
     rows = read_files(format, paths)
     with store.write() as tx:
         datasets.add_tasks(tx, name, ())
-        project = projects.find(tx, name)
-        known_models = {one.id for one in models.list_all(tx)}
+        into = _Target(
+            dataset=name,
+            annotator=annotator or imported,
+            project=projects.find(tx, name),
+            models={one.id for one in models.list_all(tx)},
+        )
         while batch := list(islice(rows, _BATCH)):
-            reads = list(_to_items(batch, name, annotator or imported, known_models, counts))
-            kept = _write(tx, name, project, reads, counts)
-            asked = queueing.ask(tx, name, project, kept, who=who or imported)
+            reads = list(_to_items(tx, batch, into, counts))
+            kept = _write(tx, into, reads, counts)
+            asked = queueing.ask(tx, name, into.project, kept, who=who or imported)
             counts.num_queued += asked.num_queued
             counts.num_known += asked.num_known
-            counts.drops += asked.drops
+            for drop in asked.drops:
+                counts.drop(drop)
             counts.num_rows += len(batch)
             if progress:
                 progress(counts.num_rows)
@@ -142,7 +172,9 @@ def import_preferences(
         num_known=counts.num_known,
         num_queued=counts.num_queued,
         drops=tuple(counts.drops),
-        ignored_keys=dict(counts.ignored),
+        drops_by_rule=dict(sorted(counts.rules.items())),
+        ignored_keys=dict(sorted(counts.ignored.items())),
+        near_keys={one: like for one in counts.ignored if (like := near(one, keys))},
     )
 
 
@@ -170,25 +202,47 @@ def _dataset_of(path: Path) -> str:
 
 
 def _to_items(
-    batch: Iterable[Parsed | Drop],
-    dataset: str,
-    annotator: str,
-    known_models: Set[str],
-    counts: _Counts,
+    tx: Transaction, batch: Sequence[Parsed | Drop], into: _Target, counts: _Counts
 ) -> Iterator[Read]:
+    earlier = _earlier(tx, batch, into.models)
     for one in batch:
         if isinstance(one, Drop):
-            counts.drops.append(one)
+            counts.drop(one)
             continue
         counts.ignored.update(one.ignored)
         try:
-            item, left_out = to_item(one.record, dataset, annotator, known_models)
+            item, left_out = to_item(one.record, into.dataset, into.annotator, into.models, earlier)
             known = queueing.known_answer(one.record, item)
+            _check_form(item, into.project)
         except RowDropped as drop:
-            counts.drops.append(_drop(one, drop.rule, drop.detail))
+            counts.drop(_drop(one, drop.rule, drop.detail))
             continue
-        counts.drops += [_drop(one, rule, detail) for rule, detail in left_out]
+        for rule, detail in left_out:
+            counts.drop(_drop(one, rule, detail))
         yield Read(one, item, known)
+
+
+def _check_form(item: Item, project: Project | None) -> None:
+    """Drop a task that asks something else than the project into which it would go."""
+    if project and item.task and item.task.form != project.form:
+        raise RowDropped(
+            "other_form",
+            f"project {project.dataset!r} asks {project.form!r}, the row {item.task.form!r}; "
+            "import it into another data set",
+        )
+
+
+def _earlier(tx: Transaction, batch: Sequence[Parsed | Drop], known_models: Set[str]) -> Set[str]:
+    """Completions that were imported under ``import:MODEL`` before the store knew the model."""
+    judged = [one.record for one in batch if isinstance(one, Parsed)]
+    asked = [
+        _imported(record.prompt, candidate, "").id
+        for record in judged
+        if isinstance(record, Judged)
+        for candidate in record.candidates.values()
+        if _author(candidate, "") in known_models
+    ]
+    return completions.known(tx, asked)
 
 
 def _drop(parsed: Parsed, rule: str, detail: str) -> Drop:
@@ -196,11 +250,16 @@ def _drop(parsed: Parsed, rule: str, detail: str) -> Drop:
 
 
 def to_item(
-    record: Record, dataset: str, annotator: str, known_models: Set[str] = frozenset()
+    record: Record,
+    dataset: str,
+    annotator: str,
+    known_models: Set[str] = frozenset(),
+    earlier: Set[str] = frozenset(),
 ) -> tuple[Item, tuple[tuple[str, str], ...]]:
     """The item that a record becomes, and rule and detail of the answers it leaves out.
 
-    Raises ``RowDropped`` for answers that the form refuses, and candidates that are the same.
+    Of a model that the store knows, completions ``earlier`` keep the name ``import:MODEL``. Raises
+    ``RowDropped`` when the form refuses every answer, and for candidates that are the same.
     """
     if isinstance(record, Prompt):
         return Item(prompt=record), ()
@@ -208,7 +267,7 @@ def to_item(
     ordered = isinstance(record, Judged)
     judged = record if isinstance(record, Judged) else _judged(record)
     made = {
-        label: _completion(judged.prompt, one, dataset, known_models)
+        label: _completion(judged.prompt, one, dataset, known_models, earlier)
         for label, one in judged.candidates.items()
     }
     ids = {label: one.id for label, one in made.items()}
@@ -224,8 +283,11 @@ def to_item(
         priority=_finite("priority", judged.priority),
         reason=judged.reason,
     )
+    _check_number(judged.form, len(ids))
     shown = {one.id: one for one in made.values()}
-    answers = [(_annotation(task, shown, one, ids, annotator), one.time) for one in judged.answers]
+    answers, refused = usable(
+        judged.answers, lambda one: (_annotation(task, shown, one, ids, annotator), one.time)
+    )
     item = Item(
         prompt=judged.prompt,
         task=task,
@@ -233,7 +295,7 @@ def to_item(
         annotations=tuple(one for one, _ in answers),
         times={one.id: time for one, time in answers if time is not None},
     )
-    return item, judged.left_out
+    return item, (*judged.left_out, *refused)
 
 
 def _judged(record: Preference | Demonstration) -> Judged:
@@ -258,19 +320,38 @@ def _judged(record: Preference | Demonstration) -> Judged:
     )
 
 
-def _completion(prompt: Prompt, one: Candidate, dataset: str, known_models: Set[str]) -> Completion:
+def _completion(
+    prompt: Prompt, one: Candidate, dataset: str, known_models: Set[str], earlier: Set[str]
+) -> Completion:
     """A completion; the author is kept by name where the store does not know the model."""
-    model = one.model or f"{completions.IMPORTED}{dataset}"
-    if not model.startswith(completions.IMPORTED) and model not in known_models:
-        model = f"{completions.IMPORTED}{model}"
+    _whole("draw", one.draw)
+    made, author = _imported(prompt, one, dataset), _author(one, dataset)
+    is_known = author in known_models and made.id not in earlier
+    return replace(made, model=author) if is_known else made
+
+
+def _imported(prompt: Prompt, one: Candidate, dataset: str) -> Completion:
+    """A completion as it is stored when its author is not known."""
     return Completion(
         prompt=prompt,
         messages=one.messages,
-        model=model,
-        draw=_whole("draw", one.draw),
+        model=f"{completions.IMPORTED}{_author(one, dataset)}",
+        draw=one.draw,
         finish_reason=one.finish_reason,
         params=one.params,
     )
+
+
+def _author(one: Candidate, dataset: str) -> str:
+    """Who wrote a completion, whether or not the store it comes from knew them."""
+    return (one.model or dataset).removeprefix(completions.IMPORTED)
+
+
+def _check_number(form: str, num_shown: int) -> None:
+    low, high = FORMS[form].num_completions
+    if not low <= num_shown <= high:
+        detail = f"{form} takes {low} to {high} answers, not {num_shown}"
+        raise RowDropped("invalid_answer", detail)
 
 
 def _annotation(
@@ -294,9 +375,6 @@ def _annotation(
         kind=answer.kind,
     )
     try:
-        low, high = form.num_completions
-        if not low <= len(ids) <= high:
-            raise DataError(f"{form.name} takes {low} to {high} answers, not {len(ids)}")
         form.check(task, shown, made)
         annotations.check_shown(made, task.completion_ids)
     except DataError as error:
@@ -331,17 +409,15 @@ def _without_contradictions(tx: Transaction, reads: list[Read], counts: _Counts)
                 kept.append(answer)
             else:
                 detail = f"the same was answered otherwise before: {answer.task_id}"
-                counts.drops.append(one.drop("contradicts_earlier_row", detail))
+                counts.drop(one.drop("contradicts_earlier_row", detail))
         if kept or one.known is not None or not one.item.annotations:
             yield replace(one, item=replace(one.item, annotations=tuple(kept)))
 
 
-def _write(
-    tx: Transaction, dataset: str, project: Project | None, reads: list[Read], counts: _Counts
-) -> list[Read]:
+def _write(tx: Transaction, into: _Target, reads: list[Read], counts: _Counts) -> list[Read]:
     """Write a batch and count the rows that are new to the dataset; the rows that were used."""
     used = [
-        replace(one, item=queueing.as_asked(one.item, one.known, project))
+        replace(one, item=queueing.as_asked(one.item, one.known, into.project))
         for one in _without_contradictions(tx, reads, counts)
     ]
     kept = [one.item for one in used]
@@ -351,8 +427,9 @@ def _write(
     answers = [one for item, _ in asked for one in item.annotations]
     times = {id: time for item, _ in asked for id, time in item.times.items()}
     counts.num_answers += annotations.add(tx, answers, times=times)
-    num_new = datasets.add_tasks(tx, dataset, [task.id for _, task in asked])
-    num_new += datasets.add_prompts(tx, dataset, [item.prompt for item in kept if not item.task])
+    num_new = datasets.add_tasks(tx, into.dataset, [task.id for _, task in asked])
+    prompts = [item.prompt for item in kept if not item.task]
+    num_new += datasets.add_prompts(tx, into.dataset, prompts)
     counts.num_new += num_new
     counts.num_duplicates += len(kept) - num_new
     return used

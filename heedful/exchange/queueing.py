@@ -11,7 +11,7 @@ from heedful.data.formats import Drop, Judged, Parsed, Record, RowDropped
 from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.store import Transaction, extras, projects
-from heedful.types import JSON, Item, Project, Task
+from heedful.types import JSON, Item, Project
 
 Payload = Mapping[str, JSON]
 _CONTRADICTS = (
@@ -61,7 +61,7 @@ def known_answer(record: Record, item: Item) -> Payload | None:
 
 def as_asked(item: Item, known: Payload | None, project: Project | None) -> Item:
     """The item with as many slots as the project wants, where its task is for people to answer."""
-    if project is None or not _is_asked(item, known, project):
+    if project is None or not _is_asked(item, known):
         return item
     assert item.task is not None
     return replace(item, task=replace(item.task, slots=project.overlap))
@@ -82,7 +82,7 @@ def ask(
             continue
         assert one.item.task is not None
         task, agrees = one.item.task, FORMS[one.item.task.form].agrees
-        why = _no_place(task, project, dataset)
+        why = None if project else _no_project(dataset)
         if why is None and not agrees(known.setdefault(task.id, one.known), one.known):
             why = _CONTRADICTS
         if why is not None:
@@ -90,7 +90,7 @@ def ask(
         places.setdefault(task.id, one)
     if project is None:
         return Asked(num_queued=0, num_known=0, drops=tuple(drops))
-    items = [one.item.task for one in reads if _is_asked(one.item, one.known, project)]
+    items = [one.item.task for one in reads if _is_asked(one.item, one.known)]
     asked = [task for task in items if task is not None]
     num_queued = projects.queue_tasks(tx, project, asked, closed=known)
     added = extras.add_golds(tx, project, known, who=who)
@@ -98,17 +98,11 @@ def ask(
     return Asked(num_queued=num_queued, num_known=added.num_new, drops=tuple(drops))
 
 
-def _no_place(task: Task, project: Project | None, dataset: str) -> tuple[str, str] | None:
-    """Rule and detail by which a known answer has no place in the data set, if there is one."""
-    if project is None:
-        detail = f"{dataset!r} is no project; make it, then import the file again"
-        return "known_without_project", detail
-    if task.form != project.form:
-        return "known_of_other_form", f"it answers {task.form}; {dataset!r} asks {project.form}"
-    return None
+def _no_project(dataset: str) -> tuple[str, str]:
+    """Rule and detail of a known answer in a data set that asks nobody."""
+    detail = f"{dataset!r} is no project; make it, then import the file again"
+    return "known_without_project", detail
 
 
-def _is_asked(item: Item, known: Payload | None, project: Project) -> bool:
-    if item.task is None or item.task.form != project.form:
-        return False
-    return known is not None or not item.annotations
+def _is_asked(item: Item, known: Payload | None) -> bool:
+    return item.task is not None and (known is not None or not item.annotations)

@@ -1,15 +1,15 @@
 """``heedful ask``: sample candidate answers and queue them as the tasks of a project."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 from heedful.data.chat import encode_prompt
 from heedful.data.examples import answer
-from heedful.data.formats import read_files
-from heedful.data.formats.base import Parsed
+from heedful.data.formats import Drop, read_files
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
 from heedful.errors import DataError, MissingError
@@ -174,17 +174,30 @@ def sample_seed(seed: int, prompt: Prompt, draw: int) -> int:
     return int.from_bytes(digest[:4])
 
 
-def read_prompts(store: Store, source: str, scratch: Path) -> list[Prompt]:
-    """The distinct prompts of a JSON Lines file, or of a data set in the store, in order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptsRead:
+    """The distinct prompts of a source in order, and how many rows gave none, by rule."""
+
+    prompts: list[Prompt]
+    drops: Mapping[str, int]
+
+
+def read_prompts(store: Store, source: str, scratch: Path) -> PromptsRead:
+    """The prompts of a JSON Lines file, or of a data set in the store."""
     path = Path(source)
     if path.suffix in (".jsonl", ".json", ".gz") and not path.exists():
         raise MissingError(f"file {path} does not exist; give an existing file or a data set")
+    drops: Counter[str] = Counter()
+    found: list[Prompt] = []
     if path.is_file():
-        read = read_files("trl", [path])
-        records = [one.record for one in read if isinstance(one, Parsed)]
-        found = [one if isinstance(one, Prompt) else one.prompt for one in records]
+        for one in read_files("trl", [path]):
+            if isinstance(one, Drop):
+                drops[one.rule] += 1
+            else:
+                found.append(one.record if isinstance(one.record, Prompt) else one.record.prompt)
     else:
         found = load_rows(store, source, "prompt", scratch).rows
     if not found:
-        raise DataError(f"{source} holds no prompt; give rows with a 'prompt'")
-    return list(dict.fromkeys(found))
+        counted = "".join(f"; {num} {rule}" for rule, num in sorted(drops.items()))
+        raise DataError(f"{source} holds no prompt; give rows with a 'prompt'{counted}")
+    return PromptsRead(prompts=list(dict.fromkeys(found)), drops=dict(sorted(drops.items())))

@@ -206,7 +206,7 @@ def sample(store: Store, job: Job, out: Path) -> dict[str, JSON]:
         seed=spec["seed"],
     )
     with TemporaryDirectory() as scratch:
-        prompts = read_prompts(store, spec["prompts"], Path(scratch))
+        prompts = read_prompts(store, spec["prompts"], Path(scratch)).prompts
         made = ask(store, project, prompts[: spec["num_prompts"]], [spec["model"]], sampling)
     return {"project": made.project, "num_tasks": made.num_tasks}
 

@@ -6,6 +6,7 @@ time: then the page says that it is partial, and the next one goes on from there
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ WINDOW = 2000  # items looked at in one statement
 BUDGET = 0.12  # seconds after which a page is partial
 MAX_NAMES = 100  # suggestions of a filter
 _CHUNK = 100  # items read whole at once
+_FOLDED_TO = frozenset("afhijklnstwy")  # ASCII that other letters become without case: ß, ﬁ, K
 
 ITEMS, TASKS, ANSWERS = tables.dataset_items.c, tables.tasks.c, tables.annotations.c
 
@@ -89,7 +91,7 @@ def page(
         end, num = tx.connection.execute(_extent(window)).one()
         if end is None:
             return Page(items=tuple(found), after=None, is_partial=False, num_seen=num_seen)
-        ids = list(tx.connection.scalars(_passing(window, wanted)))
+        ids = list(tx.connection.scalars(_passing(window, dataset, wanted)))
         for start in range(0, len(ids), _CHUNK):
             for item in items.get(tx, ids[start : start + _CHUNK]):
                 if not _fits(item, wanted):
@@ -118,12 +120,12 @@ def author_names(tx: Transaction) -> list[str]:
     return [*dict.fromkeys(named), *_distinct(tx, tables.completions.c.origin)]
 
 
-def skips(tx: Transaction, task_id: str) -> list[Any]:
-    """Who gave a task back, why and when, oldest first."""
+def skips(tx: Transaction, dataset: str, task_id: str) -> list[Any]:
+    """Who gave a task back in the project of that name, why and when, oldest first."""
     given = tables.assignments.c
     query = (
-        select(given.project, given.annotator, given.skip_reason, given.changed_at)
-        .where(given.task_id == task_id, given.state == "skipped")
+        select(given.annotator, given.skip_reason, given.changed_at)
+        .where(given.project == dataset, given.task_id == task_id, given.state == "skipped")
         .order_by(given.changed_at, given.annotator)
     )
     return list(tx.connection.execute(query))
@@ -189,7 +191,7 @@ def _extent(window: Any) -> Select[Any]:
     return select(func.max(window.c.item_id), func.count(window.c.item_id))
 
 
-def _passing(window: Any, filters: Filters) -> Select[Any]:
+def _passing(window: Any, dataset: str, filters: Filters) -> Select[Any]:
     """The ids of a window that pass what the database can check."""
     query = (
         select(window.c.item_id)
@@ -198,18 +200,38 @@ def _passing(window: Any, filters: Filters) -> Select[Any]:
         .order_by(window.c.item_id)
     )
     if filters.text:
-        # JSON spells what is not ASCII as escapes, on either database
-        needle = json.dumps(filters.text)[1:-1]
         prompts = tables.prompts.c
         asked = func.coalesce(TASKS.prompt_id, window.c.item_id)
         query = query.join(tables.prompts, prompts.id == asked)
-        query = query.where(cast(prompts.messages, String).icontains(needle, autoescape=True))
-    for condition in _conditions(window.c.item_id, filters):
+        query = query.where(_may_hold(cast(prompts.messages, String), filters.text))
+    for condition in _conditions(window.c.item_id, dataset, filters):
         query = query.where(condition)
     return query
 
 
-def _conditions(item_id: Column[Any], filters: Filters) -> Iterable[ColumnElement[bool]]:
+def _may_hold(messages: ColumnElement[str], text: str) -> ColumnElement[bool]:
+    r"""Whether the JSON of messages may hold a text in any case; ``_fits`` knows.
+
+    JSON spells what is not ASCII as escapes. A database compares ASCII in any case and nothing
+    else, so messages with an escape pass by those letters of the text that only ASCII spells.
+    """
+    folded = text.casefold()
+    pieces = ["%" if one in _FOLDED_TO or not one.isascii() else _literal(one) for one in folded]
+    other = and_(
+        messages.contains("\\u", autoescape=True),
+        messages.ilike(f"%{''.join(pieces)}%", escape="/"),
+    )
+    return or_(messages.icontains(json.dumps(folded)[1:-1], autoescape=True), other)
+
+
+def _literal(character: str) -> str:
+    """A character in JSON, for LIKE."""
+    return re.sub("[%_/]", r"/\g<0>", json.dumps(character)[1:-1])
+
+
+def _conditions(
+    item_id: Column[Any], dataset: str, filters: Filters
+) -> Iterable[ColumnElement[bool]]:
     mine = ANSWERS.task_id == item_id
     if filters.form:
         yield TASKS.form == filters.form
@@ -220,7 +242,9 @@ def _conditions(item_id: Column[Any], filters: Filters) -> Iterable[ColumnElemen
         yield TASKS.id.is_not(None)
     if filters.state == "skipped":
         given = tables.assignments.c
-        yield exists().where(given.task_id == item_id, given.state == "skipped")
+        yield exists().where(
+            given.project == dataset, given.task_id == item_id, given.state == "skipped"
+        )
     about = list(_about_answers(filters))
     if about:
         yield exists().where(mine, *about)

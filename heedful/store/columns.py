@@ -4,15 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, func, select
 
 from heedful.store import tables
 from heedful.store.database import Transaction
 from heedful.store.page import chunks
-from heedful.types import JSON
+from heedful.types import JSON, last_text, messages_from_json
 
 ROWS_AT_ONCE = 5000
-ITEMS = tables.dataset_items.c
+ITEMS, TASKS, PROJECTS = tables.dataset_items.c, tables.tasks.c, tables.projects.c
+# The tasks of a project that ask what it asks; those of another form have no place in its pages.
+ASKED = tables.dataset_items.join(tables.tasks, TASKS.id == ITEMS.task_id).join(
+    tables.projects, and_(PROJECTS.dataset == ITEMS.dataset, PROJECTS.form == TASKS.form)
+)
 
 
 class AnswerRow(NamedTuple):
@@ -37,8 +41,8 @@ class ShownRow(NamedTuple):
     author: str
 
 
-def answers(tx: Transaction, dataset: str) -> Iterator[AnswerRow]:
-    """Every vote on the tasks of a dataset, in no order."""
+def answers(tx: Transaction, project: str) -> Iterator[AnswerRow]:
+    """Every vote on the tasks of a project's form, in no order."""
     columns = tables.annotations.c
     query = (
         select(
@@ -50,21 +54,21 @@ def answers(tx: Transaction, dataset: str) -> Iterator[AnswerRow]:
             columns.seconds,
             columns.created_at,
         )
-        .join(tables.dataset_items, ITEMS.task_id == columns.task_id)
-        .where(ITEMS.dataset == dataset, columns.kind == "answer")
+        .select_from(ASKED.join(tables.annotations, columns.task_id == ITEMS.task_id))
+        .where(ITEMS.dataset == project, columns.kind == "answer")
     )
     return (AnswerRow(*row) for row in _stream(tx, query))
 
 
-def shown(tx: Transaction, dataset: str) -> Iterator[ShownRow]:
-    """What the tasks of a dataset show, in no order."""
+def shown(tx: Transaction, project: str) -> Iterator[ShownRow]:
+    """What the tasks of a project's form show, in no order."""
     links, completions = tables.task_completions.c, tables.completions.c
     author = func.coalesce(completions.model_id, completions.origin)
     query = (
         select(links.task_id, links.position, links.completion_id, completions.prompt_id, author)
-        .join(tables.dataset_items, ITEMS.task_id == links.task_id)
+        .select_from(ASKED.join(tables.task_completions, links.task_id == ITEMS.task_id))
         .join(tables.completions, completions.id == links.completion_id)
-        .where(ITEMS.dataset == dataset)
+        .where(ITEMS.dataset == project)
     )
     return (ShownRow(*row) for row in _stream(tx, query))
 
@@ -75,7 +79,7 @@ def completion_texts(tx: Transaction, ids: Sequence[str]) -> Iterator[tuple[str,
     for chunk in chunks(ids):
         query = select(columns.id, columns.messages).where(columns.id.in_(chunk))
         for row in tx.connection.execute(query):
-            yield row.id, row.messages[-1]["content"]
+            yield row.id, last_text(messages_from_json(row.messages))
 
 
 def prompt_texts(tx: Transaction, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -84,8 +88,9 @@ def prompt_texts(tx: Transaction, ids: Sequence[str]) -> Iterator[tuple[str, str
     for chunk in chunks(ids):
         query = select(columns.id, columns.messages).where(columns.id.in_(chunk))
         for row in tx.connection.execute(query):
-            said = [one["content"] for one in row.messages if one["role"] == "user"]
-            yield row.id, (said or [row.messages[-1]["content"]])[-1]
+            messages = messages_from_json(row.messages)
+            said = [one.content for one in messages if one.role == "user"]
+            yield row.id, said[-1] if said else last_text(messages)
 
 
 def names(tx: Transaction, authors: Sequence[str]) -> dict[str, str]:

@@ -50,6 +50,16 @@ def get(tx: Transaction, ids: Iterable[str]) -> dict[str, Completion]:
     return {one: found[one] for one in wanted}
 
 
+def known(tx: Transaction, ids: Iterable[str]) -> set[str]:
+    """Those of the ids that are in the store."""
+    column = tables.completions.c.id
+    return {
+        found
+        for chunk in chunks(sorted(set(ids)))
+        for found in tx.connection.scalars(select(column).where(column.in_(chunk)))
+    }
+
+
 def by_models(tx: Transaction, *model_ids: str) -> list[Completion]:
     """What these models wrote (``mdl_…`` or ``import:NAME``), ordered by id."""
     author = tables.completions.c

@@ -1,5 +1,6 @@
 """Datasets: named sets of tasks and prompts. Order is by id, never by time of arrival."""
 
+import re
 from collections.abc import Iterable
 
 from sqlalchemy import func, select
@@ -9,6 +10,9 @@ from heedful.registry import nearest
 from heedful.store import completions, tables
 from heedful.store.database import Transaction
 from heedful.types import Prompt
+
+MAX_NAME = 200
+_UNNAMEABLE = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def add_tasks(tx: Transaction, dataset: str, task_ids: Iterable[str]) -> int:
@@ -46,9 +50,19 @@ def count_items(tx: Transaction) -> dict[str, int]:
     return {name: counted.get(name, 0) for name in names(tx)}
 
 
-def _add(tx: Transaction, dataset: str, rows: list[dict[str, str | None]]) -> int:
-    if not dataset.strip():
+def check_name(name: str) -> None:
+    """Refuse a name that no address or file could bear; raises ``DataError``."""
+    if not name.strip():
         raise DataError("a dataset's name is empty; name it, e.g. with --dataset")
+    if len(name) > MAX_NAME or name in (".", "..") or _UNNAMEABLE.search(name):
+        raise DataError(
+            f"dataset name {name!r:.80} does not do in an address; use 1 to {MAX_NAME} characters "
+            "without slashes, backslashes and control characters, and neither '.' nor '..'"
+        )
+
+
+def _add(tx: Transaction, dataset: str, rows: list[dict[str, str | None]]) -> int:
+    check_name(dataset)
     tx.insert_new(tables.datasets, [{"name": dataset}])
     hint = "add the tasks before putting them into a dataset"
     return tx.insert_new(

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from sqlalchemy import func, select, update
 
 from heedful.store import tables
+from heedful.store.columns import ASKED, ITEMS
 from heedful.store.database import Transaction
 from heedful.types import JSON
 
@@ -80,15 +81,15 @@ def delete_all(tx: Transaction) -> None:
 
 
 def count_answers(tx: Transaction, project: str, *, up_to: int | None = None) -> int:
-    """Stored answers of a project, of every kind and revision.
+    """Stored answers of a project in its form, of every kind and revision.
 
     At most ``up_to``, which bounds the work.
     """
-    items, annotations = tables.dataset_items.c, tables.annotations.c
+    annotations = tables.annotations.c
     found = (
         select(annotations.id)
-        .join(tables.dataset_items, items.task_id == annotations.task_id)
-        .where(items.dataset == project)
+        .select_from(ASKED.join(tables.annotations, annotations.task_id == ITEMS.task_id))
+        .where(ITEMS.dataset == project)
         .limit(up_to)
         .subquery()
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from heedful.errors import DataError, MissingError
 from heedful.store import Store, Transaction, lineage, models
-from heedful.types import messages_from_json
+from heedful.types import last_text, messages_from_json
 
 _NOUNS = {
     "prm": "prompt",
@@ -172,7 +172,7 @@ def _label(tx: Transaction, kind: str, origin: str, rows: list[Any]) -> str:
 def _detail(tx: Transaction, kind: str, origin: str, row: Any) -> str:
     """One record in a few words."""
     if kind in ("prm", "cmp"):
-        text = messages_from_json(row.messages)[-1].content
+        text = last_text(messages_from_json(row.messages))
         inside = ", ".join(lineage.datasets_of(tx, row.id))
         return " · ".join(part for part in (origin, _excerpt(text), inside) if part)
     if kind == "tsk":

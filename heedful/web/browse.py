@@ -168,7 +168,7 @@ def data_item(request: Request, dataset: str, item: str) -> Response:
             "answers": answers(tx, found, names),
             "skips": [
                 (names.get(one.annotator, one.annotator), one.skip_reason, one.changed_at)
-                for one in (browse.skips(tx, item) if found.task else ())
+                for one in (browse.skips(tx, dataset, item) if found.task else ())
             ],
             "trace": chain(tx, item, ends=MODELS_END),
         }

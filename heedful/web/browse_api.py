@@ -68,7 +68,7 @@ def get_data_item(request: Request, dataset: Name, item: Name) -> dict[str, Any]
         traced = chain(tx, item, ends=MODELS_END).render()
         skipped = [
             {"annotator": one.annotator, "reason": one.skip_reason}
-            for one in browse.skips(tx, item)
+            for one in browse.skips(tx, dataset, item)
         ]
     return item_json(found) | {"skips": skipped, "trace": traced}
 
@@ -117,7 +117,8 @@ async def import_file(request: Request, dataset: Name, format: FormatName) -> di
         "answers": result.num_answers,
         "known_answers": result.num_known,
         "queued": result.num_queued,
-        "dropped": result.drops_by_rule,
+        "dropped": dict(result.drops_by_rule),
+        "ignored": dict(result.ignored_keys),
     }
 
 

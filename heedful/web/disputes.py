@@ -7,6 +7,7 @@ from fastapi.responses import RedirectResponse
 
 from heedful.forms import FORMS
 from heedful.store import Transaction, disputes, people, projects, queue, tasks
+from heedful.types import last_text
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.api import item_json
 from heedful.web.pages import page
@@ -98,4 +99,4 @@ def take_disagreement(
 def texts(tx: Transaction, ids: list[str]) -> dict[str, str]:
     """The last turn of every task's prompt."""
     found = tasks.get(tx, ids) if ids else {}
-    return {one: found[one].task.prompt.messages[-1].content for one in found}
+    return {one: last_text(found[one].task.prompt.messages) for one in found}

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
 from heedful.data.formats import FORMATS, Tally
+from heedful.data.formats.reading import check_unpacked
 from heedful.errors import DataError, HeedfulError
 from heedful.exchange import exporting
 from heedful.exchange.importing import ImportResult, default_dataset, import_preferences
@@ -21,6 +22,8 @@ from heedful.web.pages import page
 
 router = APIRouter()
 MAX_UPLOAD = 50_000_000  # bytes; larger files go through the command line
+MAX_UNPACKED = 1_000_000_000  # bytes of a gzipped file
+MAX_NAME = 100  # characters of a file's name that are shown
 NUM_COUNTED = 500  # items that the page counts before it offers a format
 NUM_LISTED = 50  # dropped rows that are listed
 
@@ -50,18 +53,23 @@ def formats(request: Request, dataset: str, format: str = "json") -> Response:
 @router.get("/data/{dataset}/download", include_in_schema=False)
 @allows("view")
 def download(request: Request, dataset: str, format: str = "json", zip: bool = False) -> Response:
-    """The data set as a file, sent while it is read; what was left out goes into the log."""
+    """The data set as a file, sent while it is read."""
     return streamed(request, dataset, format, zip=zip)
 
 
 def streamed(request: Request, dataset: str, format: str, *, zip: bool) -> StreamingResponse:
-    """A file of a data set, in pieces."""
+    """A file of a data set, in pieces.
+
+    The log says that it began, as who ends the download early has what was sent, and at its end
+    what was in it.
+    """
     store = store_of(request)
     kind, who = FORMATS[format], visitor_of(request).user.id
     suffix = f"{kind.suffix}.gz" if zip else kind.suffix
     exporting.is_zipped(Path(suffix), kind)
-    with store.read() as tx:
+    with store.write() as tx:
         datasets.require(tx, dataset)
+        people.log(tx, who, "began to export data", dataset, {"format": format})
 
     def pieces() -> Iterator[bytes]:
         tally = Tally()
@@ -112,6 +120,7 @@ def show(request: Request, **values: Any) -> Response:
         formats=FORMATS.values(),
         num_listed=NUM_LISTED,
         megabytes=MAX_UPLOAD // 1_000_000,
+        unpacked=MAX_UNPACKED // 1_000_000,
         status=422 if problem else 200,
         **values,
     )
@@ -123,19 +132,21 @@ def imported(
     """Import what ``content`` reads, as a file of that name; nothing is kept of it beside."""
     store = store_of(request)
     FORMATS[format]
-    name, who = Path(filename).name, visitor_of(request).user.id
+    name = PurePosixPath(filename).name.replace("\0", "")[:MAX_NAME]
+    who = visitor_of(request).user.id
     if not name:
         raise DataError("no file was chosen; choose one")
     with tempfile.TemporaryDirectory(prefix="heedful-") as folder:
-        path = Path(folder) / name
+        path = Path(folder) / "upload"  # whatever its name: only errors and data sets bear that
         with path.open("wb") as copy:
             shutil.copyfileobj(content, copy)
         try:
+            check_unpacked(path, MAX_UNPACKED)
             result = import_preferences(
                 store, format, [path], dataset=dataset or default_dataset([name]), who=who
             )
         except HeedfulError as error:
-            raise type(error)(str(error).replace(f"{folder}/", "")) from error
+            raise type(error)(str(error).replace(str(path), name)) from error
     detail = {"format": format, "rows": result.num_rows, "new": result.num_new}
     with store.write() as tx:
         people.log(tx, who, "imported data", result.dataset, detail)

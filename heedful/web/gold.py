@@ -7,7 +7,7 @@ from fastapi.responses import RedirectResponse
 
 from heedful.errors import DataError
 from heedful.store import Transaction, annotations, extras, people, projects, queue, tasks, undo
-from heedful.types import JSON, Annotation
+from heedful.types import JSON, Annotation, last_text
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.pages import page
 
@@ -28,7 +28,7 @@ def show(request: Request, project: str) -> Response:
         mine = own_answers(tx, project, who)
         ids = [*(one.task_id for one in known), *mine]
         asked = {
-            one: answered.task.prompt.messages[-1].content
+            one: last_text(answered.task.prompt.messages)
             for one, answered in tasks.get(tx, ids).items()
         }
     return page(

@@ -16,7 +16,7 @@ from heedful.forms.steps import split_steps
 from heedful.store import Transaction, annotations, projects, queue, tasks, undo
 from heedful.store.queue import Assignment, Nothing, Receipt
 from heedful.store.tasks import AnsweredTask
-from heedful.types import JSON, Completion, Message, Project
+from heedful.types import JSON, Completion, Message, Project, last_text
 from heedful.web import nothing as why
 from heedful.web import render
 from heedful.web.access import allows, new_secret, store_of, visitor_of
@@ -344,7 +344,7 @@ def candidate(
         id=completion.id,
         letter="ABCDEFGHI"[place],
         place=place,
-        text=messages[-1].content,
+        text=last_text(messages),
         turns=render.conversation(messages),
         rank=ranks[0] if ranks else None,
         ratings=given.get("ratings", {}).get(completion.id, {}),

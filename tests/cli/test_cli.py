@@ -69,7 +69,7 @@ def test_import_counts_drops_and_adds_nothing_the_second_time(
     first = json.loads(out.splitlines()[-1])
     assert first == {"dataset": "hh-harmless-train", "rows": 3, "new": 2, "known": 0,
                      "answers": 2, "known_answers": 0, "queued": 0,
-                     "dropped": {"empty_side": 1}}  # fmt: skip
+                     "dropped": {"empty_side": 1}, "ignored": {}}  # fmt: skip
     _, out, _ = run(monkeypatch, capsys, *arguments)
     assert json.loads(out.splitlines()[-1])["new"] == 0
 
@@ -107,6 +107,18 @@ def test_show_dropped_names_file_line_and_rule(
         "--show-dropped",
     )  # fmt: skip
     assert f"{hh}:3  empty_side" in out
+
+
+def test_columns_without_meaning_are_printed_with_the_nearest_known_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("prompt,answer_1,answer_2,judgement,strenght,anotator,qqq\nq,a,b,1,3,bob,1\n")
+    _, out, _ = run(monkeypatch, capsys, "import", "csv", str(file), "--store",
+                    str(tmp_path / "s.db"))  # fmt: skip
+    assert "ignored     1 rows  strenght; did you mean 'strength'?" in out
+    assert "ignored     1 rows  anotator; did you mean 'annotator'?" in out
+    assert "ignored     1 rows  qqq\n" in out
 
 
 def test_whole_chain_on_imported_preferences(

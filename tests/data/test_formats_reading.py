@@ -1,11 +1,12 @@
 import gzip
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from heedful.data.formats import Drop, Parsed, read_files
+from heedful.data.formats import Drop, Parsed, csv_table, read_files, reading
 from heedful.errors import ConfigError, DataError, MissingError
 
 ROW = json.dumps({"prompt": "q", "chosen": "a", "rejected": "b"})
@@ -121,3 +122,50 @@ def test_directory_is_refused(tmp_path: Path) -> None:
 def test_unknown_format_offers_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'trl'"):
         list(read_files("tlr", []))
+
+
+@pytest.mark.parametrize("name", ["trl", "json", "csv"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_line_that_would_fill_memory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    for module in (reading, csv_table):
+        monkeypatch.setattr(module, "MAX_LINE", 1000)
+    start = {"trl": ROW, "json": '{"heedful": 1, "items": [', "csv": "prompt"}[name]
+    content = f"{start}\n".encode() + b"a" * 5000 + b"\n"
+    assert "line 2 has more than" in refused(tmp_path / "a", pack(content), name)
+
+
+def test_cells_over_many_lines_are_bounded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (reading, csv_table):
+        monkeypatch.setattr(module, "MAX_LINE", 1000)
+    content = b'prompt\n"' + b"a\n" * 5000 + b'"\n'
+    assert "is broken CSV (field larger" in refused(tmp_path / "a", content, "csv")
+
+
+def test_keys_of_messages_and_margins_without_meaning_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    side = [{"role": "assistant", "content": "a", "weight": 0, "name": None}]
+    other = [{"role": "assistant", "content": "b"}]
+    row = {"prompt": [{"role": "user", "content": "q", "images": [1]}], "chosen": side,
+           "rejected": other, "margin": 0.7, "id": 1}  # fmt: skip
+    path.write_text(json.dumps(row))
+    (one,) = read(path)
+    assert isinstance(one, Parsed)
+    assert one.ignored == (
+        "chosen[].weight", "id", "margin that is not 0 to 3", "prompt[].images"
+    )  # fmt: skip
+    assert one.record.margin == 0  # type: ignore[union-attr]
+
+
+def test_keys_inside_the_messages_of_an_item_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    message = {"role": "user", "content": "q", "time": 1}
+    shown = [{"id": "x", "messages": [{"role": "assistant", "content": "a", "score": 1}]}]
+    item = {"form": "critique", "prompt": {"messages": [message]}, "completions": shown}
+    path.write_text(json.dumps({"heedful": 1, "items": [item]}))
+    (one,) = read(path, "json")
+    assert isinstance(one, Parsed)
+    assert one.ignored == ("completions[].messages[].score", "prompt.messages[].time")

@@ -9,7 +9,7 @@ from heedful.data.formats.csv_table import guarded, unguarded
 from heedful.errors import ConfigError, MissingError, ResourceError
 from heedful.exchange.exporting import export_dataset
 from heedful.exchange.importing import import_preferences
-from heedful.store import Store, annotations, integrity, items, open_store, tasks
+from heedful.store import Store, annotations, datasets, integrity, items, open_store, tables, tasks
 from heedful.types import Annotation
 
 
@@ -152,3 +152,37 @@ def test_a_csv_of_a_spreadsheet_needs_four_columns(tmp_path: Path) -> None:
         with store.read() as tx:
             found = [one.annotations[0] for one in items.stream(tx, "sheet")]
     assert sorted(one.annotator for one in found) == ["ada", "ben"]
+
+
+def test_an_export_without_a_name_stays_in_the_folder(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    with store.write() as tx:
+        tx.insert_new(tables.datasets, [{"name": "../out"}])
+    with pytest.raises(ConfigError, match="name the file with --out"):
+        export_dataset(store, "../out")
+    assert not (tmp_path / "out.json").exists()
+    assert export_dataset(store, "../out", "out.json").num_items == 0
+
+
+@pytest.mark.parametrize("format", ["json", "parquet", "csv"])
+def test_an_empty_data_set_comes_back(store: Store, tmp_path: Path, format: str) -> None:
+    with store.write() as tx:
+        datasets.add_tasks(tx, "empty", ())
+    export_dataset(store, "empty", tmp_path / "empty", format=format)
+    with open_store(tmp_path / "other.db") as other:
+        assert import_preferences(other, format, [tmp_path / "empty"]).num_rows == 0
+
+
+def test_an_answer_with_a_time_outside_of_the_calendar_is_dropped_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,answer_1,answer_2,judgement,time\nq,a,b,1,0001-01-01T00:00+05:00\n"
+                    "r,a,b,1,2026-01-01T00:00+05:00\ns,[],b,1,\n")  # fmt: skip
+    with open_store(tmp_path / "a.db") as store:
+        result = import_preferences(store, "csv", [path])
+        assert (result.num_new, result.drops_by_rule) == (2, {"wrong_time": 1})
+        with store.read() as tx:
+            texts = {c.text for one in items.stream(tx, "a") for c in one.completions.values()}
+    assert "[]" in texts

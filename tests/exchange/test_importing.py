@@ -8,10 +8,37 @@ from sqlalchemy import func, select
 
 from heedful.data.snapshot import read_snapshot
 from heedful.errors import ConfigError, DataError, MissingError
+from heedful.exchange import importing
+from heedful.exchange.exporting import export_dataset
 from heedful.exchange.importing import default_dataset, import_preferences
+from heedful.jobs.quality import compute
 from heedful.jobs.snapshot import make_snapshot
-from heedful.store import Store, annotations, integrity, open_store, snapshots, tables, tasks
-from heedful.types import Annotation, Demonstration, Preference
+from heedful.store import (
+    Store,
+    annotations,
+    completions,
+    integrity,
+    items,
+    models,
+    open_store,
+    projects,
+    snapshots,
+    tables,
+    tallies,
+    tasks,
+)
+from heedful.store.summaries import KINDS
+from heedful.types import (
+    Annotation,
+    Completion,
+    Demonstration,
+    Message,
+    ModelVersion,
+    Preference,
+    Project,
+    Prompt,
+    Task,
+)
 
 
 def pair(number: int, chosen: str = "yes", rejected: str = "no") -> dict[str, str]:
@@ -114,6 +141,144 @@ def test_import_of_a_broken_line_stores_nothing(store: Store, tmp_path: Path) ->
 def test_import_counts_keys_without_meaning(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [pair(1) | {"id": 1}, pair(2) | {"id": 2, "x": 0}])
     assert import_preferences(store, "hh", [path]).ignored_keys == {"id": 2, "x": 1}
+
+
+def said(role: str, text: str) -> list[dict]:
+    return [{"role": role, "content": text}]
+
+
+def item(*annotations: dict, form: str = "pairwise", model: str = "", question: str = "q") -> dict:
+    """An item of the plain JSON file."""
+    shown = [
+        {"id": name, "messages": said("assistant", name), "model": model} for name in ("x", "y")
+    ]
+    return {"form": form, "prompt": {"messages": said("user", question)}, "completions": shown,
+            "annotations": list(annotations)}  # fmt: skip
+
+
+def document(path: Path, *listed: dict) -> Path:
+    path.write_text(json.dumps({"heedful": 1, "items": listed}))
+    return path
+
+
+def prefers(who: str, side: str = "x", **more: object) -> dict:
+    return {"annotator": who, "payload": {"preferred": side}, **more}
+
+
+MODEL = ModelVersion(role="base", name="m", weights_hash="w", path="/m")
+
+
+def test_rows_of_another_form_do_not_enter_a_project(store: Store, tmp_path: Path) -> None:
+    with store.write() as tx:
+        projects.add(tx, Project(dataset="support", title="S", form="pairwise"))
+    ranks = {"annotator": "ann", "payload": {"ranks": [["x"], ["y"]]}}
+    listed = [item(prefers("ann")), item(ranks, form="ranking")]
+    path = document(tmp_path / "a.json", *listed)
+    result = import_preferences(store, "json", [path], dataset="support")
+    assert (result.num_new, result.drops_by_rule) == (1, {"other_form": 1})
+    assert "'support' asks 'pairwise', the row 'ranking'" in result.drops[0].detail
+    assert import_preferences(store, "json", [path], dataset="mixed").num_new == 2
+
+
+def test_pages_of_a_project_are_about_its_form_alone(store: Store, tmp_path: Path) -> None:
+    ranks = [{"annotator": who, "payload": {"ranks": [["x"], ["y"]]}} for who in ("ann", "ben")]
+    path = document(tmp_path / "a.json", item(prefers("ann")), item(*ranks, form="ranking"))
+    import_preferences(store, "json", [path], dataset="support")
+    with store.write() as tx:
+        projects.add(tx, Project(dataset="support", title="S", form="pairwise"))
+    for kind in KINDS:
+        assert compute(store, "support", kind).num_answers == 1
+
+
+def test_tasks_that_nobody_answered_are_queued_in_the_project(store: Store, tmp_path: Path) -> None:
+    with store.write() as tx:
+        projects.add(tx, Project(dataset="support", title="S", form="pairwise", overlap=3))
+    listed = [item(question="a"), item(question="b"), item(prefers("ann"), question="c")]
+    path = document(tmp_path / "a.json", *listed)
+    assert import_preferences(store, "json", [path], dataset="support").num_new == 3
+    assert import_preferences(store, "json", [path], dataset="support").num_duplicates == 3
+    with store.read() as tx:
+        assert tallies.read(tx, "support").num_open == 6
+        assert integrity.verify(tx) == []
+
+
+def test_an_import_adds_nothing_when_the_model_became_known_in_between(
+    store: Store, tmp_path: Path
+) -> None:
+    path = document(tmp_path / "a.json", item(prefers("ann"), model=MODEL.id))
+    assert import_preferences(store, "json", [path]).num_new == 1
+    with store.write() as tx:
+        models.add(tx, MODEL)
+    again = import_preferences(store, "json", [path])
+    assert (again.num_new, again.num_duplicates, again.num_answers) == (0, 1, 0)
+
+
+def test_a_round_through_a_store_that_does_not_know_the_model_adds_nothing(
+    store: Store, tmp_path: Path
+) -> None:
+    with store.write() as tx:
+        models.add(tx, MODEL)
+    path = document(tmp_path / "a.json", item(prefers("ann"), model=MODEL.id))
+    import_preferences(store, "json", [path])
+    with open_store(tmp_path / "other.db") as other:
+        export_dataset(store, "a", tmp_path / "out.json")
+        import_preferences(other, "json", [tmp_path / "out.json"], dataset="a")
+        export_dataset(other, "a", tmp_path / "back.json")
+    back = import_preferences(store, "json", [tmp_path / "back.json"], dataset="a")
+    assert (back.num_new, back.num_answers) == (0, 0)
+
+
+def test_an_answer_that_the_form_refuses_is_dropped_alone(store: Store, tmp_path: Path) -> None:
+    path = document(tmp_path / "a.json", item(prefers("ann"), prefers("ben", "z"), prefers("cy")),
+                    item(prefers("ann", "z"), question="other"))  # fmt: skip
+    result = import_preferences(store, "json", [path])
+    assert (result.num_new, result.num_answers) == (1, 2)
+    assert result.drops_by_rule == {"invalid_answer": 2}
+
+
+def test_an_annotation_that_cannot_be_read_is_dropped_alone(store: Store, tmp_path: Path) -> None:
+    path = document(tmp_path / "a.json", item(prefers("ann"), prefers("ben", time="soon")))
+    result = import_preferences(store, "json", [path])
+    assert (result.num_new, result.num_answers) == (1, 1)
+    assert result.drops_by_rule == {"wrong_time": 1}
+
+
+@pytest.mark.parametrize("format", ["json", "parquet", "csv"])
+def test_what_a_project_sampled_and_asked_comes_back_as_itself(
+    store: Store, tmp_path: Path, format: str
+) -> None:
+    prompt = Prompt.of("q\0")
+    shown = [
+        Completion(prompt=prompt, messages=(Message(role="assistant", content=text),),
+                   model=MODEL.id, draw=draw, finish_reason="length", params={"temperature": 0.8})
+        for draw, text in enumerate(("=a", "[]"))
+    ]  # fmt: skip
+    task = Task(form="pairwise", prompt=prompt, completion_ids=tuple(one.id for one in shown),
+                guideline="Be kind.", reason="all")  # fmt: skip
+    with store.write() as tx:
+        models.add(tx, MODEL)
+        projects.add(tx, Project(dataset="asked", title="A", form="pairwise", overlap=2))
+        completions.add(tx, shown)
+        projects.add_tasks(tx, "asked", [task])
+    export_dataset(store, "asked", tmp_path / "out", format=format)
+    again = import_preferences(store, format, [tmp_path / "out"], dataset="asked")
+    assert (again.num_new, again.num_duplicates, again.num_dropped) == (0, 1, 0)
+    with open_store(tmp_path / "other.db") as other, store.read() as tx:
+        with other.write() as copy:
+            models.add(copy, MODEL)
+        import_preferences(other, format, [tmp_path / "out"], dataset="asked")
+        with other.read() as copy:
+            assert list(items.stream(copy, "asked")) == list(items.stream(tx, "asked"))
+
+
+def test_the_first_drops_are_kept_and_all_are_counted(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "MAX_DROPS", 2)
+    rows = [pair(number, chosen="") for number in range(4)]
+    result = import_preferences(store, "hh", [write(tmp_path / "a.jsonl", rows)])
+    assert [one.line for one in result.drops] == [1, 2]
+    assert (result.num_dropped, result.drops_by_rule) == (4, {"empty_side": 4})
 
 
 @pytest.mark.parametrize(

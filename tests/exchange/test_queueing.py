@@ -156,9 +156,6 @@ def test_a_known_answer_without_a_place_is_left_out_and_its_row_is_used(
     make_project(store)
     done = read(store, tmp_path / "a.jsonl", [row])  # now it has one
     assert (done.num_new, done.num_queued, done.num_known) == (0, 1, 1)
-    rating = item(1, "rating", 1, known={"ratings": {"1": {"quality": 5}}})
-    done = read(store, tmp_path / "a.jsonl", [rating])
-    assert (done.num_new, done.num_queued, done.drops_by_rule) == (1, 0, {"known_of_other_form": 1})
 
 
 def test_an_open_task_becomes_known_and_votes_stay_votes(store: Store, tmp_path: Path) -> None:

@@ -101,9 +101,11 @@ def test_too_few_or_far_too_many_candidates_are_refused(candidates: int, said: s
 
 def test_prompts_come_from_a_file_once_each(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
-    rows = [{"prompt": "b"}, {"prompt": "a"}, {"prompt": "b"}]
+    rows = [{"prompt": "b"}, {"prompt": "a"}, {"prompt": "b"}, {"prompt": " "}, {"promt": "c"}]
     file.write_text("\n".join(map(json.dumps, rows)))
-    assert read_prompts(store, str(file), tmp_path) == [Prompt.of("b"), Prompt.of("a")]
+    read = read_prompts(store, str(file), tmp_path)
+    assert read.prompts == [Prompt.of("b"), Prompt.of("a")]
+    assert read.drops == {"empty_prompt": 1, "missing_key": 1}
     with pytest.raises(MissingError, match="does not exist"):
         read_prompts(store, str(tmp_path / "none.jsonl"), tmp_path)
 

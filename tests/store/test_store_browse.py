@@ -1,13 +1,25 @@
+import sys
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from heedful.errors import ConfigError, DataError, MissingError
-from heedful.store import Store, annotations, browse, completions, datasets, people, tasks
+from heedful.store import (
+    Store,
+    annotations,
+    browse,
+    completions,
+    datasets,
+    people,
+    projects,
+    tables,
+    tasks,
+)
 from heedful.store.browse import Filters
 from heedful.store.tracing import chain
-from heedful.types import Annotation, Completion, Message, Prompt, Task, User
+from heedful.types import Annotation, Completion, Message, Project, Prompt, Task, User
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -117,6 +129,67 @@ def test_filters_pass_what_they_say(
     store: Store, made: dict[str, str], wanted: dict[str, Any], expected: str
 ) -> None:
     assert seen(store, made, **wanted) == set(expected.split())
+
+
+SAID = ("Où est l'école?", "OÙ EST L'ÉCOLE?", "ПРИВЕТ", "привет", "STRASSE", "Straße", "ﬁnd 3K",
+        "a%b_c", "path\\x", "line\nbreak", "x/y", "plain")  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", ["école", "ÉCOLE", "привет", "ПРИВЕТ", "strasse", "STRASSE",
+                                    "straße", "FIND", "3k", "%", "_", "\\", "\\x", "line\nBREAK",
+                                    "x/Y", "Ù", "break", "lai", "\u017f", "u00",
+                                    "\\u"])  # fmt: skip
+def test_words_are_found_in_any_case_of_any_script(store: Store, wanted: str) -> None:
+    with store.write() as tx:
+        datasets.add_prompts(tx, "d", map(Prompt.of, SAID))
+        page = browse.page(tx, "d", Filters(text=wanted), clock=lambda: 0.0)
+    found = {one.prompt.messages[0].content for one in page.items}
+    assert found == {one for one in SAID if wanted.casefold() in one.casefold()}
+
+
+def test_every_ascii_letter_that_another_letter_becomes_is_known() -> None:
+    every = {one for code in range(128, sys.maxunicode) for one in chr(code).casefold()}
+    assert {one for one in every if one.isascii()} == browse._FOLDED_TO
+
+
+def skip(tx: Any, project: str, task_id: str) -> None:
+    """Ada gave the task back in a project of that name."""
+    projects.add(tx, Project(dataset=project, title=project, form="pairwise"))
+    row = {"project": project, "task_id": task_id, "annotator": "usr_1", "round": 0,
+           "kind": "answer", "shown_order": [], "state": "skipped", "skip_reason": "odd",
+           "given": 0, "changed_at": tx.now}  # fmt: skip
+    tx.insert_new(tables.assignments, [row])
+
+
+def test_a_task_is_skipped_in_the_project_in_which_it_was_given_back(
+    store: Store, made: dict[str, str]
+) -> None:
+    ids = {name: id for id, name in made.items()}
+    with store.write() as tx:
+        skip(tx, "d", ids["unanswered"])
+        skip(tx, "other", ids["plain"])
+        assert [one.annotator for one in browse.skips(tx, "d", ids["unanswered"])] == ["usr_1"]
+        assert browse.skips(tx, "d", ids["plain"]) == []
+    assert seen(store, made, state="skipped") == {"unanswered"}
+
+
+def test_every_filter_searches_an_index_for_each_item(store: Store, made: dict[str, str]) -> None:
+    if store.engine.dialect.name != "sqlite":
+        pytest.skip("the plan of a small table on PostgreSQL is always a scan")
+    every = {"form": "pairwise", "annotator": "usr_1", "source": "human", "author": "import:a",
+             "text": "frage", "comment": True, "disagreement": True}  # fmt: skip
+    asked = [{name: value} for name, value in every.items()]
+    asked += [{"state": state} for state in browse.STATES]
+    with store.read() as tx:
+        for wanted in asked:
+            filters = Filters(**wanted)
+            window = browse._window("d", filters, "", 2000)
+            query = browse._passing(window, "d", filters).compile(
+                tx.connection.engine, compile_kwargs={"literal_binds": True}
+            )
+            plan = tx.connection.execute(text(f"explain query plan {query}".replace(":", r"\:")))
+            scans = [row.detail for row in plan if row.detail.startswith("SCAN")]
+            assert all("SCAN anon_" in one for one in scans), (wanted, scans)  # the window
 
 
 @pytest.mark.parametrize("wanted", [{}, {"text": "frage"}, {"annotator": "usr_2"}], ids=repr)

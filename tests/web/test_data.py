@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from starlette.testclient import TestClient
 from studio import SECRET_MODEL, csrf_of, make_studio, visitor
 
 from heedful.data.formats import FORMATS
-from heedful.store import Store, items, queue
+from heedful.jobs.quality import compute
+from heedful.store import Store, annotations, completions, datasets, items, people, projects, queue
+from heedful.store.summaries import KINDS
+from heedful.types import Annotation, Completion, Prompt, Task
 from heedful.web import exchange
 
 MARK = "Because it is kinder."
@@ -158,7 +162,7 @@ def test_an_upload_says_what_became_of_its_rows_and_adds_nothing_the_second_time
                         headers={"x-csrf-token": csrf_of(client.get("/").text)})  # fmt: skip
     assert known.json() == {"dataset": "pairs", "rows": 2, "new": 0, "known": 1, "answers": 0,
                             "known_answers": 0, "queued": 0,
-                            "dropped": {"empty_side": 1}}  # fmt: skip
+                            "dropped": {"empty_side": 1}, "ignored": {}}  # fmt: skip
 
 
 def test_a_broken_upload_names_its_line_and_leaves_the_data_as_it_was(
@@ -177,6 +181,94 @@ def test_a_broken_upload_names_its_line_and_leaves_the_data_as_it_was(
     assert upload(client, ROWS).status_code == 413
     token = csrf_of(client.get("/").text)
     assert client.post("/import", data={"csrf": token[::-1]}).status_code in (403, 413)
+
+
+def test_an_upload_says_which_columns_mean_nothing(studio) -> None:
+    store, client = studio
+    visitor(store, client, "own", "owner")
+    sheet = b"prompt,answer_1,answer_2,judgement,strenght\nq,a,b,1,3\n"
+    page = upload(client, sheet, "sheet.csv", format="csv").text
+    assert "strenght" in page
+    assert "did you mean <code>strength</code>?" in page
+    made = client.post("/api/data/sheet/import?format=csv", content=sheet,
+                       headers={"x-csrf-token": csrf_of(client.get("/").text)})  # fmt: skip
+    assert made.json()["ignored"] == {"strenght": 1}
+
+
+@pytest.mark.parametrize("name", ["..", "x" * 300 + ".jsonl", "a\\..\\b.jsonl", "ü?#.jsonl"])
+def test_a_file_of_any_name_is_read(studio, name: str) -> None:
+    store, client = studio
+    visitor(store, client, "own", "owner")
+    assert upload(client, ROWS, name, dataset="named").status_code == 200
+    refused = upload(client, ROWS + b"{\n", name, dataset="named")
+    assert refused.status_code == 422
+    assert "line 3 is broken JSON" in refused.text
+
+
+@pytest.mark.parametrize("name", ["team/a", "a\\b", "..", ".", "a\nb", "x" * 300])
+def test_a_data_set_that_no_address_reaches_is_not_made(studio, name: str) -> None:
+    store, client = studio
+    visitor(store, client, "own", "owner")
+    with store.read() as tx:
+        before = datasets.names(tx)
+    assert upload(client, ROWS, dataset=name).status_code == 422
+    with store.read() as tx:
+        assert datasets.names(tx) == before
+
+
+def test_an_upload_that_unpacks_to_too_much_is_refused_whole(
+    studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, client = studio
+    visitor(store, client, "own", "owner")
+    monkeypatch.setattr(exchange, "MAX_UNPACKED", 1000)
+    bomb = gzip.compress(ROWS + b" " * 1_000_000)
+    refused = upload(client, bomb, "bomb.jsonl.gz")
+    assert refused.status_code == 422
+    assert "bomb.jsonl.gz has more than" in refused.text
+    assert client.get("/data/bomb").status_code == 404
+
+
+def test_a_download_that_is_ended_early_is_in_the_log(
+    studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = studio
+    me = SimpleNamespace(user=SimpleNamespace(id="usr_rea"))
+    monkeypatch.setattr(exchange, "store_of", lambda _: store)
+    monkeypatch.setattr(exchange, "visitor_of", lambda _: me)
+    exchange.streamed(None, "support", "json", zip=False)  # type: ignore[arg-type]
+    with store.read() as tx:
+        (line, *_) = people.history(tx, limit=10)
+    assert (line.who, line.what, line.subject) == ("usr_rea", "began to export data", "support")
+
+
+def test_pages_show_old_items_that_hold_no_messages(studio) -> None:
+    store, client = studio
+    visitor(store, client, "own", "owner")
+    prompt = Prompt(messages=())
+    shown = [Completion(prompt=prompt, messages=(), model=f"import:{one}") for one in "ab"]
+    task = Task(form="pairwise", prompt=prompt, completion_ids=tuple(one.id for one in shown))
+    with store.write() as tx:
+        completions.add(tx, shown)
+        projects.add_tasks(tx, "support", [task])
+        given = [
+            Annotation(
+                task_id=task.id,
+                annotator=who,
+                source="human",
+                payload={"preferred": preferred},
+                shown_order=task.completion_ids,
+            )
+            for who, preferred in zip(("usr_ann", "usr_ben"), task.completion_ids, strict=True)
+        ]
+        annotations.add(tx, given)
+    paths = ["/data/support", f"/data/support/items/{task.id}", "/projects/support",
+             "/api/data/support/items", f"/api/data/support/items/{task.id}"]  # fmt: skip
+    assert [client.get(path).status_code for path in paths] == [200] * len(paths)
+    for name in FORMATS:
+        assert client.get(f"/data/support/download?format={name}").status_code == 200, name
+    for kind in KINDS:
+        compute(store, "support", kind)
 
 
 def test_json_of_a_page_is_the_item_as_the_file_has_it(studio) -> None:

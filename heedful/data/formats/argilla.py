@@ -11,15 +11,17 @@ questions there are:
 - ``demonstration``: ``accepted`` (``yes`` or ``no``) or ``written``;
 - ``critique``: ``critique``; and with each form ``comment``.
 
-A record without ``form`` is told by its questions. Drafts and discarded answers are left out when
-read (``draft``, ``discarded``). Written are people's newest answers; rankings with ties
-(``ranking_with_ties``) and the other forms are left out.
+A record without ``form`` is told by its questions. A question without users has one answer; lists
+that do not say of each answer once who gave it are dropped (``uneven_lists``). Drafts and discarded
+answers are left out when read (``draft``, ``discarded``). Written are people's newest answers;
+rankings with ties (``ranking_with_ties``) and the other forms are left out.
 """
 
 from collections.abc import Iterator, Mapping
 
 from heedful.data.formats import conversation
 from heedful.data.formats.base import (
+    LOSES_OF_TASKS,
     Answer,
     Candidate,
     Format,
@@ -32,9 +34,10 @@ from heedful.data.formats.base import (
     labels,
     only,
     proven,
+    usable,
 )
 from heedful.data.formats.conversation import Turns
-from heedful.types import JSON, Annotation, Item, Message, Prompt, Role
+from heedful.types import JSON, Annotation, Item, Prompt, Role
 
 QUESTIONS = {
     "pairwise": ("preferred", "strength", "written", "comment"),
@@ -57,7 +60,7 @@ def recognises(row: Row) -> bool:
 
 def parse(row: Row) -> Judged:
     """The record with everybody's answers; raises ``RowDropped``."""
-    prompt = _turns("prompt", row.get("prompt"), "user")
+    prompt = conversation.said("prompt", row.get("prompt"), "user")
     conversation.check_prompt(prompt)
     responses = [name for name in _RESPONSES if row.get(name) is not None]
     if responses != list(_RESPONSES[: len(responses)]) or not responses:
@@ -68,7 +71,7 @@ def parse(row: Row) -> Judged:
         form=form,
         prompt=Prompt(messages=prompt, tools=conversation.tools(row.get("tools"))),
         candidates={
-            label: Candidate(messages=_turns(name, row[name], "assistant"))
+            label: Candidate(messages=conversation.answer(name, row[name]))
             for label, name in zip(labels(len(responses)), responses, strict=True)
         },
         answers=answers,
@@ -94,17 +97,27 @@ def _answers(row: Row, form: str) -> tuple[tuple[Answer, ...], tuple[tuple[str, 
         values, users, states = (_list(row, f"{question}{end}") for end in _ENDS)
         users = users or [""] * len(values)
         states = states or ["submitted"] * len(values)
-        if not len(values) == len(users) == len(states):
-            raise RowDropped("uneven_lists", f"{question}: {len(values)} of {len(users)} users")
+        _check_lists(question, values, users, states)
         for value, user, state in zip(values, users, states, strict=True):
-            if not isinstance(user, str) or not isinstance(state, str):
-                raise RowDropped("unsupported_content", f"{question} has a user that is no text")
             given.setdefault(user, {})[question] = value
             status[user] = state
     kept = [user for user in given if status[user] == "submitted"]
     left = tuple((status[user], f"the answer of {user}") for user in given if user not in kept)
-    answers = (Answer(payload=_payload(form, given[user]), annotator=user) for user in kept)
-    return tuple(answers), left
+    answers, refused = usable(
+        kept, lambda user: Answer(payload=_payload(form, given[user]), annotator=user)
+    )
+    return tuple(answers), (*left, *refused)
+
+
+def _check_lists(question: str, values: list[JSON], users: list[str], states: list[str]) -> None:
+    """Drop lists that do not say of each answer once who gave it."""
+    if not all(isinstance(one, str) for one in (*users, *states)):
+        raise RowDropped("unsupported_content", f"{question} has a user that is no text")
+    if not len(values) == len(users) == len(states):
+        raise RowDropped("uneven_lists", f"{question}: {len(values)} of {len(users)} users")
+    if len(set(users)) < len(users):
+        seen = "the same user twice" if any(users) else "no users"
+        raise RowDropped("uneven_lists", f"{question}: {len(values)} answers of {seen}")
 
 
 def _payload(form: str, given: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -137,15 +150,6 @@ def _list(row: Row, key: str) -> list[JSON]:
     if not isinstance(value, list):
         raise RowDropped("unsupported_content", f"{key} is no list")
     return value
-
-
-def _turns(key: str, value: JSON, role: Role) -> Turns:
-    if isinstance(value, str):
-        check_text(value, key)
-        return (Message(role=role, content=value),)
-    if value is None:
-        raise RowDropped("missing_key", f"{key} is absent or null")
-    return conversation.turns(key, value)
 
 
 def write(item: Item, tally: Tally) -> Iterator[Row]:
@@ -243,5 +247,5 @@ ARGILLA = Format(
     parse=parse,
     write=write,
     loses=("rankings with ties", "ratings, flags, steps", "answers not of people", "revisions",
-           "shown order", "seconds", "model"),
+           "shown order", "seconds", "time", *LOSES_OF_TASKS),
 )  # fmt: skip

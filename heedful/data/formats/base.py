@@ -10,8 +10,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar, cast, get_args
 
 from heedful.forms import FORMS
 from heedful.types import (
@@ -27,6 +28,10 @@ from heedful.types import (
 )
 
 Row = Mapping[str, JSON]
+SOURCES = get_args(Source)
+KINDS = get_args(AnnotationKind)
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,23 @@ class RowDropped(Exception):  # noqa: N818 - a signal inside the formats, never 
         super().__init__(f"{rule}: {detail}")
         self.rule = rule
         self.detail = detail
+
+
+def usable(values: Iterable[T], read: Callable[[T], U]) -> tuple[list[U], list[tuple[str, str]]]:
+    """What ``read`` makes of the values, and rule and detail of those it dropped.
+
+    Raises the first drop when nothing is left: a row of which no answer is sound is dropped whole.
+    """
+    found: list[U] = []
+    drops: list[RowDropped] = []
+    for value in values:
+        try:
+            found.append(read(value))
+        except RowDropped as drop:
+            drops.append(drop)
+    if drops and not found:
+        raise drops[0]
+    return found, [(drop.rule, drop.detail) for drop in drops]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +175,9 @@ class Format:
 
     ``recognises`` looks at a row's keys and types only; ``keys`` are those that ``parse`` uses.
     ``write`` gives the rows of one item. ``loses`` names what a row has no place for. ``rows``
-    reads a file as numbered rows (None: JSON Lines), ``encode`` turns rows into the bytes of a
-    file.
+    reads a file as numbered rows (None: JSON Lines) and refuses what is no such file, also when it
+    has no rows; ``encode`` turns rows into the bytes of a file. ``unused`` names what has a known
+    key and yet says nothing to ``parse``.
     """
 
     name: str
@@ -167,12 +190,15 @@ class Format:
     loses: tuple[str, ...]
     rows: Callable[[Path], Iterator[tuple[int, Row]]] | None = None
     encode: Callable[[Iterable[Row], About], Iterator[bytes]] = json_lines
+    unused: Callable[[Row], Iterable[str]] = lambda row: ()  # noqa: ARG005 - most use everything
     suffix: str = ".jsonl"
     media_type: str = "application/jsonl"
 
 
+LOSES_OF_TASKS = ("model", "sampling", "guideline")
 LOSES_ALL_BUT_PAIRS = (
-    "ties", "revisions", "annotator", "source", "shown order", "seconds", "comment", "model",
+    "ties", "weight", "revisions", "annotator", "source", "shown order", "seconds", "time",
+    "comment", *LOSES_OF_TASKS,
 )  # fmt: skip
 
 
@@ -241,6 +267,77 @@ def labelled(item: Item) -> dict[str, str]:
     assert item.task is not None
     ids = item.task.completion_ids
     return dict(zip(ids, labels(len(ids)), strict=True))
+
+
+def answered(
+    row: Row,
+    payload: Mapping[str, JSON],
+    shown: Iterable[str],
+    revision: int,
+    seconds: float | None,
+) -> Answer:
+    """The answer of a row that says who gave it and when; raises ``RowDropped``."""
+    return Answer(
+        payload=payload,
+        annotator=text_or_nothing(row, "annotator"),
+        source=source_of(row.get("source")),
+        shown=tuple(shown),
+        revision=revision,
+        seconds=seconds,
+        time=time_of(row.get("time")),
+        kind=kind_of(row.get("kind")),
+    )
+
+
+def time_of(value: JSON) -> datetime | None:
+    """A time in ISO 8601, in UTC unless it says otherwise; raises ``RowDropped``."""
+    if value in (None, ""):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+        found = (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RowDropped("wrong_time", f"the time is {value!r:.40}; write ISO 8601") from error
+    if not datetime.min.year < found.year < datetime.max.year:  # no clock's zone leaves the range
+        raise RowDropped("wrong_time", f"the time is {value!r:.40}; write a year from 2 to 9998")
+    return found
+
+
+def source_of(value: JSON) -> Source:
+    """A source by name, ``human`` when none is given; raises ``RowDropped``."""
+    if value in (None, ""):
+        return "human"
+    if value not in SOURCES:
+        raise RowDropped("unknown_source", f"source is {value!r:.40}; known: {', '.join(SOURCES)}")
+    return cast(Source, value)
+
+
+def kind_of(value: JSON) -> AnnotationKind:
+    """A kind of answer by name, ``answer`` when none is given; raises ``RowDropped``."""
+    if value in (None, ""):
+        return "answer"
+    if value not in KINDS:
+        raise RowDropped("unknown_kind", f"kind is {value!r:.40}; known: {', '.join(KINDS)}")
+    return cast(AnnotationKind, value)
+
+
+def text_or_nothing(row: Row, key: str) -> str:
+    """A text that may be absent."""
+    value = row.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise RowDropped("unsupported_content", f"{key} is {value!r:.40}; write a text")
+    check_name(value, key)
+    return value
+
+
+def check_json(value: JSON, where: str) -> None:
+    """Drop what JSON in UTF-8 cannot hold: NaN, infinity and half of a surrogate pair."""
+    try:
+        dumps(value).encode()
+    except (ValueError, RecursionError) as error:
+        raise RowDropped("wrong_item", f"{where} is not storable as JSON ({error})") from error
 
 
 def check_text(text: str, where: str) -> None:

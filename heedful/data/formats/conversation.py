@@ -1,7 +1,7 @@
 """Lists of ``{"role", "content"}`` messages: reading them, and telling prompt from answer."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from heedful.data.formats.base import RowDropped, check_text, excerpt
 from heedful.types import JSON, Message, Role, messages_json
@@ -14,13 +14,40 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "tool": "tool",
 }
+_KEYS = frozenset({"role", "content", "tool_calls", "tool_call_id", "name"})
 
 
-def turns(key: str, rows: JSON) -> Turns:
-    """The messages of a list; raises ``RowDropped``."""
+def said(key: str, value: JSON, role: Role) -> Turns:
+    """What somebody in a role said: one text, or messages; raises ``RowDropped``."""
+    found = text_or_turns(key, value, role)
+    return (Message(role=role, content=found),) if isinstance(found, str) else found
+
+
+def answer(key: str, value: JSON) -> Turns:
+    """An answer of the assistant that is not empty; raises ``RowDropped``."""
+    found = said(key, value, "assistant")
+    check_answer(key, found)
+    return found
+
+
+def text_or_turns(key: str, value: JSON, role: Role) -> str | Turns:
+    """The text as it is, or the messages; raises ``RowDropped``."""
+    if isinstance(value, str):
+        check_text(value, key)
+        return value
+    if value is None:
+        raise RowDropped("missing_key", f"{key} is absent or null")
+    return turns(key, value, role)
+
+
+def turns(key: str, rows: JSON, role: Role) -> Turns:
+    """The messages of a list; raises ``RowDropped``. ``role`` is whose part of the talk it is."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         kind = excerpt(json.dumps(rows))
         raise RowDropped("unsupported_content", f"{key} is {kind}; write a text or messages")
+    if not rows:
+        rule = "empty_prompt" if role == "user" else "empty_side"
+        raise RowDropped(rule, f"{key} is a list without messages")
     return tuple(_message(f"{key}[{number}]", row) for number, row in enumerate(rows))
 
 
@@ -46,6 +73,17 @@ def _object(text: str) -> JSON:
         return text
     same = isinstance(value, dict) and json.dumps(value, sort_keys=True) == text
     return value if same else text
+
+
+def unknown_keys(where: str, value: JSON) -> Iterator[str]:
+    """Keys inside the messages of a value that no message has, as ``prompt[].KEY``."""
+    if isinstance(value, dict) and "messages" in value:
+        yield from unknown_keys(f"{where}.messages", value["messages"])
+    for one in value if isinstance(value, list) else ():
+        if isinstance(one, dict) and "role" in one:
+            yield from (f"{where}[].{key}" for key in one.keys() - _KEYS if one[key] is not None)
+        else:
+            yield from unknown_keys(f"{where}[]", one)
 
 
 def tools(value: JSON) -> tuple[str, ...]:

@@ -1,26 +1,29 @@
 r"""CSV: one line for each answer, with a header; for spreadsheets.
 
 Columns are ``form``, ``prompt``, ``tools``, ``answer_1`` ..., ``judgement``, ``strength``,
-``written``, ``comment``, ``annotator``, ``source``, ``shown``, ``seconds``, ``revision``, ``time``
-and ``model_1`` .... Only ``prompt`` and ``answer_1`` are needed; an empty ``form`` is a pair, or a
-prompt when there is no answer. ``judgement`` is ``1``, ``2``, ``tie`` or ``both_bad`` for a pair,
-``1 > 2 = 3`` for a ranking, and JSON about the answers' numbers for the other forms. A prompt or
-answer that is more than one plain text stands as JSON messages. ``known``, which is read only, is
-the judgement that is right beyond doubt.
+``written``, ``comment``, ``annotator``, ``source``, ``shown``, ``seconds``, ``revision``, ``time``,
+``kind``, ``model_1`` ..., ``sampling_1`` ..., ``guideline`` and ``task``. Only ``prompt`` and
+``answer_1`` are needed; an empty ``form`` is a pair, or a prompt when there is no answer.
+``judgement`` is ``1``, ``2``, ``tie`` or ``both_bad`` for a pair, ``1 > 2 = 3`` for a ranking, and
+JSON about the answers' numbers for the other forms. A prompt or answer that is more than one plain
+text, or holds NUL, stands as JSON messages. ``sampling_1`` is JSON of how the first answer was
+drawn (``draw``, ``params``, ``finish_reason``) and ``task`` of ``slots``, ``priority`` and
+``reason``, where they are not what reading supposes. Nothing of a data set's items is lost.
+``known``, which is read only, is the judgement that is right beyond doubt.
 
 A cell that starts with ``= + - @``, a tab or a line end would be a formula in a spreadsheet: it
 gets an apostrophe in front, and so does a cell that starts with an apostrophe before one of these
 or before an apostrophe. Reading takes away exactly that apostrophe, so every text comes back.
 
-Dropped when read: ``missing_key``, ``unsupported_content``, ``wrong_judgement``, ``unknown_form``,
-``wrong_number``, and what ``conversation`` drops.
+Dropped when read: ``missing_key``, ``unsupported_content``, ``wrong_judgement``,
+``wrong_sampling``, ``wrong_task``, ``unknown_form``, ``wrong_number``, and what ``base`` and
+``conversation`` drop.
 """
 
 import csv
 import io
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -35,6 +38,8 @@ from heedful.data.formats.base import (
     Row,
     RowDropped,
     Tally,
+    answered,
+    check_json,
     check_name,
     dumps,
     excerpt,
@@ -43,14 +48,12 @@ from heedful.data.formats.base import (
     only,
 )
 from heedful.data.formats.conversation import Turns
-from heedful.data.formats.prm800k import time_of
-from heedful.data.formats.ranking import kind_of, source_of
-from heedful.data.formats.reading import opened
+from heedful.data.formats.reading import MAX_LINE, bounded, opened
 from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.forms.base import MAX_SHOWN
 from heedful.forms.pairwise import BOTH_BAD
-from heedful.types import JSON, Annotation, Item, Message, Prompt, Role, messages_json
+from heedful.types import JSON, Annotation, Completion, Item, Prompt, Role, Task, messages_json
 
 _FORMULA = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20"  # the last four are the full-width ones
 _NEEDS_APOSTROPHE = re.compile(f"[{_FORMULA}]|'[{_FORMULA}']")
@@ -62,6 +65,11 @@ _BACK = (
 )  # fmt: skip
 _ANSWERS = [f"answer_{label}" for label in labels(MAX_SHOWN)]
 _MODELS = [f"model_{label}" for label in labels(MAX_SHOWN)]
+_SAMPLINGS = [f"sampling_{label}" for label in labels(MAX_SHOWN)]
+_TASK = ("guideline", "task")
+# The values of a cell of JSON, with what an absent one means.
+_SAMPLING: Mapping[str, JSON] = {"draw": 0, "params": {}, "finish_reason": "stop"}
+_SETTINGS: Mapping[str, JSON] = {"slots": 1, "priority": 0.0, "reason": "import"}
 
 
 def guarded(text: str) -> str:
@@ -103,12 +111,16 @@ def parse(row: Row) -> Record:
         prompt=prompt,
         candidates={
             label: Candidate(
-                messages=_turns(name, cells[name], "assistant"), model=cells.get(model, "")
+                messages=_turns(name, cells[name], "assistant"),
+                model=cells.get(f"model_{label}", ""),
+                **_values(cells, f"sampling_{label}", _SAMPLING),
             )
-            for label, name, model in zip(labels(len(answers)), answers, _MODELS, strict=False)
+            for label, name in zip(labels(len(answers)), answers, strict=True)
         },
         answers=(_answer(form, cells),) if _is_answered(cells) else (),
         known=_judgement(form, cells["known"], "known") if "known" in cells else None,
+        guideline=cells.get("guideline", ""),
+        **_values(cells, "task", _SETTINGS),
     )
 
 
@@ -121,16 +133,33 @@ def _answer(form: str, cells: Mapping[str, str]) -> Answer:
     if "strength" in cells:
         payload["strength"] = _number("strength", cells["strength"], int)
     payload |= {key: cells[key] for key in ("written", "comment") if key in cells}
-    return Answer(
-        payload=payload,
-        annotator=cells.get("annotator", ""),
-        source=source_of(cells.get("source")),
-        shown=tuple(cells.get("shown", "").split()),
-        revision=int(_number("revision", cells.get("revision", "0"), int)),
-        seconds=_number("seconds", cells["seconds"], float) if "seconds" in cells else None,
-        time=time_of(cells.get("time")),
-        kind=kind_of(cells.get("kind")),
+    return answered(
+        cells,
+        payload,
+        cells.get("shown", "").split(),
+        int(_number("revision", cells.get("revision", "0"), int)),
+        _number("seconds", cells["seconds"], float) if "seconds" in cells else None,
     )
+
+
+def _values(cells: Mapping[str, str], key: str, defaults: Mapping[str, JSON]) -> dict[str, JSON]:
+    """The values that a cell of JSON states, and the defaults of the others."""
+    stated = _object(key, cells[key]) if key in cells else {}
+    for name, value in stated.items():
+        if name not in defaults:
+            raise RowDropped(_wrong(key), f"{key} has {name!r:.40}; known: {', '.join(defaults)}")
+        wanted = type(defaults[name])
+        if type(value) is not wanted:
+            raise RowDropped(_wrong(key), f"{name} is {value!r:.40}; write {wanted.__name__}")
+        if isinstance(value, str):
+            check_name(value, name)
+    check_json(stated, key)
+    return {**defaults, **stated}
+
+
+def _wrong(key: str) -> str:
+    """The rule of a cell that cannot be read: ``wrong_sampling`` for ``sampling_1``."""
+    return f"wrong_{key.partition('_')[0]}"
 
 
 def _judgement(form: str, text: str, column: str = "judgement") -> dict[str, JSON]:
@@ -142,15 +171,17 @@ def _judgement(form: str, text: str, column: str = "judgement") -> dict[str, JSO
     if form == "ranking":
         groups = [group.split("=") for group in text.split(">")]
         return {"ranks": [[one.strip() for one in group] for group in groups]}
-    if not text:
-        return {}
+    return _object("judgement", text) if text else {}
+
+
+def _object(key: str, text: str) -> dict[str, JSON]:
     try:
-        payload = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        payload = None
-    if not isinstance(payload, dict):
-        raise RowDropped("wrong_judgement", f"{column} is {excerpt(text)}; write a JSON object")
-    return payload
+        value = None
+    if not isinstance(value, dict):
+        raise RowDropped(_wrong(key), f"{key} is {excerpt(text)}; write a JSON object")
+    return value
 
 
 def _number(key: str, text: str, kind: type[int] | type[float]) -> float:
@@ -162,11 +193,11 @@ def _number(key: str, text: str, kind: type[int] | type[float]) -> float:
 
 def _turns(key: str, cell: str, role: Role) -> Turns:
     rows = _messages(cell)
-    return (Message(role=role, content=cell),) if rows is None else conversation.turns(key, rows)
+    return conversation.said(key, cell if rows is None else rows, role)
 
 
 def _messages(cell: str) -> list[JSON] | None:
-    """The messages that a cell states as JSON, or None for a plain text."""
+    """The messages that a cell states as JSON, or None for a plain text such as ``[]``."""
     if not cell.startswith("["):
         return None
     try:
@@ -174,7 +205,7 @@ def _messages(cell: str) -> list[JSON] | None:
     except (ValueError, RecursionError):
         return None
     is_list = isinstance(rows, list) and all(isinstance(one, dict) for one in rows)
-    return rows if is_list and all("role" in one for one in rows) else None
+    return rows if is_list and rows and all("role" in one for one in rows) else None
 
 
 def _json_list(key: str, cell: str) -> list[str]:
@@ -196,14 +227,24 @@ def write(item: Item, tally: Tally) -> Iterator[Row]:  # noqa: ARG001 - nothing 
         yield row
         return
     row["form"] = item.task.form
+    row |= {"guideline": item.task.guideline, "task": _differing(item.task, _SETTINGS)}
     names = labelled(item)
     for one, label in names.items():
-        row[f"answer_{label}"] = _cell(item.completions[one].messages, "assistant")
-        row[f"model_{label}"] = item.completions[one].model
+        shown = item.completions[one]
+        row[f"answer_{label}"] = _cell(shown.messages, "assistant")
+        row[f"model_{label}"] = shown.model
+        row[f"sampling_{label}"] = _differing(shown, _SAMPLING)
     for answer in item.annotations:
         yield row | _answer_cells(item, answer, names)
     if not item.annotations:
         yield row
+
+
+def _differing(record: Task | Completion, defaults: Mapping[str, JSON]) -> str:
+    """JSON of the values that are not the defaults; empty when all are."""
+    values = {name: getattr(record, name) for name in defaults}
+    other = {name: value for name, value in values.items() if value != defaults[name]}
+    return dumps(other) if other else ""
 
 
 def _answer_cells(item: Item, answer: Annotation, names: Mapping[str, str]) -> dict[str, str]:
@@ -238,7 +279,7 @@ def _spell(form: str, payload: Mapping[str, JSON]) -> str:
 
 def _cell(messages: Turns, role: Role) -> str:
     text = only(messages, role)
-    if text and _messages(text) is None:
+    if text and "\0" not in text and _messages(text) is None:
         return text
     return dumps(messages_json(messages))
 
@@ -246,7 +287,7 @@ def _cell(messages: Turns, role: Role) -> str:
 def encode(rows: Iterable[Row], about: About) -> Iterator[bytes]:
     """The header and the lines."""
     num = about.num_candidates
-    columns = [*_FRONT, *_ANSWERS[:num], *_BACK, *_MODELS[:num]]
+    columns = [*_FRONT, *_ANSWERS[:num], *_BACK, *_MODELS[:num], *_SAMPLINGS[:num], *_TASK]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
 
@@ -263,14 +304,12 @@ def encode(rows: Iterable[Row], about: About) -> Iterator[bytes]:
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
     """The lines as dicts by column, with the number of the line at which each ends."""
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    csv.field_size_limit(MAX_LINE)
     with opened(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        reader = csv.reader(text, strict=True)
+        reader = csv.reader((line for _, line in bounded(path, text)), strict=True)
         try:
-            header = next(reader, None)
-            if header is None:
-                return
+            header = next(reader, [])
             _check_header(path, header)
             for cells in reader:
                 if cells:
@@ -289,6 +328,9 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
+    if "prompt" not in header:
+        columns = f"has the columns {', '.join(header)}" if header else "is empty"
+        raise DataError(f"{path} {columns:.200}; expected {CSV.expects}")
     twice = {name for name in header if header.count(name) > 1}
     if twice:
         raise DataError(f"{path} has the column {sorted(twice)[0]!r} twice; name each column once")
@@ -306,11 +348,11 @@ CSV = Format(
     name="csv",
     title="CSV, one line for each answer",
     expects="a header with prompt, answer_1, answer_2 and judgement",
-    keys=frozenset({*_FRONT, *_ANSWERS, *_BACK, *_MODELS, "known"}),
+    keys=frozenset({*_FRONT, *_ANSWERS, *_BACK, *_MODELS, *_SAMPLINGS, *_TASK, "known"}),
     recognises=recognises,
     parse=parse,
     write=write,
-    loses=("draws and sampling parameters", "guideline, priority and reason of tasks"),
+    loses=(),
     rows=rows,
     encode=encode,
     suffix=".csv",

@@ -35,9 +35,9 @@ def parse(row: Row) -> Preference:
     asked = row.get("input")
     if not isinstance(asked, dict) or "messages" not in asked:
         raise RowDropped("missing_key", "input has no messages")
-    turns = conversation.turns("input.messages", asked["messages"])
+    turns = conversation.turns("input.messages", asked["messages"], "user")
     sides = (
-        conversation.turns(key, row.get(key))
+        conversation.turns(key, row.get(key), "assistant")
         for key in ("preferred_output", "non_preferred_output")
     )
     prompt, chosen, rejected = conversation.split(turns, *sides)

@@ -181,6 +181,7 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
         raise MissingError(f"{path} does not exist; check the path")
     try:
         with pq.ParquetFile(path) as file:
+            _check_columns(path, file.schema_arrow.names)
             number = 0
             for batch in file.iter_batches(_GROUP):
                 for row in batch.to_pylist():
@@ -189,6 +190,12 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
     except (pa.ArrowException, OSError) as error:
         seen = str(error).splitlines()[0]
         raise DataError(f"{path} is not a sound Parquet file ({seen}); export it again") from error
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    if "prompt" not in names:
+        seen = ", ".join(names)
+        raise DataError(f"{path} has the columns {seen:.200}; expected {PARQUET.expects}")
 
 
 PARQUET = Format(

@@ -9,10 +9,12 @@ A file written by hand may be JSON Lines, one such item a line, and an item may 
 payload that is right beyond doubt. Export writes neither: known answers are the project's.
 
 Completion ids in a file are labels: they are derived again when it is read, so an edited file is
-read as what it says. Dropped: ``wrong_item`` and what ``conversation`` drops.
+read as what it says. An annotation that cannot be read is left out alone, unless it is the only
+one. Dropped: ``wrong_item`` and what ``base`` and ``conversation`` drop.
 """
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -27,12 +29,13 @@ from heedful.data.formats.base import (
     Row,
     RowDropped,
     Tally,
+    answered,
+    check_json,
     check_name,
     dumps,
+    usable,
 )
-from heedful.data.formats.prm800k import time_of
-from heedful.data.formats.ranking import kind_of, source_of
-from heedful.data.formats.reading import decode, json_rows, opened
+from heedful.data.formats.reading import bounded, decode, json_rows, opened
 from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.types import JSON, Annotation, Item, Prompt, messages_json
@@ -55,7 +58,7 @@ def recognises(row: Row) -> bool:
 def parse(row: Row) -> Record:
     """The item of a row; raises ``RowDropped``."""
     asked = _of(row, "prompt", dict)
-    messages = conversation.turns("prompt.messages", asked.get("messages"))
+    messages = conversation.turns("prompt.messages", asked.get("messages"), "user")
     prompt = Prompt(messages=messages, tools=conversation.tools(asked.get("tools")))
     if "form" not in row:
         if row.get("known") is not None:
@@ -64,17 +67,22 @@ def parse(row: Row) -> Record:
     form = _of(row, "form", str)
     if form not in FORMS:
         raise RowDropped("wrong_item", f"form is {form!r:.40}; known: {', '.join(FORMS)}")
-    candidates = _of(row, "completions", list)
+    listed = [_candidate(one) for one in _of(row, "completions", list)]
+    candidates = dict(listed)
+    if len(candidates) < len(listed):
+        raise RowDropped("wrong_item", f"of {len(listed)} completions two have the same id")
+    answers, left_out = usable(_of(row, "annotations", list, []), _answer)
     return Judged(
         form=form,
         prompt=prompt,
-        candidates=dict(_candidate(one) for one in candidates),
-        answers=tuple(_answer(one) for one in _of(row, "annotations", list, [])),
+        candidates=candidates,
+        answers=tuple(answers),
         guideline=_of(row, "guideline", str, ""),
         slots=_of(row, "slots", int, 1),
         priority=_of(row, "priority", float, 0.0),
         reason=_of(row, "reason", str, "import"),
         known=_of(row, "known", dict, None),
+        left_out=tuple(left_out),
     )
 
 
@@ -82,12 +90,13 @@ def _candidate(one: JSON) -> tuple[str, Candidate]:
     if not isinstance(one, dict):
         raise RowDropped("wrong_item", f"a completion is {one!r:.40}; write an object")
     candidate = Candidate(
-        messages=conversation.turns("completion.messages", one.get("messages")),
+        messages=conversation.turns("completion.messages", one.get("messages"), "assistant"),
         model=_of(one, "model", str, ""),
         draw=_of(one, "draw", int, 0),
         finish_reason=_of(one, "finish_reason", str, "stop"),
         params=_of(one, "params", dict, {}),
     )
+    check_json(candidate.params, "params")
     return _of(one, "id", str), candidate
 
 
@@ -97,15 +106,12 @@ def _answer(one: JSON) -> Answer:
     shown = _of(one, "shown_order", list, [])
     if not all(isinstance(label, str) for label in shown):
         raise RowDropped("wrong_item", "shown_order lists the ids of completions")
-    return Answer(
-        payload=_of(one, "payload", dict),
-        annotator=_of(one, "annotator", str, ""),
-        source=source_of(one.get("source")),
-        shown=tuple(shown),
-        revision=_of(one, "revision", int, 0),
-        seconds=_of(one, "seconds", float, None),
-        time=time_of(one.get("time")),
-        kind=kind_of(one.get("kind")),
+    return answered(
+        one,
+        _of(one, "payload", dict),
+        shown,
+        _of(one, "revision", int, 0),
+        _of(one, "seconds", float, None),
     )
 
 
@@ -114,7 +120,7 @@ def _of(row: Mapping[str, JSON], key: str, kind: type, *default: JSON) -> JSON:
     value = row.get(key)
     if value is None and default:
         return default[0]
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < sys.float_info.max:
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise RowDropped("wrong_item", f"{key} is {value!r:.40}; write {kind.__name__}")
@@ -187,15 +193,16 @@ def encode(rows: Iterable[Row], about: About) -> Iterator[bytes]:
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
     """The items with their lines; a file that another program laid out is read as a whole."""
     with opened(path) as file:
-        first = decode(path, 1, file.readline())
+        lines = bounded(path, file)
+        first = decode(path, *next(lines, (1, b"")))
         if first.startswith('{"heedful":') and first.rstrip().endswith('"items": ['):
             _check_version(path, json.loads(first + "]}"))
-            yield from _lines(path, file)
+            yield from _lines(path, lines)
             return
         if _is_item(first):
             yield from json_rows(path)
             return
-        whole = first + "".join(decode(path, number, line) for number, line in enumerate(file, 2))
+        whole = first + "".join(decode(path, number, line) for number, line in lines)
     document = _load(path, 1, whole)
     _check_version(path, document)
     items = document.get("items")
@@ -213,9 +220,9 @@ def _is_item(line: str) -> bool:
     return isinstance(row, dict) and "heedful" not in row and recognises(row)
 
 
-def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, Row]]:
+def _lines(path: Path, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Row]]:
     number, is_closed = 1, False
-    for number, line in enumerate(file, start=2):
+    for number, line in lines:
         text = decode(path, number, line).rstrip("\r\n")
         if text == "]}":
             is_closed = True

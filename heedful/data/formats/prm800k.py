@@ -14,9 +14,9 @@ Dropped when read: ``missing_key``, ``unchosen_step``, ``missing_rating``, ``ste
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from heedful.data.formats.base import (
+    LOSES_OF_TASKS,
     Answer,
     Candidate,
     Format,
@@ -28,8 +28,9 @@ from heedful.data.formats.base import (
     check_text,
     only,
     proven,
+    text_or_nothing,
+    time_of,
 )
-from heedful.data.formats.ranking import text_or_nothing
 from heedful.forms.steps import BAD, split_steps
 from heedful.types import JSON, Annotation, Item, Message, Prompt
 
@@ -40,6 +41,7 @@ KEYS = frozenset(
     }
 )  # fmt: skip
 _GAP = "\n\n"
+_MAX_MS = 1e15
 
 
 def recognises(row: Row) -> bool:
@@ -76,17 +78,6 @@ def parse(row: Row) -> Judged:
             ),
         ),
     )
-
-
-def time_of(value: JSON) -> datetime | None:
-    """A time in ISO 8601, in UTC unless it says otherwise; raises ``RowDropped``."""
-    if value in (None, ""):
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError) as error:
-        raise RowDropped("wrong_time", f"the time is {value!r:.40}; write ISO 8601") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _step(number: int, step: JSON) -> tuple[str, int]:
@@ -128,7 +119,9 @@ def _solution(texts: list[str], question: dict[str, JSON], stopped: bool) -> tup
 
 
 def _seconds(value: JSON) -> float | None:
-    return float(value) / 1000 if type(value) in (int, float) and value >= 0 else None
+    """Milliseconds as seconds; what is no time that anybody took is none."""
+    is_time = type(value) in (int, float) and 0 <= value < _MAX_MS
+    return float(value) / 1000 if is_time else None
 
 
 def _object(row: Row, key: str) -> dict[str, JSON]:
@@ -225,5 +218,5 @@ PRM800K = Format(
     recognises=recognises,
     parse=parse,
     write=write,
-    loses=("conversations", "revisions", "answers not of people", "shown order", "model"),
+    loses=("conversations", "revisions", "answers not of people", "shown order", *LOSES_OF_TASKS),
 )

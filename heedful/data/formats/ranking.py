@@ -1,16 +1,17 @@
 """Rankings: ``{"prompt", "completions": [...], "ranks": [1, 2, 2]}``, equal numbers tied.
 
-``prompt`` is a text or messages, each completion too; rank 1 is the best. ``annotator``, ``source``
-and ``comment`` are optional. Pairs are written as rankings of two, a tie as equal ranks; both bad
-is left out (``both_bad``), as no order says it, and so is a written answer. Dropped when read: what
-``conversation`` drops, ``missing_key``, ``wrong_ranks``.
+``prompt`` is a text or messages, each completion too; rank 1 is the best. ``tools``,
+``annotator``, ``source`` and ``comment`` are optional. Pairs are written as rankings of two, a tie
+as equal ranks; both bad is left out (``both_bad``), as no order says it, and so is a written
+answer. Dropped when read: what ``base`` and ``conversation`` drop, ``missing_key``,
+``wrong_ranks``.
 """
 
 from collections.abc import Iterator
-from typing import cast, get_args
 
 from heedful.data.formats import conversation
 from heedful.data.formats.base import (
+    LOSES_OF_TASKS,
     Answer,
     Candidate,
     Format,
@@ -19,20 +20,16 @@ from heedful.data.formats.base import (
     RowDropped,
     Tally,
     answers_of,
-    check_name,
-    check_text,
     labelled,
     labels,
     proven,
+    source_of,
+    text_or_nothing,
 )
-from heedful.data.formats.conversation import Turns
 from heedful.forms.pairwise import BOTH_BAD
-from heedful.types import JSON, Annotation, AnnotationKind, Item, Message, Prompt, Role, Source
+from heedful.types import JSON, Annotation, Item, Prompt
 
 KEYS = frozenset({"prompt", "completions", "ranks", "tools", "annotator", "source", "comment"})
-SOURCES: dict[JSON, Source] = {
-    "human": "human", "model": "model", "rule": "rule", "simulated": "simulated",
-}  # fmt: skip
 
 
 def recognises(row: Row) -> bool:
@@ -42,7 +39,7 @@ def recognises(row: Row) -> bool:
 
 def parse(row: Row) -> Judged:
     """The ranking of a row; raises ``RowDropped``."""
-    prompt = _turns("prompt", row.get("prompt"), "user")
+    prompt = conversation.said("prompt", row.get("prompt"), "user")
     conversation.check_prompt(prompt)
     sides = row.get("completions")
     if not isinstance(sides, list):
@@ -54,7 +51,7 @@ def parse(row: Row) -> Judged:
         form="ranking",
         prompt=Prompt(messages=prompt, tools=conversation.tools(row.get("tools"))),
         candidates={
-            name: Candidate(messages=_turns(f"completions[{name}]", side, "assistant"))
+            name: Candidate(messages=conversation.answer(f"completions[{name}]", side))
             for name, side in zip(names, sides, strict=True)
         },
         answers=(
@@ -65,46 +62,6 @@ def parse(row: Row) -> Judged:
             ),
         ),
     )
-
-
-def source_of(value: JSON) -> Source:
-    """A source by name, ``human`` when none is given; raises ``RowDropped``."""
-    if value in (None, ""):
-        return "human"
-    if not isinstance(value, str) or value not in SOURCES:
-        raise RowDropped("unknown_source", f"source is {value!r:.40}; known: {', '.join(SOURCES)}")
-    return SOURCES[value]
-
-
-def kind_of(value: JSON) -> AnnotationKind:
-    """A kind of answer by name, ``answer`` when none is given; raises ``RowDropped``."""
-    if value in (None, ""):
-        return "answer"
-    for kind in get_args(AnnotationKind):
-        if value == kind:
-            return cast(AnnotationKind, kind)
-    known = ", ".join(get_args(AnnotationKind))
-    raise RowDropped("unknown_kind", f"kind is {value!r:.40}; known: {known}")
-
-
-def text_or_nothing(row: Row, key: str) -> str:
-    """A text that may be absent."""
-    value = row.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise RowDropped("unsupported_content", f"{key} is {value!r:.40}; write a text")
-    check_name(value, key)
-    return value
-
-
-def _turns(key: str, value: JSON, role: Role) -> Turns:
-    if isinstance(value, str):
-        check_text(value, key)
-        return (Message(role=role, content=value),)
-    if value is None:
-        raise RowDropped("missing_key", f"{key} is absent or null")
-    return conversation.turns(key, value)
 
 
 def _groups(ranks: JSON, names: list[str]) -> list[list[str]]:
@@ -188,5 +145,6 @@ RANKING = Format(
     recognises=recognises,
     parse=parse,
     write=write,
-    loses=("strength", "written answers", "revisions", "shown order", "seconds", "model"),
-)
+    loses=("strength", "written answers", "revisions", "shown order", "seconds", "time",
+           *LOSES_OF_TASKS),
+)  # fmt: skip

@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import cast
+from typing import IO, AnyStr, cast
 
-from heedful.data.formats.base import Drop, Format, Parsed, RowDropped
+from heedful.data.formats import conversation
+from heedful.data.formats.base import Drop, Format, Parsed, Row, RowDropped
 from heedful.errors import DataError, MissingError
 from heedful.types import JSON
 
+MAX_LINE = 64_000_000  # bytes of a row, which is held in memory whole
+_PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"
 _JSON_LINES = "give a JSON Lines file: one JSON object on each line, UTF-8, plain or gzipped"
 _BINARY = {
@@ -39,15 +42,14 @@ def read(
     this format; the message names file and line, and the format among ``others`` that fits.
     """
     for path in map(Path, paths):
-        rows = (format.rows or json_rows)(path)
-        line, row = next(rows, (0, {}))
-        if not line:
-            raise DataError(f"{path} is empty; expected {format.expects}")
-        if not format.recognises(row):
-            raise DataError(_wrong_format(format, path, line, row, others))
-        yield _parse(format, path, line, row)
-        for line, row in rows:
+        is_empty = True
+        for line, row in (format.rows or json_rows)(path):
+            if is_empty and not format.recognises(row):
+                raise DataError(_wrong_format(format, path, line, row, others))
+            is_empty = False
             yield _parse(format, path, line, row)
+        if is_empty and format.rows is None:
+            raise DataError(f"{path} is empty; expected {format.expects}")
 
 
 def _parse(format: Format, path: Path, line: int, row: Mapping[str, JSON]) -> Parsed | Drop:
@@ -55,8 +57,18 @@ def _parse(format: Format, path: Path, line: int, row: Mapping[str, JSON]) -> Pa
         record = format.parse(row)
     except RowDropped as drop:
         return Drop(rule=drop.rule, file=str(path), line=line, detail=drop.detail)
-    ignored = tuple(sorted(set(row) - format.keys))
+    ignored = tuple(sorted(set(_ignored(format, row))))
     return Parsed(record=record, file=str(path), line=line, ignored=ignored)
+
+
+def _ignored(format: Format, row: Row) -> Iterator[str]:
+    """Keys of a row and of its messages that mean nothing to the format."""
+    for key, value in row.items():
+        if key in format.keys:
+            yield from conversation.unknown_keys(key, value)
+        else:
+            yield key
+    yield from format.unused(row)
 
 
 def _wrong_format(
@@ -76,10 +88,36 @@ def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, JSON]]]:
     with opened(path) as file:
         start = file.peek(16)[:16]
         _refuse_binary(path, start)
-        for number, line in enumerate(file, start=1):
+        for number, line in bounded(path, file):
             text = decode(path, number, line)
             if text.strip():
                 yield number, _object(path, number, text)
+
+
+def bounded(path: Path, file: IO[AnyStr]) -> Iterator[tuple[int, AnyStr]]:
+    """The lines of a file with their numbers; ``DataError`` for one that would fill memory."""
+    number = 1
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise DataError(
+                f"{path} line {number} has more than {MAX_LINE // 1_000_000} MB; a row stands on "
+                "a line of its own, so split the file or leave that row out"
+            )
+        yield number, line
+        number += 1
+
+
+def check_unpacked(path: Path, most: int) -> None:
+    """Refuse a file with more than ``most`` bytes when it is unpacked; holds none of them."""
+    size = 0
+    with opened(path) as file:
+        while piece := file.read(_PIECE):
+            size += len(piece)
+            if size > most:
+                raise DataError(
+                    f"{path} has more than {most // 1_000_000} MB when it is unpacked; split it, "
+                    "or use heedful import"
+                )
 
 
 @contextmanager

@@ -17,7 +17,8 @@ keep their content as it is. Dropped: ``empty_prompt``, ``empty_side``, ``identi
 one), ``no_assistant_turn``, ``unknown_role``, ``unsupported_content`` (not text), ``mixed_types``,
 ``missing_key``, ``unpaired_label`` (rows with a boolean ``label``: see ``kto``), ``invalid_text``.
 
-``margin`` is the strength of a pair when it is a whole number from 0 to 3.
+``margin`` is the strength of a pair when it is a whole number from 0 to 3; another is counted as
+ignored.
 
 Written in four ways: ``trl`` (messages with a prompt of their own, as DPO takes them),
 ``trl-standard`` (texts; conversations are left out as ``conversation``), ``trl-implicit``
@@ -39,7 +40,6 @@ from heedful.data.formats.base import (
     answers_of,
     bare,
     check_sides,
-    check_text,
     only,
     preferences_of,
     proven,
@@ -47,7 +47,7 @@ from heedful.data.formats.base import (
 from heedful.data.formats.conversation import Turns
 from heedful.forms import FORMS
 from heedful.forms.pairwise import MAX_STRENGTH
-from heedful.types import JSON, Demonstration, Item, Message, Preference, Prompt
+from heedful.types import JSON, Demonstration, Item, Message, Preference, Prompt, Role
 
 
 def recognises(row: Mapping[str, JSON]) -> bool:
@@ -66,16 +66,20 @@ def parse(row: Mapping[str, JSON]) -> Record:
     if "chosen" in row or "rejected" in row:
         return _pair(row, tools)
     if "completion" in row:
-        prompt, answer = _required(row, "prompt"), _required(row, "completion")
+        prompt, answer = _said(row, "prompt", "user"), _said(row, "completion", "assistant")
         return _demonstration(prompt, answer, tools)
     if "messages" in row:
-        return _conversation(_required(row, "messages"), tools)
-    return _prompt(_required(row, "prompt"), tools)
+        return _conversation(_said(row, "messages", "assistant"), tools)
+    return _prompt(_said(row, "prompt", "user"), tools)
+
+
+def _said(row: Mapping[str, JSON], key: str, role: Role) -> str | Turns:
+    return conversation.text_or_turns(key, row.get(key), role)
 
 
 def _pair(row: Mapping[str, JSON], tools: tuple[str, ...]) -> Preference:
-    chosen, rejected = _required(row, "chosen"), _required(row, "rejected")
-    given = _required(row, "prompt") if row.get("prompt") is not None else None
+    chosen, rejected = (_said(row, key, "assistant") for key in ("chosen", "rejected"))
+    given = _said(row, "prompt", "user") if row.get("prompt") is not None else None
     if isinstance(chosen, str) and isinstance(rejected, str):
         prompt, left, right = _split_texts(given, chosen, rejected)
     elif isinstance(chosen, tuple) and isinstance(rejected, tuple):
@@ -93,8 +97,17 @@ def _pair(row: Mapping[str, JSON], tools: tuple[str, ...]) -> Preference:
 
 def _margin(value: JSON) -> float:
     """A strength; other numbers, such as differences of scores, are none."""
-    is_strength = type(value) in (int, float) and value in range(MAX_STRENGTH + 1)
-    return float(value) if is_strength else 0.0
+    return float(value) if _is_strength(value) else 0.0
+
+
+def _is_strength(value: JSON) -> bool:
+    return type(value) in (int, float) and value in range(MAX_STRENGTH + 1)
+
+
+def unused(row: Mapping[str, JSON]) -> Iterator[str]:
+    """A margin that is no strength."""
+    if row.get("margin") is not None and not _is_strength(row["margin"]):
+        yield f"margin that is not 0 to {MAX_STRENGTH}"
 
 
 def _asked_by(text: str, side: Turns) -> Turns:
@@ -161,16 +174,6 @@ def _as_prompt(given: str | Turns) -> Turns:
 
 def _answer(text: str) -> Turns:
     return (Message(role="assistant", content=text.strip()),)
-
-
-def _required(row: Mapping[str, JSON], key: str) -> str | Turns:
-    value = row.get(key)
-    if isinstance(value, str):
-        check_text(value, key)
-        return value
-    if value is None:
-        raise RowDropped("missing_key", f"{key} is absent or null")
-    return conversation.turns(key, value)
 
 
 def write(item: Item, tally: Tally) -> Iterator[Row]:
@@ -269,6 +272,7 @@ TRL = Format(
     parse=parse,
     write=write,
     loses=LOSES_ALL_BUT_PAIRS,
+    unused=unused,
 )
 TRL_STANDARD = replace(
     TRL,
