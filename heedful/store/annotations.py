@@ -85,7 +85,8 @@ def rulings_by_dataset(tx: Transaction, dataset: str) -> dict[str, Annotation]:
         one = from_row(row)
         said.setdefault(one.task_id, []).append(one)
         times[one.id] = row.created_at
-    return {task: one for task in said if (one := standing_adjudication(said[task], times))}
+    standing = {task: standing_adjudication(given, times) for task, given in said.items()}
+    return {task: ruling for task, ruling in standing.items() if ruling is not None}
 
 
 def with_times(

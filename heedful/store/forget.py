@@ -144,7 +144,6 @@ def _forget(tx: Transaction, person: Person, how: How) -> Forgotten:
         row = {"id": gone, "name": gone, "role": "annotator", "attributes": {}, "is_active": False}
         tx.insert_new(tables.users, [row])
     num_anonymised, num_deleted, emptied, thinned = _answers(tx, person, how, gone)
-    disputes.update_disputes(tx, thinned)
     _known_answers(tx, person, gone)
     if person.user_id is not None:
         _chats(tx, person.user_id)
@@ -157,6 +156,7 @@ def _forget(tx: Transaction, person: Person, how: How) -> Forgotten:
         _repoint(tx, USERS.id, {person.user_id: gone})
         people.change(tx, person.user_id, is_active=False)  # refuses the last owner
         _delete(tx, tables.users, USERS.id, person)
+    disputes.update_disputes(tx, thinned)
     _rewrite_logs(tx, person, gone)
     return Forgotten(
         gone=gone,

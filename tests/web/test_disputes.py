@@ -133,7 +133,8 @@ def test_a_ruling_that_comes_second_is_refused_with_what_was_typed(disputed) -> 
     client.cookies.clear()
     client.cookies.update(rosa)
     sent = Fields.of(ruling) | {"choice": "0", "comment": "A long reason"}
-    refused = client.post("/projects/support/answers", data=sent)
+    page = {"accept": "text/html"}
+    refused = client.post("/projects/support/answers", data=sent, headers=page)
     assert refused.status_code == 422
     assert "somebody has settled it" in refused.text
     assert "A long reason</textarea>" in refused.text
