@@ -240,7 +240,7 @@ def _earlier(tx: Transaction, batch: Sequence[Parsed | Drop], known_models: Set[
         for record in judged
         if isinstance(record, Judged)
         for candidate in record.candidates.values()
-        if _author(candidate, "") in known_models
+        if _author(candidate) in known_models
     ]
     return completions.known(tx, asked)
 
@@ -325,7 +325,7 @@ def _completion(
 ) -> Completion:
     """A completion; the author is kept by name where the store does not know the model."""
     _whole("draw", one.draw)
-    made, author = _imported(prompt, one, dataset), _author(one, dataset)
+    made, author = _imported(prompt, one, dataset), _author(one)
     is_known = author in known_models and made.id not in earlier
     return replace(made, model=author) if is_known else made
 
@@ -335,16 +335,16 @@ def _imported(prompt: Prompt, one: Candidate, dataset: str) -> Completion:
     return Completion(
         prompt=prompt,
         messages=one.messages,
-        model=f"{completions.IMPORTED}{_author(one, dataset)}",
+        model=f"{completions.IMPORTED}{_author(one) or dataset}",
         draw=one.draw,
         finish_reason=one.finish_reason,
         params=one.params,
     )
 
 
-def _author(one: Candidate, dataset: str) -> str:
-    """Who wrote a completion, whether or not the store it comes from knew them."""
-    return (one.model or dataset).removeprefix(completions.IMPORTED)
+def _author(one: Candidate) -> str:
+    """Who wrote a completion, whether or not the store it comes from knew them; may be empty."""
+    return one.model.removeprefix(completions.IMPORTED)
 
 
 def _check_number(form: str, num_shown: int) -> None:
