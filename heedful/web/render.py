@@ -188,7 +188,8 @@ def masked(text: str, phrases: Sequence[str] = IDENTITY_PHRASES) -> str:
     Words of a phrase may be written together, apart or with hyphens: ``GPT-4`` also finds
     ``gpt 4``. Longer phrases go first.
     """
-    words = [re.split(r"[\s-]+", phrase.strip()) for phrase in phrases if phrase.strip()]
+    parted = ([part for part in re.split(r"[\s-]+", phrase) if part] for phrase in phrases)
+    words = [parts for parts in parted if parts]
     if not words:
         return text
     words.sort(key=lambda parts: -sum(map(len, parts)))

@@ -1,21 +1,15 @@
 import html
 import json
 import re
-import subprocess
-import sys
-import threading
 import time
-from pathlib import Path
-from xml.etree.ElementTree import Element
 
-import html5lib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
+from reading import complaints, find, parsed, printed, shown
 
 from heedful.types import Message
-from heedful.web.formula import MAX_FORMULA, MAX_MATHS, math_css
 from heedful.web.render import (
     HIDDEN,
     MAX_CHARACTERS,
@@ -29,61 +23,6 @@ from heedful.web.render import (
     preformatted,
     visible,
 )
-
-TEXT = "p h1 h2 h3 h4 h5 h6 blockquote ul ol li hr br em strong s code pre a div span"
-TABLE = "table thead tbody tr th td"
-MATHS = (
-    "math mfrac mi mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow mspace msqrt "
-    "mstyle msub msubsup msup mtable mtd mtext mtr munder munderover"
-)
-ELEMENTS = set(f"{TEXT} {TABLE} {MATHS}".split())
-ATTRIBUTES = (
-    "accent accentunder class dir display displaystyle form height href linethickness lspace "
-    "mathvariant maxsize minsize movablelimits rel rspace scriptlevel start stretchy symmetric "
-    "target title width"
-)
-URL = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
-
-
-def parsed(page: str) -> Element:
-    """As a browser reads it, MathML included."""
-    return html5lib.parseFragment(page, treebuilder="etree", namespaceHTMLElements=False)
-
-
-def complaints(page: str) -> list[str]:
-    """What a browser would find that is not on our list, also after a second reading."""
-    again = html5lib.serialize(parsed(page), tree="etree", omit_optional_tags=False)
-    found = []
-    for element in [*parsed(page).iter(), *parsed(again).iter()]:
-        if element.tag == "DOCUMENT_FRAGMENT":
-            continue
-        name = element.tag.rpartition("}")[2] if isinstance(element.tag, str) else "a comment"
-        if name not in ELEMENTS:
-            found.append(name)
-        for attribute, value in element.attrib.items():
-            if attribute not in ATTRIBUTES.split():
-                found.append(f"{name} {attribute}")
-            if attribute == "href" and not URL.match(value):
-                found.append(f"link to {value}")
-        if "href" in element.attrib and (
-            element.get("rel") != "noopener noreferrer nofollow"
-            or element.get("target") != "_blank"
-        ):
-            found.append("link without rel or target")
-    return found
-
-
-def shown(page: str) -> str:
-    """All that a reader can see or hover over."""
-    parts = []
-    for element in parsed(page).iter():
-        parts += [element.get("href", ""), element.get("title", ""), element.text or ""]
-        parts.append(element.tail or "")
-    return "".join(parts)
-
-
-def find(page: str, name: str) -> list[Element]:
-    return [element for element in parsed(page).iter() if str(element.tag).endswith(name)]
 
 
 def seconds(text: str) -> float:
@@ -335,85 +274,6 @@ def test_code_keeps_its_characters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "display"),
-    [("$x^2$", None), ("$$x^2$$", "block"), (r"\(x^2\)", None), (r"\[x^2\]", "block")],
-)
-def test_mathematics_becomes_mathml(text: str, display: str | None) -> None:
-    for page in (markdown(f"so {text} it is"), markdown(text), markdown(f"- so\n  {text}")):
-        (formula,) = find(page, "math")
-        assert "".join(formula.itertext()) == "x2"
-        assert formula.get("display") == display
-
-
-def test_aligned_equations_over_lines_become_mathml() -> None:
-    text = "So\n\\[\n\\begin{aligned} a &= b \\\\ c &= d \\end{aligned}\n\\]\nholds."
-    assert markdown(text) == (
-        '<p dir="auto">So</p>\n<div class="math"><math display="block"><mtable displaystyle="true" '
-        'scriptlevel="0"><mtr><mtd class="right"><mi>a</mi></mtd><mtd class="left"><mo>=</mo>'
-        '<mi>b</mi></mtd></mtr><mtr><mtd class="right"><mi>c</mi></mtd><mtd class="left">'
-        '<mo>=</mo><mi>d</mi></mtd></mtr></mtable></math></div>\n<p dir="auto">holds.</p>\n'
-    )
-
-
-def test_mathematics_in_a_quote_leaves_out_the_marks() -> None:
-    (formula,) = find(markdown("> $$\n> x\n> + y\n> $$"), "math")
-    assert "".join(formula.itertext()) == "x+y"
-
-
-def test_a_box_is_drawn_by_the_stylesheet() -> None:
-    assert '<mrow class="box"><mn>5</mn></mrow>' in markdown(r"$\boxed{5}$")
-    assert "math .box" in math_css()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        r"$\nosuch{x}$",
-        r"$\frac{a$",
-        r"\(\def\a{\a\a}\a\)",
-        "$$x^y^z$$",
-        "$" + "{" * 400 + "}" * 400 + "$",
-        "$" + r"\sqrt " * 400 + "x$",
-    ],
-)
-def test_mathematics_that_does_not_parse_is_shown_as_written(text: str) -> None:
-    for page in (markdown(f"so {text} it is"), markdown(text)):
-        assert find(page, "math") == []
-        (code,) = find(page, "code")
-        assert code.text == text
-
-
-def test_formulas_beyond_the_limits_are_shown_as_written() -> None:
-    long = "x+" * MAX_FORMULA
-    assert long in shown(markdown(f"$$\n{long}\n$$"))
-    page = markdown(("$" + "y" * 999 + "$\n\n") * (MAX_MATHS // 999 + 1))
-    assert page.count("<math>") == MAX_MATHS // 999
-    assert "y" * 999 in page
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["$5 and $10", "from $20-$30", "costs $5, not $ 6", r"\$x\$", "a $ b $ c", "$", "$$", "$$$$"],
-)
-def test_prices_are_no_formulas(text: str) -> None:
-    page = markdown(text)
-    assert find(page, "math") == []
-    assert find(page, "code") == []
-
-
-def test_code_is_no_formula() -> None:
-    assert find(markdown("`$x$`\n\n```\n$$x$$\n```\n\n    $$x$$"), "math") == []
-
-
-def test_formulas_convert_in_other_threads() -> None:
-    pages: list[Markup] = []
-    thread = threading.Thread(target=lambda: pages.append(markdown("$x$ `a` **b**")))
-    thread.start()
-    thread.join()
-    assert pages == [markdown("$x$ `a` **b**")]
-
-
-@pytest.mark.parametrize(
     "character", [*"\u202a\u202b\u202c\u202d\u202e", *"\u2066\u2067\u2068\u2069"]
 )
 @pytest.mark.parametrize(
@@ -478,87 +338,6 @@ def test_repeated_markup_takes_bounded_time(unit: str) -> None:
     assert seconds((unit * 10_000)[: max(10_000, 3 * len(unit))]) < 3
 
 
-def test_turns_have_the_names_of_their_roles() -> None:
-    turns = conversation(
-        [
-            Message(role="system", content="Be **brief**."),
-            Message(role="user", content="Hello"),
-            Message(role="assistant", content=""),
-            Message(role="tool", content="*x*", name="search"),
-        ]
-    )
-    assert [turn.label for turn in turns] == ["System", "Person", "Assistant", "Tool search"]
-    assert turns[0].body == '<p dir="auto">Be <strong>brief</strong>.</p>\n'
-    assert turns[2].body == ""
-    assert turns[3].body == '<pre class="plain" dir="auto">\n*x*</pre>'
-
-
-def test_a_tool_call_shows_its_name_and_indented_arguments() -> None:
-    call = {"name": "search", "arguments": '{"query": "<b>", "tags": ["é"], "n": 2}'}
-    text = json.dumps({"id": "call_1", "type": "function", "function": call})
-    messages = [
-        Message(role="assistant", content="", tool_calls=(text,)),
-        Message(role="tool", content="none", tool_call_id="call_1"),
-    ]
-    turns = conversation(messages)
-    (shown_call,) = turns[0].tool_calls
-    assert shown_call.name == "search"
-    code = "".join(parsed(f"<pre>{shown_call.arguments}</pre>").itertext())
-    assert code.strip() == '{\n  "query": "<b>",\n  "tags": [\n    "é"\n  ],\n  "n": 2\n}'
-    assert '<span class="nt">' in shown_call.arguments
-    assert turns[1].label == "Tool search"
-
-
-def test_arguments_may_be_an_object() -> None:
-    text = json.dumps({"function": {"name": "f", "arguments": {"x": [1]}}})
-    (call,) = conversation([Message(role="assistant", content="", tool_calls=(text,))])[
-        0
-    ].tool_calls
-    assert "".join(parsed(call.arguments).itertext()).split() == ["{", '"x":', "[", "1", "]", "}"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "not <json>",
-        "[]",
-        "null",
-        '{"function": {"name": 1, "arguments": "{}"}}',
-        '{"function": {"name": "f", "arguments": "{}"}, "note": "seen"}',
-        '{"function": {"name": "f", "arguments": "{}", "note": "seen"}}',
-        '{"function": {"name": "f", "arguments": "{}", "name": "g"}}',
-        "[" * 100_000,
-        '{"a":' * 5_000,
-    ],
-)
-def test_malformed_calls_are_shown_as_they_are(text: str) -> None:
-    (call,) = conversation([Message(role="assistant", content="", tool_calls=(text,))])[
-        0
-    ].tool_calls
-    assert call.name == "?"
-    assert "".join(parsed(f"<p>{call.arguments}</p>").itertext()) == text
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "query: cats",
-        '{"x": 1, "x": 2}',
-        '{"x": 1e999}',
-        "[" * 5_000 + "]" * 5_000,
-        "[" * 400 + "0," * 9_000 + "0" + "]" * 400,
-        '{"x": ' + "9" * 5_000 + "}",
-    ],
-)
-def test_arguments_that_json_would_change_are_shown_as_they_are(arguments: str) -> None:
-    text = json.dumps({"function": {"name": "f", "arguments": arguments}})
-    (call,) = conversation([Message(role="assistant", content="", tool_calls=(text,))])[
-        0
-    ].tool_calls
-    assert call.name == "f"
-    assert "".join(parsed(f"<p>{call.arguments}</p>").itertext()) == arguments
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -585,6 +364,13 @@ def test_masked_takes_phrases_literally() -> None:
     assert masked("big model one", ["model", "big model"]) == f"{HIDDEN} one"
 
 
+def test_a_phrase_without_a_word_hides_nothing() -> None:
+    for text in ("", "a - b", "--"):
+        assert masked(text, ["-", " - ", "--"]) == text
+    assert masked("GPT", ["GPT-"]) == HIDDEN
+
+
+@settings(deadline=None)
 @given(st.text(max_size=60), st.lists(st.text(min_size=1, max_size=8), max_size=4))
 def test_masked_text_has_nothing_left_to_hide(text: str, phrases: list[str]) -> None:
     usable = [phrase for phrase in phrases if not set(phrase.casefold()) & set(HIDDEN)]
@@ -600,15 +386,6 @@ def test_stylesheet_has_both_schemes_and_every_rule_under_code() -> None:
     assert all(rule.startswith(".code .") for rule in rules)
 
 
-def printed(command: str) -> str:
-    """What a fresh Python prints."""
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", command], cwd=root, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
-
-
 def test_importing_is_cheap() -> None:
     modules = ("torch", "markdown_it", "pygments", "nh3", "math_core")
     assert (
@@ -617,25 +394,6 @@ import sys, heedful.web.render
 print([name for name in {modules} if name in sys.modules])
 """)
         == "[]"
-    )
-
-
-def test_the_deepest_formula_allowed_fits_a_small_stack() -> None:
-    assert (
-        printed("""
-import threading
-from heedful.web.formula import MAX_FORMULA_DEPTH as n
-from heedful.web.render import markdown
-def show():
-    for mark, num in (("{", n), ("\\\\bar{", n // 2), ("\\\\boxed{", n // 2), ("x^{", n)):
-        print(markdown("$" + mark * num + "x" + "}" * num + "$").count("<math>"), end="")
-markdown("x")
-threading.stack_size(1 << 20)
-thread = threading.Thread(target=show)
-thread.start()
-thread.join()
-""")
-        == "1111"
     )
 
 
