@@ -23,6 +23,24 @@ from heedful.cli import (
 from heedful.errors import HeedfulError, ResourceError
 
 INTERRUPTED = 130
+# modules that only the pages need
+OF_STUDIO = frozenset(
+    [
+        "fastapi",
+        "httpx",
+        "jinja2",
+        "markdown_it",
+        "markupsafe",
+        "math_core",
+        "multipart",
+        "nh3",
+        "pwdlib",
+        "pygments",
+        "python_multipart",
+        "starlette",
+        "uvicorn",
+    ]
+)
 app = typer.Typer(
     name="heedful",
     no_args_is_help=True,
@@ -70,7 +88,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("heedful"):
             raise
-        fail(f"{error.name} is not installed; run: pip install 'heedful[train]'", 2)
+        extra = "studio" if error.name.partition(".")[0] in OF_STUDIO else "train"
+        fail(f"{error.name} is not installed; run: pip install 'heedful[{extra}]'", 2)
     sys.exit(code or 0)
 
 

@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from heedful.cli.options import DEFAULT_STORE, StoreOption, opened
+from heedful.errors import ConfigError
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="Where the directories of runs go.")]
 LINK_VALID = timedelta(minutes=30)
@@ -64,6 +66,11 @@ def up(
     from heedful.web.serving import address_of, listen, server
     from heedful.web.sign_in import make_link
 
+    if find_spec("torch") is None:
+        raise ConfigError(
+            "torch is not installed and the worker needs it; run: pip install 'heedful[train]', "
+            "or start the pages alone: heedful studio"
+        )
     with listen("127.0.0.1", port) as listener, opened(store) as opened_store:
         secret = make_link(opened_store, name, valid=LINK_VALID)
         typer.echo(f"studio  {address_of(listener)}")

@@ -15,7 +15,7 @@ from heedful.engine.local import LocalEngine
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.jobs import models
-from heedful.jobs.fit.base import load_rows
+from heedful.jobs.fit.base import is_in_store, load_rows
 from heedful.jobs.progress import progress
 from heedful.store import completions, projects
 from heedful.store.database import Store
@@ -183,13 +183,14 @@ class PromptsRead:
 
 
 def read_prompts(store: Store, source: str, scratch: Path) -> PromptsRead:
-    """The prompts of a JSON Lines file, or of a data set in the store."""
+    """The prompts of a data set in the store, or of a JSON Lines file."""
     path = Path(source)
-    if path.suffix in (".jsonl", ".json", ".gz") and not path.exists():
+    is_known = is_in_store(store, source)
+    if not is_known and path.suffix in (".jsonl", ".json", ".gz") and not path.exists():
         raise MissingError(f"file {path} does not exist; give an existing file or a data set")
     drops: Counter[str] = Counter()
     found: list[Prompt] = []
-    if path.is_file():
+    if not is_known and path.is_file():
         for one in read_files("trl", [path]):
             if isinstance(one, Drop):
                 drops[one.rule] += 1

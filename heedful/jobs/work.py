@@ -20,7 +20,7 @@ from typing import Any
 
 from heedful.config import EvaluateConfig, PPOConfig, RewardConfig, check
 from heedful.errors import HeedfulError
-from heedful.store import chat, jobs
+from heedful.store import chat, datasets, jobs
 from heedful.store.database import Store
 from heedful.store.jobs import Job
 from heedful.store.run_files import HeldError
@@ -30,6 +30,7 @@ Say = Callable[[str], None]
 Run = Callable[[Store, Job, Path], dict[str, JSON]]
 POLL_SECONDS = 1.0
 BEAT_SECONDS = 5.0
+TEST_DATA = "test"  # rows that are made up
 
 
 def work(
@@ -79,6 +80,7 @@ def do(store: Store, job: Job, worker: str, runs: Path, say: Say, beat_seconds: 
         with beating(store, job, worker, out, unwanted, beat_seconds):
             try:
                 if job.kind != "chat":
+                    refuse_paths(store, job)
                     make_room()
                 result = KINDS[job.kind](store, job, out)
             except KeyboardInterrupt:
@@ -160,6 +162,15 @@ def make_room() -> None:
     from heedful.jobs.chatting import loaded
 
     loaded.cache_clear()
+
+
+def refuse_paths(store: Store, job: Job) -> None:
+    """Raise ``MissingError`` unless the job's data is a data set of the store, or made up: what
+    pages ask for never makes this process open a file."""
+    name = str(job.spec.get("prompts") or job.spec.get("config", {}).get("data"))
+    if name != TEST_DATA:
+        with store.read() as tx:
+            datasets.require(tx, name)
 
 
 def fit_reward(store: Store, job: Job, out: Path) -> dict[str, JSON]:

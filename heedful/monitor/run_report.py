@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from heedful.monitor import alarms, charts
-from heedful.monitor.demo_figures import calibration
 from heedful.monitor.profile import PREFIX
 from heedful.monitor.records import (
     Block,
@@ -193,6 +192,9 @@ def results(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[Block
     """Calibration where there are score differences, and everything else as facts."""
     blocks: list[Block] = []
     if metrics.get("deltas"):
+        # its statistics load numpy and scipy, which pages of runs do without
+        from heedful.monitor.demo_figures import calibration
+
         blocks.append(calibration(metrics, int(config.get("seed") or 0), width="half"))
     facts = {readable(key): shown(value) for key, value in metrics.items() if key != "deltas"}
     return [*blocks, KeyValues(title="Result", items=facts, width="half" if blocks else "full")]

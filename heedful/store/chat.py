@@ -7,7 +7,7 @@ Places of drafts are drawn, so that where one stands says nothing about who wrot
 
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -15,14 +15,17 @@ from typing import Any, Literal
 from sqlalchemy import and_, select, update
 
 from heedful.errors import DataError, MissingError
-from heedful.store import completions, models, tables
+from heedful.store import completions, jobs, models, tables
 from heedful.store.database import Transaction
-from heedful.types import Completion, Message, Prompt
+from heedful.types import JSON, Completion, Message, Prompt
 
 DraftState = Literal["waiting", "running", "done", "failed"]
+JOB = "chat"  # the kind of job that writes a draft
 MAX_DRAFTS = 9
 MAX_TEXT = 200_000
 SILENT = timedelta(seconds=90)  # nobody writes on a draft that was not touched for so long
+OPEN = ("waiting", "running")
+ENDED = ("finished", "failed")
 ENDPOINTS, CHATS = tables.chat_endpoints.c, tables.chats.c
 TURNS, DRAFTS = tables.chat_turns.c, tables.chat_drafts.c
 
@@ -234,7 +237,7 @@ def say(tx: Transaction, chat: Chat, text: str, rng: random.Random) -> Turn:
 def regenerate(tx: Transaction, chat: Chat, rng: random.Random) -> Draft:
     """Another draft for the newest turn, of the target that wrote the one that stands."""
     last = newest(tx, chat.id)
-    if any(draft.state in ("waiting", "running") for draft in last.drafts):
+    if any(draft.state in OPEN for draft in last.drafts):
         raise DataError("an answer is still being written; wait for it")
     if len(last.drafts) >= MAX_DRAFTS:
         raise DataError(f"there are {MAX_DRAFTS} drafts already; choose among them")
@@ -285,7 +288,7 @@ def get_draft(tx: Transaction, draft: str) -> Draft:
 
 def write(tx: Transaction, draft: str, text: str) -> bool:
     """What is written of a draft so far; False when it is over and nobody wants more."""
-    open_ = and_(DRAFTS.id == draft, DRAFTS.state.in_(("waiting", "running")))
+    open_ = and_(DRAFTS.id == draft, DRAFTS.state.in_(OPEN))
     values = {"state": "running", "text": text, "changed_at": tx.now}
     return (
         tx.connection.execute(update(tables.chat_drafts).where(open_).values(**values)).rowcount > 0
@@ -295,10 +298,11 @@ def write(tx: Transaction, draft: str, text: str) -> bool:
 def complete(tx: Transaction, draft: Draft, completion: Completion) -> bool:
     """The whole answer as a completion; the only draft of a turn is chosen with it.
 
-    False when the conversation was deleted meanwhile; then nothing is kept of the answer.
+    False when nobody wants the draft any more, or the conversation was deleted; then nothing is
+    kept of the answer.
     """
-    there = select(DRAFTS.id).where(DRAFTS.id == draft.id).with_for_update()
-    if tx.connection.scalar(there) is None:
+    there = select(DRAFTS.state).where(DRAFTS.id == draft.id).with_for_update()
+    if tx.connection.scalar(there) not in OPEN:
         return False
     completions.add(tx, [completion])
     values = {
@@ -317,20 +321,64 @@ def complete(tx: Transaction, draft: Draft, completion: Completion) -> bool:
 def fail(tx: Transaction, draft: str, error: str) -> None:
     """Why a draft cannot be written."""
     values = {"state": "failed", "error": error[:2000], "changed_at": tx.now}
-    open_ = and_(DRAFTS.id == draft, DRAFTS.state.in_(("waiting", "running")))
+    open_ = and_(DRAFTS.id == draft, DRAFTS.state.in_(OPEN))
     tx.connection.execute(update(tables.chat_drafts).where(open_).values(**values))
 
 
-def fail_silent(tx: Transaction, chat: str) -> int:
-    """Give up on drafts that an endpoint's thread left; a worker's wait for their worker."""
-    silent = and_(
-        DRAFTS.chat == chat,
-        DRAFTS.target.startswith("end_"),
-        DRAFTS.state.in_(("waiting", "running")),
-        DRAFTS.changed_at < tx.now - SILENT,
-    )
-    values = {"state": "failed", "error": "the studio stopped while it was being written"}
-    return tx.connection.execute(update(tables.chat_drafts).where(silent).values(**values)).rowcount
+def silent(tx: Transaction, chat: str) -> dict[str, str]:
+    """The open drafts that nobody will go on with, and why."""
+    query = select(tables.chat_drafts).where(DRAFTS.chat == chat, DRAFTS.state.in_(OPEN))
+    reasons = {row.id: _why_silent(tx, row) for row in tx.connection.execute(query).all()}
+    return {draft: why for draft, why in reasons.items() if why}
+
+
+def fail_silent(tx: Transaction, chat: str) -> None:
+    """Give up on the drafts that nobody will go on with."""
+    for draft, why in silent(tx, chat).items():
+        fail(tx, draft, why)
+
+
+def stop(tx: Transaction, chat: str) -> None:
+    """Give up on what is being written; its jobs are cancelled."""
+    for draft in newest(tx, chat).drafts:
+        if draft.state not in OPEN:
+            continue
+        fail(tx, draft.id, "you stopped it")
+        job = jobs.find(tx, job_of(draft.id))
+        if job is not None and job.state in ("waiting", "running"):
+            jobs.cancel(tx, job.id)
+
+
+def job_of(draft: str) -> str:
+    """The job that writes a draft of a registered model."""
+    return jobs.id_of(JOB, job_spec(draft), draft)
+
+
+def job_spec(draft: str) -> Mapping[str, JSON]:
+    """What the job that writes a draft is told."""
+    return {"draft": draft}
+
+
+def offered(chat: Chat, turn: Turn) -> tuple[Draft, ...]:
+    """The drafts to choose among. Who wrote which is known after a choice, so that another draft
+    stands beside those of its own author only."""
+    if len(turn.drafts) <= len(chat.targets):
+        return turn.drafts
+    return tuple(draft for draft in turn.drafts if draft.target == turn.drafts[-1].target)
+
+
+def _why_silent(tx: Transaction, row: Any) -> str:
+    if row.target.startswith("end_"):
+        is_old = row.changed_at < tx.now - SILENT
+        return "the studio stopped while it was being written" if is_old else ""
+    job = jobs.find(tx, job_of(row.id))
+    if job is None:
+        return "the job that was to write it is gone"
+    if job.state == "cancelled":
+        return "the job that was to write it was cancelled"
+    if job.state == "running" and jobs.is_dead(tx, job):
+        return "the workers that wrote it died"
+    return (job.error or "the worker ended without it") if job.state in ENDED else ""
 
 
 def _add_draft(

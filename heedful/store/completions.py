@@ -99,19 +99,27 @@ def prompts_by_dataset(tx: Transaction, dataset: str) -> list[Prompt]:
 def by_both(
     tx: Transaction, first: str, second: str, *, limit: int
 ) -> list[tuple[Completion, Completion]]:
-    """The first answers of two models to prompts that both answered, ordered by prompt."""
+    """The first answers of two models to prompts that both answered, ordered by prompt.
+
+    What was said in conversations is left out: nobody else is to read it.
+    """
     one, two = tables.completions.alias(), tables.completions.alias()
+    said = select(tables.chat_drafts.c.completion).where(
+        tables.chat_drafts.c.completion.is_not(None)
+    )
     both = (
         select(one.c.prompt_id)
         .join(two, two.c.prompt_id == one.c.prompt_id)
         .where(one.c.model_id == first, two.c.model_id == second)
+        .where(one.c.id.not_in(said), two.c.id.not_in(said))
         .group_by(one.c.prompt_id)
         .order_by(one.c.prompt_id)
         .limit(limit)
     )
     wanted = tx.connection.scalars(both).all()
     columns = tables.completions.c
-    found = _list(tx, and_(columns.prompt_id.in_(wanted), columns.model_id.in_((first, second))))
+    theirs = and_(columns.prompt_id.in_(wanted), columns.model_id.in_((first, second)))
+    found = _list(tx, and_(theirs, columns.id.not_in(said)))
     drawn = sorted(found, key=lambda row: (row.draw, row.id), reverse=True)
     chosen = {(row.prompt.id, row.model): row for row in drawn}
     return [(chosen[prompt, first], chosen[prompt, second]) for prompt in wanted]

@@ -28,6 +28,7 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.exc import DataError as ValueOutOfRange
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from heedful.errors import ConfigError, DataError, MissingError, ResourceError
 from heedful.store.migrate import is_current, migrate
@@ -264,6 +265,10 @@ def _plain_errors(url: str) -> Iterator[None]:
     except (OverflowError, UnicodeEncodeError, ValueOutOfRange) as error:
         seen = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise DataError(f"the database cannot hold a value ({seen}); mend it") from error
+    except PoolTimeoutError as error:
+        raise ResourceError(
+            f"every connection to {url} is in use; try again in a moment"
+        ) from error
     except OperationalError as error:
         seen = str(error.orig).strip().splitlines()[0]
         if any(word in seen for word in ("full", "No space", "locked", "deadlock", "readonly")):

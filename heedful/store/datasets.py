@@ -34,6 +34,12 @@ def names(tx: Transaction) -> list[str]:
     return sorted(tx.connection.scalars(select(tables.datasets.c.name)))
 
 
+def exists(tx: Transaction, dataset: str) -> bool:
+    """Is there a dataset of this name?"""
+    columns = tables.datasets.c
+    return tx.connection.scalar(select(columns.name).where(columns.name == dataset)) is not None
+
+
 def require(tx: Transaction, dataset: str) -> None:
     """Raise ``MissingError`` with the nearest name unless the dataset exists."""
     known = names(tx)

@@ -49,7 +49,7 @@ class Job:
 
 def add(tx: Transaction, kind: str, spec: Mapping[str, JSON], *, who: str, key: str) -> str:
     """Queue a job and return its id; the same key and spec again queue nothing new."""
-    job_id = content_id("job", [kind, dict(spec), key])
+    job_id = id_of(kind, spec, key)
     row = {
         "id": job_id,
         "kind": kind,
@@ -64,6 +64,11 @@ def add(tx: Transaction, kind: str, spec: Mapping[str, JSON], *, who: str, key: 
     }
     tx.insert_new(tables.jobs, [row])
     return job_id
+
+
+def id_of(kind: str, spec: Mapping[str, JSON], key: str) -> str:
+    """What a job is called."""
+    return content_id("job", [kind, dict(spec), key])
 
 
 def is_due(tx: Transaction, kinds: Collection[str]) -> bool:
@@ -154,10 +159,22 @@ def cancel(tx: Transaction, job_id: str) -> State:
 
 def get(tx: Transaction, job_id: str) -> Job:
     """A job by id; raises ``MissingError``."""
-    row = tx.connection.execute(select(tables.jobs).where(JOBS.id == job_id)).one_or_none()
-    if row is None:
+    found = find(tx, job_id)
+    if found is None:
         raise MissingError(f"job {job_id!r:.60} is not in the store")
-    return _from_row(row)
+    return found
+
+
+def find(tx: Transaction, job_id: str) -> Job | None:
+    """A job by id, if there is one."""
+    row = tx.connection.execute(select(tables.jobs).where(JOBS.id == job_id)).one_or_none()
+    return _from_row(row) if row is not None else None
+
+
+def is_dead(tx: Transaction, job: Job) -> bool:
+    """Did the last worker that a running job may have stop answering?"""
+    is_late = job.until is not None and job.until < tx.now
+    return is_late and (job.is_unwanted or job.attempts >= MAX_ATTEMPTS)
 
 
 def newest(

@@ -18,6 +18,8 @@ ROLES: tuple[UserRole, ...] = ("owner", "reviewer", "annotator", "reader")
 FORGOT = "forgot a person"  # what the log says of it
 GONE = "gone_"  # how the empty name of somebody forgotten starts
 USERS, CREDENTIALS = tables.users.c, tables.credentials.c
+IS_HERE = ~USERS.id.startswith(GONE, autoescape=True)
+BY_LINK = "link"  # what a session is called that a one-time link began
 _LOCK = select(USERS.role).where(USERS.id == bindparam("id_")).with_for_update()
 
 
@@ -65,7 +67,7 @@ def find(tx: Transaction, name: str) -> tuple[User, str | None] | None:
 
 def list_all(tx: Transaction) -> list[User]:
     """Everyone but those who are forgotten, oldest first."""
-    query = select(tables.users).where(~USERS.id.startswith(GONE, autoescape=True))
+    query = select(tables.users).where(IS_HERE)
     query = query.order_by(USERS.created_at, USERS.id)
     return [_from_row(row) for row in tx.connection.execute(query)]
 
@@ -85,13 +87,14 @@ def serialise(tx: Transaction, user_id: str) -> UserRole:
 def change(tx: Transaction, user_id: str, **values: Any) -> None:
     """Set ``role``, ``password_hash``, ``attributes`` or ``is_active``.
 
-    Raises ``MissingError`` for an unknown person, ``DataError`` when nobody would be left who is an
-    active owner.
+    Raises ``MissingError`` for a person who is unknown or forgotten, ``DataError`` when nobody
+    would be left who is an active owner.
     """
+    _refuse_gone(user_id)
     statement = update(tables.users).where(USERS.id == user_id).values(**values)
     if not tx.connection.execute(statement).rowcount:
         raise MissingError(f"user {user_id!r} is not in the store")
-    owners = select(USERS.id).where(USERS.role == "owner", USERS.is_active)
+    owners = select(USERS.id).where(USERS.role == "owner", USERS.is_active, IS_HERE)
     if not tx.connection.scalars(owners).first():
         raise DataError("the last owner cannot leave; make another owner first")
 
@@ -113,6 +116,7 @@ def grant(
     """
     if source not in SOURCES:
         raise DataError(f"source is {source!r:.40}; choose from {', '.join(SOURCES)}")
+    _refuse_gone(user_id)
     row = {
         "secret_hash": hash_secret(secret),
         "kind": kind,
@@ -139,6 +143,17 @@ def bearer(tx: Transaction, secret: str, kind: Kind) -> Bearer | None:
     if row.expires_at is not None and row.expires_at <= tx.now:
         return None
     return Bearer(user=_from_row(row), scopes=tuple(row.scopes), source=row.source)
+
+
+def came_by_link(tx: Transaction, session: str, *, within: timedelta) -> bool:
+    """Did a one-time link begin this session, not longer ago than that?"""
+    query = select(CREDENTIALS.secret_hash).where(
+        CREDENTIALS.secret_hash == hash_secret(session),
+        CREDENTIALS.kind == "session",
+        CREDENTIALS.name == BY_LINK,
+        CREDENTIALS.created_at >= tx.now - within,
+    )
+    return tx.connection.scalar(query) is not None
 
 
 def end(tx: Transaction, secret: str) -> bool:
@@ -205,6 +220,11 @@ def history(tx: Transaction, *, limit: int, before: int | None = None) -> list[A
 def hash_secret(secret: str) -> str:
     """What is kept of a secret. Secrets are long and random, so a plain hash suffices."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _refuse_gone(user_id: str) -> None:
+    if user_id.startswith(GONE):
+        raise MissingError(f"user {user_id!r} was forgotten for good; invite the person anew")
 
 
 def _from_row(row: Any) -> User:

@@ -57,6 +57,9 @@ _HELD = (
     .where((ASSIGNMENTS.kind != "answer") | SLOTS.id.is_not(None))
     .order_by(ASSIGNMENTS.given)
 )
+_EXTRAS = and_(_MINE, ASSIGNMENTS.state == "open", ASSIGNMENTS.kind != "answer")
+_RENEW_EXTRAS = update(tables.assignments).where(_EXTRAS).values(changed_at=bindparam("now"))
+_RENEW_LIVE_EXTRAS = _RENEW_EXTRAS.where(ASSIGNMENTS.changed_at >= bindparam("since"))
 _DRAFT = update(tables.assignments).where(_THIS).values(draft=bindparam("to_draft"))
 _FINISH = (
     update(tables.assignments)
@@ -152,6 +155,8 @@ def lease(
     views = _held(tx, project, annotator, until)
     if any(view.kind == "answer" for view in views):
         slots.renew(tx, project, annotator, until, is_late_too=True)
+    if any(view.kind != "answer" for view in views):
+        tx.connection.execute(_RENEW_EXTRAS, {"at": project, "who": annotator, "now": tx.now})
     version = projects.guideline(tx, project).version
     while len(views) < count:
         task_id = picking.claim(tx, settings, annotator, until, rng, mine=mine)
@@ -206,7 +211,7 @@ def get(
         raise MissingError(f"task {task_id!r} was not given to you in {project!r}; take the next")
     until = slots.until_of(tx, project, annotator, task_id) if row.kind == "answer" else None
     if row.kind != "answer" and row.state == "open":  # looks like any other
-        until = tx.now + timedelta(seconds=projects.get(tx, project).lease_seconds)
+        until = row.changed_at + timedelta(seconds=projects.get(tx, project).lease_seconds)
     return _view(row, until)
 
 
@@ -230,9 +235,11 @@ def adjudicate(
 
 def extend(tx: Transaction, project: str, annotator: str) -> datetime | None:
     """Renew every lease that the annotator holds; until when, or None when there is none."""
-    until = tx.now + timedelta(seconds=projects.get(tx, project).lease_seconds)
+    lasts = timedelta(seconds=projects.get(tx, project).lease_seconds)
+    until = tx.now + lasts
     is_renewed = slots.renew(tx, project, annotator, until, is_late_too=False)
-    holds_extra = any(view.kind != "answer" for view in _held(tx, project, annotator, until))
+    alive = {"at": project, "who": annotator, "now": tx.now, "since": tx.now - lasts}
+    holds_extra = tx.connection.execute(_RENEW_LIVE_EXTRAS, alive).rowcount > 0
     return until if is_renewed or holds_extra else None
 
 

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 from fastapi import Request
 
@@ -37,6 +38,10 @@ class NotAllowedError(HeedfulError):
     """This person may not do this."""
 
 
+class TooManyError(NotAllowedError):
+    """It was tried too often."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visitor:
     """Who makes a request. ``csrf`` goes into the forms of their pages; empty for API keys.
@@ -48,6 +53,11 @@ class Visitor:
     permissions: frozenset[str]
     csrf: str
     source: Source = "human"
+
+    @property
+    def is_session(self) -> bool:
+        """Is this a browser whose person signed in, and no API key?"""
+        return bool(self.csrf)
 
     def may(self, permission: Permission) -> bool:
         """Is this allowed?"""
@@ -70,6 +80,12 @@ def allows(permission: Permission) -> Callable[[F], F]:
     return mark
 
 
+def needs_session(route: F) -> F:
+    """Mark a route that makes or changes what proves who somebody is: no API key may use it."""
+    route.__dict__["heedful_needs_session"] = True
+    return route
+
+
 def new_secret() -> str:
     """A secret nobody guesses: 256 random bits."""
     return secrets.token_urlsafe(32)
@@ -82,9 +98,11 @@ def csrf_token(session: str) -> str:
 
 def guard(request: Request) -> None:
     """Let a request through to its route, or raise; sets ``request.state.visitor``."""
-    wanted = getattr(request.scope.get("endpoint"), "heedful_access", None)
+    endpoint = request.scope.get("endpoint")
+    wanted = getattr(endpoint, "heedful_access", None)
     request.state.visitor = None
     if wanted == "public":
+        refuse_other_sites(request)
         return
     visitor = identify(request)
     if visitor is None:
@@ -93,7 +111,26 @@ def guard(request: Request) -> None:
         raise NotAllowedError(
             f"{visitor.user.name} ({visitor.user.role}) may not do this; ask an owner"
         )
+    if getattr(endpoint, "heedful_needs_session", False) and not visitor.is_session:
+        raise NotAllowedError(
+            "an API key may not make or change keys, passwords, links or people; sign in with a "
+            "browser"
+        )
     request.state.visitor = visitor
+
+
+def refuse_other_sites(request: Request) -> None:
+    """A change that needs no sign-in must come from a page of ours, or from no browser: another
+    site could sign somebody out, or in as somebody else."""
+    if request.method not in UNSAFE:
+        return
+    sent_by = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    is_other = sent_by == "cross-site"
+    if sent_by is None and origin is not None:  # an older browser
+        is_other = urlsplit(origin).netloc != request.headers.get("host")
+    if is_other:
+        raise NotAllowedError("this request came from another site; open the studio's own page")
 
 
 def identify(request: Request) -> Visitor | None:
@@ -132,7 +169,7 @@ async def check_csrf(request: Request) -> None:
         kind = request.headers.get("content-type", "")
         if kind.startswith(("application/x-www-form-urlencoded", "multipart/form-data")):
             sent = str((await request.form()).get("csrf", ""))
-    if not hmac.compare_digest(sent or "", visitor.csrf):
+    if not hmac.compare_digest((sent or "").encode("utf-8", "replace"), visitor.csrf.encode()):
         raise NotAllowedError("this request did not come from a page of ours; reload and try again")
 
 

@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.store import Transaction, completions, extras, people, projects, queue, undo
-from heedful.store import tasks as task_store
-from heedful.store.queue import Assignment, Nothing
+from heedful.store.queue import Nothing
 from heedful.types import (
     JSON,
     Completion,
@@ -29,8 +28,9 @@ from heedful.types import (
     UserRole,
     messages_json,
 )
-from heedful.web.access import allows, store_of, visitor_of
-from heedful.web.label import AHEAD, Round, hide, refuse_hidden
+from heedful.web.access import Visitor, allows, needs_session, store_of, visitor_of
+from heedful.web.fields import with_completions
+from heedful.web.label import AHEAD, Given, Round, given, hide, refuse_hidden
 from heedful.web.nothing import in_words
 from heedful.web.sign_in import make_link, new_id
 
@@ -38,6 +38,7 @@ router = APIRouter(prefix="/api")
 Name = Annotated[str, Path(min_length=1, max_length=200)]
 MAX_INT = 2**31 - 1  # of an INTEGER on every database
 IMPORTED = "import:"
+FOR_ANNOTATORS = ("dataset", "title", "form", "criteria", "warning", "is_paused")
 
 
 class Strict(BaseModel):
@@ -150,43 +151,42 @@ def description(request: Request) -> dict[str, Any]:
 @router.get("/projects")
 @allows("enter")
 def list_projects(request: Request) -> list[dict[str, Any]]:
-    """All projects with their progress."""
-    user = visitor_of(request).user
+    """All projects with their progress; less of both for who only answers."""
+    visitor = visitor_of(request)
     with store_of(request).read() as tx:
-        return [project_json(tx, one, user) for one in projects.list_all(tx)]
+        return [project_json(tx, one, visitor) for one in projects.list_all(tx)]
 
 
 @router.post("/projects", status_code=201)
 @allows("manage")
 def make_project(request: Request, body: ProjectBody) -> dict[str, Any]:
     """Make a project; its data set has the same name."""
-    user = visitor_of(request).user
+    visitor = visitor_of(request)
     with store_of(request).write() as tx:
         projects.add(tx, body.record())
-        people.log(tx, user.id, "made project", body.dataset)
-        return project_json(tx, body.record(), user)
+        people.log(tx, visitor.user.id, "made project", body.dataset)
+        return project_json(tx, body.record(), visitor)
 
 
 @router.get("/projects/{project}")
 @allows("enter")
 def get_project(request: Request, project: Name) -> dict[str, Any]:
-    """One project with its progress."""
-    user = visitor_of(request).user
+    """One project with its progress; less of both for who only answers."""
     with store_of(request).read() as tx:
-        return project_json(tx, projects.get(tx, project), user)
+        return project_json(tx, projects.get(tx, project), visitor_of(request))
 
 
 @router.put("/projects/{project}")
 @allows("manage")
 def change_project(request: Request, project: Name, body: ProjectBody) -> dict[str, Any]:
     """Save all settings of a project; its form and name stay."""
-    user = visitor_of(request).user
+    visitor = visitor_of(request)
     if body.dataset != project:
         raise DataError(f"dataset is {body.dataset!r}; it names the project and stays {project!r}")
     with store_of(request).write() as tx:
         projects.change(tx, body.record())
-        people.log(tx, user.id, "changed project", project)
-        return project_json(tx, body.record(), user)
+        people.log(tx, visitor.user.id, "changed project", project)
+        return project_json(tx, body.record(), visitor)
 
 
 @router.get("/projects/{project}/guidelines")
@@ -212,6 +212,7 @@ def write_guidelines(
     user = visitor_of(request).user
     with store_of(request).write() as tx:
         version = projects.write_guideline(tx, project, text, author=user.id)
+        people.log(tx, user.id, "wrote guidelines", project, {"version": version})
     return {"version": version, "text": text}
 
 
@@ -244,6 +245,7 @@ def add_tasks(
                 f"task {added.contradicted[0]!r} has another known answer; change it with "
                 f"PUT /api/projects/{project}/tasks/TASK/gold"
             )
+        people.log(tx, user.id, "added tasks", project, {"sent": len(made), "new": num_new})
     return {"added": num_new, "known": added.num_new, "tasks": [task.id for task in made]}
 
 
@@ -261,7 +263,8 @@ def lease(
         found = queue.lease(tx, project, user.id, count=count, rng=request.app.state.rng)
         if isinstance(found, Nothing):
             return {"items": [], "nothing": asdict(found) | {"message": in_words(found)}}
-        return {"items": [item_json(tx, settings, one) for one in found], "nothing": None}
+        items = given(tx, user.id, found)
+    return {"items": [item_json(settings, one) for one in items], "nothing": None}
 
 
 @router.post("/projects/{project}/heartbeat")
@@ -276,22 +279,24 @@ def heartbeat(request: Request, project: Name) -> dict[str, Any]:
 @router.post("/projects/{project}/answers", status_code=201)
 @allows("label")
 def answer(request: Request, project: Name, body: AnswerBody) -> dict[str, Any]:
-    """Store an answer, or a new revision of one's own."""
+    """Store an answer, or a new revision of one's own. Candidates are named by their places."""
     visitor = visitor_of(request)
     refuse_hidden(body.payload)
     with store_of(request).write() as tx:
+        view = queue.get(tx, project, visitor.user.id, body.task)
         receipt = queue.submit(
             tx,
             project,
             visitor.user.id,
             body.task,
-            body.payload,
+            with_completions(body.payload, view.shown_order),
             key=body.key,
             seconds=body.seconds,
             source=visitor.source,
             round=body.round,
         )
-    return asdict(receipt)
+    # an annotation's id and number would tell whether the task measured its annotator
+    return {"key": body.key} | (asdict(receipt) if visitor.may("view") else {})
 
 
 @router.post("/projects/{project}/skips", status_code=201)
@@ -322,7 +327,9 @@ def get_task(request: Request, project: Name, task: Name, round: Round = None) -
     user = visitor_of(request).user
     with store_of(request).read() as tx:
         settings = projects.get(tx, project)
-        return item_json(tx, settings, queue.get(tx, project, user.id, task, round=round))
+        view = queue.get(tx, project, user.id, task, round=round)
+        (found,) = given(tx, user.id, [view])
+    return item_json(settings, found)
 
 
 @router.put("/projects/{project}/tasks/{task}/draft")
@@ -351,6 +358,7 @@ def list_people(request: Request) -> list[dict[str, Any]]:
 
 @router.post("/people", status_code=201)
 @allows("manage")
+@needs_session
 def add_person(request: Request, body: PersonBody) -> dict[str, Any]:
     """Add a person; the answer holds a link that signs them in once, and is not shown again."""
     user = visitor_of(request).user
@@ -362,22 +370,31 @@ def add_person(request: Request, body: PersonBody) -> dict[str, Any]:
     return asdict(person) | {"link": str(request.url_for("ask_by_link", secret=secret))}
 
 
-def project_json(tx: Transaction, project: Project, user: User) -> dict[str, Any]:
-    """A project and how far it is."""
-    return asdict(project) | {"progress": asdict(queue.progress(tx, project.dataset, user.id))}
+def project_json(tx: Transaction, project: Project, visitor: Visitor) -> dict[str, Any]:
+    """A project and how far it is, without what would tell annotators which tasks measure them."""
+    told, progress = asdict(project), asdict(queue.progress(tx, project.dataset, visitor.user.id))
+    if not visitor.may("manage"):
+        told = {name: told[name] for name in FOR_ANNOTATORS}
+    if not visitor.may("view"):
+        progress = {"num_own": progress["num_own"]}
+    return told | {"progress": progress}
 
 
-def item_json(tx: Transaction, project: Project, view: Assignment) -> dict[str, Any]:
-    """A task as its annotator sees it: candidates in their order, without their authors."""
-    asked = task_store.get(tx, [view.task_id])[view.task_id]
+def item_json(project: Project, found: Given) -> dict[str, Any]:
+    """A task as its annotator sees it: candidates in their order, without their authors.
+
+    A candidate's ``id`` is its place, which an answer names; a completion's own id is a hash in
+    which the author's name could be guessed.
+    """
+    view, asked = found.view, found.asked
     return {
         "task": view.task_id,
         "round": view.round,
         "form": asked.task.form,
         "prompt": shown(asked.task.prompt.messages, project),
         "candidates": [
-            {"id": one, "messages": shown(asked.completions[one].messages, project)}
-            for one in view.shown_order
+            {"id": str(place), "messages": shown(asked.completions[one].messages, project)}
+            for place, one in enumerate(view.shown_order)
         ],
         "guideline": view.guideline,
         "state": view.state,

@@ -77,10 +77,7 @@ def begin(request: Request, body: ChatBody) -> dict[str, Any]:
 def get_chat(request: Request, talk: Name) -> dict[str, Any]:
     """A conversation with its turns; who wrote a draft is told once one is chosen."""
     store, who = here(request)
-    with store.write() as tx:
-        chat.fail_silent(tx, talk)
-        found = chat.get(tx, talk, who)
-        turns = chat.turns(tx, talk)
+    found, turns = chats.look(store, talk, who)
     return asdict(found) | {"turns": [turn_json(one) for one in turns]}
 
 
@@ -98,6 +95,14 @@ def say(
 def regenerate(request: Request, talk: Name) -> dict[str, Any]:
     """Another draft of the newest answer."""
     return {"draft": chats.regenerate(request, talk).id}
+
+
+@router.post("/{talk}/stop")
+@allows("review")
+def stop(request: Request, talk: Name) -> dict[str, Any]:
+    """Wait no longer for the newest answer."""
+    chats.stop(request, talk)
+    return get_chat(request, talk)
 
 
 @router.post("/{talk}/choose")

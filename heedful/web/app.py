@@ -1,11 +1,15 @@
 """The studio: pages and the JSON API in one FastAPI app. Starts without torch."""
 
+import logging
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
@@ -45,7 +49,14 @@ from heedful.web import (
     sign_in,
 )
 from heedful.web import goal as goals
-from heedful.web.access import NotAllowedError, SignInNeededError, check_csrf, guard
+from heedful.web.access import (
+    NotAllowedError,
+    SignInNeededError,
+    TooManyError,
+    check_csrf,
+    guard,
+    identify,
+)
 from heedful.web.computing import Computing
 from heedful.web.figures import Drawings
 from heedful.web.goal import Goal
@@ -54,6 +65,7 @@ from heedful.web.pages import page, wants_page
 HERE = Path(__file__).parent
 STATUS: dict[type[HeedfulError], tuple[int, str]] = {
     SignInNeededError: (401, "sign_in_needed"),
+    TooManyError: (429, "too_many"),
     NotAllowedError: (403, "not_allowed"),
     MissingError: (404, "missing"),
     DataError: (422, "data"),
@@ -69,6 +81,8 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 MAX_BODY = 2_000_000  # bytes
+UPLOADS = re.compile(r"/import|/api/data/[^/]+/import")
+LOG = logging.getLogger(__name__)
 # newer versions of FastAPI would look at the environment for somewhere to report to
 NO_TELEMETRY: Any = dict.fromkeys(
     ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
@@ -95,6 +109,7 @@ def create_app(
     app.state.computing = Computing(store)
     app.state.attempts = sign_in.Attempts()
     app.state.drawings = Drawings()
+    app.state.exports = BoundedSemaphore(exchange.NUM_EXPORTS)
     app.state.goal = goal
     app.include_router(sign_in.router)
     app.include_router(api.router)
@@ -131,7 +146,7 @@ def create_app(
 
 async def protect(request: Request, call_next: Callable[[Request], Any]) -> Response:
     """Bound the body before it is read, and set the headers that browsers protect people by."""
-    answer: Response = refuse_body(request) or await call_next(request)
+    answer: Response = await refuse_body(request) or await answered(request, call_next)
     for name, value in HEADERS.items():
         answer.headers.setdefault(name, value)
     if not request.url.path.startswith("/static/"):
@@ -139,15 +154,37 @@ async def protect(request: Request, call_next: Callable[[Request], Any]) -> Resp
     return answer
 
 
-def refuse_body(request: Request) -> Response | None:
+async def answered(request: Request, call_next: Callable[[Request], Any]) -> Response:
+    """The answer of the route; an error that nobody foresaw has the shape of all others."""
+    try:
+        answer: Response = await call_next(request)
+    except Exception as error:
+        LOG.exception("%s %s", request.method, request.url.path)
+        seen = f"something broke ({type(error).__name__}); the studio's own output says where"
+        answer = told(request, 500, "internal", seen)
+    return answer
+
+
+async def most_of(request: Request) -> int:
+    """How many bytes a body may have: a file's only from people who may import one."""
+    is_upload = request.method == "POST" and UPLOADS.fullmatch(request.url.path)
+    if not is_upload:
+        return MAX_BODY
+    visitor = await run_in_threadpool(identify, request)
+    return exchange.MAX_UPLOAD if visitor is not None and visitor.may("manage") else MAX_BODY
+
+
+async def refuse_body(request: Request) -> Response | None:
     """Why a body is not read: its size is unknown or too large, or it is packed."""
     headers = request.headers
-    most = exchange.MAX_UPLOAD if request.url.path.endswith("/import") else MAX_BODY
     if "transfer-encoding" in headers:
         return problem(411, "length_required", "send the body whole, with a Content-Length")
     length = headers.get("content-length", "0")
-    if not length.isdecimal() or len(length) > 15 or int(length) > most:
-        return problem(413, "too_large", f"a request has at most {most} bytes")
+    is_number = length.isdecimal() and len(length) <= 15
+    if not is_number or int(length) > MAX_BODY:
+        most = await most_of(request)
+        if not is_number or int(length) > most:
+            return problem(413, "too_large", f"a request has at most {most} bytes")
     packing = headers.get("content-encoding", "identity")
     if packing.lower() != "identity":
         seen = f"the body is packed ({packing:.40}); send it as it is"
@@ -160,23 +197,26 @@ def problem(status: int, code: str, message: str) -> JSONResponse:
     return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
 
 
+def told(request: Request, status: int, code: str, message: str) -> Response:
+    """An error as a page, or as JSON."""
+    if wants_page(request):
+        return page(request, "problem.html", status=status, message=message)
+    return problem(status, code, message)
+
+
 async def refuse(request: Request, error: Exception) -> Response:
     """One of our errors as JSON, as a page, or as the way to the sign-in page."""
     kinds = (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     status, code = next(kinds, (500, "internal"))
-    if not wants_page(request):
-        return problem(status, code, str(error))
-    if isinstance(error, SignInNeededError):
+    if isinstance(error, SignInNeededError) and wants_page(request):
         return RedirectResponse("/sign-in", status_code=303)
-    return page(request, "problem.html", status=status, message=str(error))
+    return told(request, status, code, str(error))
 
 
 async def refuse_http(request: Request, error: Exception) -> Response:
     """An unknown path or method."""
     assert isinstance(error, HTTPException)
-    if wants_page(request):
-        return page(request, "problem.html", status=error.status_code, message=str(error.detail))
-    return problem(error.status_code, "http", str(error.detail))
+    return told(request, error.status_code, "http", str(error.detail))
 
 
 async def refuse_shape(request: Request, error: Exception) -> Response:
@@ -184,7 +224,4 @@ async def refuse_shape(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    message = f"{place}: {first['msg'].lower()}"
-    if wants_page(request):
-        return page(request, "problem.html", status=422, message=message)
-    return problem(422, "shape", message)
+    return told(request, 422, "shape", f"{place}: {first['msg'].lower()}")

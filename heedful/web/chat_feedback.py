@@ -43,15 +43,16 @@ def rate(tx: Transaction, who: str, talk: Chat, turn: Turn, rated: str, *, text:
 
 
 def choose(tx: Transaction, who: str, talk: Chat, draft_id: str) -> None:
-    """Go on with a draft: it is preferred to each of the others that are done."""
+    """Go on with a draft: it is preferred to each of the others on offer that are done."""
     turn = chat.newest(tx, talk.id)
-    found = [draft for draft in turn.drafts if draft.id == draft_id]
+    offered = chat.offered(talk, turn)
+    found = [draft for draft in offered if draft.id == draft_id]
     if not found:
-        raise DataError("that draft is not one of the newest turn; reload the page")
+        raise DataError("that draft is not on offer for the newest turn; reload the page")
     if turn.answer is not None:
         raise DataError("this turn has its answer; regenerate to choose again")
     chat.choose(tx, talk.id, turn, found[0])
-    for other in turn.drafts:
+    for other in offered:
         if other.id == draft_id or other.state != "done" or other.text == found[0].text:
             continue
         shown = sorted((found[0], other), key=lambda draft: draft.place)

@@ -1,10 +1,13 @@
 """Answers while they are written: into the draft's row, where pages look; and by an endpoint."""
 
 import ipaddress
+import itertools
 import json
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +19,8 @@ from heedful.types import Completion, Message, messages_json
 
 WRITE_SECONDS = 0.2
 CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS = 5.0, 60.0, 300.0
-MAX_LINE = 1_000_000
+MAX_LINE = 1_000_000  # bytes
+MAX_TOLD, MAX_TOLD_LINES = 400, 20  # of what an endpoint says went wrong
 OnText = Callable[[str], bool]
 
 
@@ -87,32 +91,45 @@ def answer_in_background(store: Store, draft: Draft) -> None:
 def answer_by_endpoint(store: Store, draft_id: str) -> None:
     """Ask the endpoint, write what it says, and keep it as a completion, or why it did not."""
     try:
-        with store.read() as tx:
-            draft = chat.get_draft(tx, draft_id)
-            endpoint = chat.get_endpoint(tx, draft.target)
-            key = chat.key_of(tx, draft.target)
-            settings = chat.settings_of(tx, draft.chat)
-            prompt = chat.prompt_of(tx, draft.chat, draft.turn)
-        params = {
-            "temperature": settings.temperature,
-            "seed": draft.seed,
-            "max_new_tokens": settings.max_new_tokens,
-        }
-        writer = Writer(store, draft_id)
-        found = ask_endpoint(endpoint, key, prompt.messages, params, writer.push)
-        completion = Completion(
-            prompt=prompt,
-            messages=(Message(role="assistant", content=found.text),),
-            model=f"import:{endpoint.name}",
-            draw=draft.place,
-            finish_reason=found.finish_reason,
-            params=params | {"url": endpoint.url, "model": found.model},
-        )
-        with store.write() as tx:
-            chat.complete(tx, draft, completion)
+        write_answer(store, draft_id)
     except HeedfulError as error:
-        with store.write() as tx:
-            chat.fail(tx, draft_id, str(error))
+        give_up(store, draft_id, str(error))
+    except Exception as error:  # whatever it was, somebody waits for the draft
+        traceback.print_exc(file=sys.stderr)
+        give_up(store, draft_id, f"it could not be written ({type(error).__name__})")
+
+
+def give_up(store: Store, draft_id: str, why: str) -> None:
+    """Tell whoever waits for a draft that it does not come."""
+    with store.write() as tx:
+        chat.fail(tx, draft_id, why)
+
+
+def write_answer(store: Store, draft_id: str) -> None:
+    """A draft from the question to its completion; raises what goes wrong."""
+    with store.read() as tx:
+        draft = chat.get_draft(tx, draft_id)
+        endpoint = chat.get_endpoint(tx, draft.target)
+        key = chat.key_of(tx, draft.target)
+        settings = chat.settings_of(tx, draft.chat)
+        prompt = chat.prompt_of(tx, draft.chat, draft.turn)
+    params = {
+        "temperature": settings.temperature,
+        "seed": draft.seed,
+        "max_new_tokens": settings.max_new_tokens,
+    }
+    writer = Writer(store, draft_id)
+    found = ask_endpoint(endpoint, key, prompt.messages, params, writer.push)
+    completion = Completion(
+        prompt=prompt,
+        messages=(Message(role="assistant", content=found.text),),
+        model=f"import:{endpoint.name}",
+        draw=draft.place,
+        finish_reason=found.finish_reason,
+        params=params | {"url": endpoint.url, "model": found.model},
+    )
+    with store.write() as tx:
+        chat.complete(tx, draft, completion)
 
 
 def ask_endpoint(
@@ -133,7 +150,10 @@ def ask_endpoint(
         "seed": params["seed"],
         "stream": True,
     }
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    # what is packed could grow without bound while it is unpacked
+    headers = {"accept-encoding": "identity"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
     times = httpx.Timeout(CONNECT_SECONDS, read=READ_SECONDS)
     # no redirects: they could lead where no owner sent us; no proxies from the environment
     try:
@@ -143,42 +163,77 @@ def ask_endpoint(
                 "POST", f"{endpoint.url}/chat/completions", json=body, headers=headers
             ) as answer,
         ):
+            if answer.headers.get("content-encoding", "identity").lower() != "identity":
+                raise DataError(f"{endpoint.name} sent a packed answer, which was not asked for")
+            lines = lines_of(endpoint, answer.iter_raw())
             if answer.status_code != 200:
-                told = next(answer.iter_text(500), "")[:300]
-                told = told.replace(key, "[key]") if key else told
+                told = " ".join(itertools.islice(lines, MAX_TOLD_LINES))
                 raise DataError(f"{endpoint.name} answered {answer.status_code}: {told}")
-            return read_stream(endpoint, answer.iter_lines(), on_text)
+            return read_stream(endpoint, lines, on_text)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         kind = type(error).__name__
         raise DataError(f"{endpoint.name} could not be asked ({kind}); try again") from error
+    except DataError as error:  # what was sent may repeat the key
+        told = str(error).replace(key, "[key]") if key else str(error)
+        raise DataError(shortened(told)) from error
 
 
-def read_stream(endpoint: Endpoint, lines: Any, on_text: OnText) -> Answered:
-    """The pieces of a stream of server-sent events, as OpenAI's API sends them."""
-    text, finish, model = "", "", endpoint.model
+def shortened(text: str) -> str:
+    """The beginning of a text."""
+    return text if len(text) <= MAX_TOLD else f"{text[:MAX_TOLD]} …"
+
+
+def lines_of(endpoint: Endpoint, chunks: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a stream that is neither too slow nor made of endless lines."""
     deadline = time.monotonic() + TOTAL_SECONDS
-    for line in lines:
+    line = bytearray()
+    for chunk in chunks:
         if time.monotonic() > deadline:
             raise DataError(f"{endpoint.name} took more than {TOTAL_SECONDS:.0f} s; ask for less")
-        if not line.startswith("data:"):
-            continue
-        data = line[5:].strip()
-        if data == "[DONE]":
-            break
-        try:
-            event = json.loads(data)
-            choices = event.get("choices") or [{}]
-            piece = (choices[0].get("delta") or {}).get("content") or ""
-            finish = choices[0].get("finish_reason") or finish
-            model = str(event.get("model") or model)[:200]
-            assert isinstance(piece, str)
-        except (ValueError, AttributeError, AssertionError, IndexError, TypeError) as error:
-            raise DataError(f"{endpoint.name} sent what is no answer: {data:.200}") from error
+        *whole, rest = chunk.split(b"\n")
+        for part in whole:
+            yield (line + part).decode("utf-8", "replace").rstrip("\r")
+            line.clear()
+        line += rest
+        if len(line) > MAX_LINE:
+            raise DataError(f"{endpoint.name} sent a line of more than {MAX_LINE} bytes")
+    if line:
+        yield line.decode("utf-8", "replace")
+
+
+def read_stream(endpoint: Endpoint, lines: Iterable[str], on_text: OnText) -> Answered:
+    """The pieces of a stream of server-sent events, as OpenAI's API sends them."""
+    text, finish, model = "", "", endpoint.model
+    for line in lines:
+        piece = ""  # lines that only keep the stream open are a sign of life, too
+        if line.startswith("data:"):
+            data = line[5:].strip()
+            if data == "[DONE]":
+                break
+            try:
+                piece, why, who = read_event(data)
+            except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
+                raise DataError(f"{endpoint.name} sent what is no answer: {data}") from error
+            finish, model = why or finish, who or model
         text += piece
         if len(text) > chat.MAX_TEXT:
             raise DataError(f"{endpoint.name} sent more than {chat.MAX_TEXT} characters")
-        if piece and not on_text(piece):
+        if not on_text(piece):
             raise DataError("the draft was given up while it was being written")
     if not text.strip():
         raise DataError(f"{endpoint.name} sent an empty answer; try again")
     return Answered(text=text, finish_reason=finish or "cancelled", model=model)
+
+
+def read_event(data: str) -> tuple[str, str, str]:
+    """A piece of text, why it was the last one, and the model, each empty when it is not told."""
+    event = json.loads(data)
+    first = (event.get("choices") or [{}])[0]
+    told = (
+        (first.get("delta") or {}).get("content") or "",
+        first.get("finish_reason") or "",
+        str(event.get("model") or "")[:200],
+    )
+    if not all(isinstance(one, str) for one in told):
+        raise TypeError("the text and the reason of an answer's end are texts")
+    return told

@@ -16,7 +16,6 @@ from heedful.web.pages import fragment, page
 from heedful.web.run_view import when
 
 router = APIRouter()
-CHAT_JOB = "chat"
 MAX_LISTED = 50
 MAX_TOKENS = 4096
 
@@ -94,12 +93,18 @@ def drop_endpoint(request: Request, endpoint: str) -> Response:
 def conversation(request: Request, talk: str) -> Response:
     """A conversation; complete without scripts."""
     store, who = here(request)
-    with store.write() as tx:
-        chat.fail_silent(tx, talk)
-        found = chat.get(tx, talk, who)
-        turns = chat.turns(tx, talk)
+    found, turns = look(store, talk, who)
+    with store.read() as tx:
         names = {one.id: one.name for one in targets(tx)}
-    return page(request, "chat.html", chat=found, turns=turns, names=names, last=len(turns) - 1)
+    return page(
+        request,
+        "chat.html",
+        chat=found,
+        turns=turns,
+        names=names,
+        last=len(turns) - 1,
+        offered=chat.offered,
+    )
 
 
 @router.get("/chat/{talk}/turns/{number}", include_in_schema=False)
@@ -107,9 +112,8 @@ def conversation(request: Request, talk: str) -> Response:
 def one_turn(request: Request, talk: str, number: int) -> Response:
     """The newest turn as it is now, for a page that watches it being written."""
     store, who = here(request)
+    found, turns = look(store, talk, who)
     with store.read() as tx:
-        found = chat.get(tx, talk, who)
-        turns = chat.turns(tx, talk)
         names = {one.id: one.name for one in targets(tx)}
     if not 0 <= number < len(turns):
         raise DataError(f"turn is {number}; the conversation has {len(turns)}")
@@ -119,6 +123,7 @@ def one_turn(request: Request, talk: str, number: int) -> Response:
         turn=turns[number],
         names=names,
         last=len(turns) - 1,
+        offered=chat.offered,
         csrf=visitor_of(request).csrf,
     )
     return Response(html, media_type="text/html; charset=utf-8")
@@ -137,6 +142,14 @@ def say_text(request: Request, talk: str, text: Annotated[str, Form()]) -> Respo
 def draw_again(request: Request, talk: str) -> Response:
     """Another draft of the newest answer, to choose between them."""
     regenerate(request, talk)
+    return back(talk)
+
+
+@router.post("/chat/{talk}/stop", include_in_schema=False)
+@allows("review")
+def stop_writing(request: Request, talk: str) -> Response:
+    """Wait no longer for the newest answer."""
+    stop(request, talk)
     return back(talk)
 
 
@@ -166,6 +179,17 @@ def here(request: Request) -> tuple[Store, str]:
     """The store, and the id of who asks."""
     store = store_of(request)
     return store, visitor_of(request).user.id
+
+
+def look(store: Store, talk: str, who: str) -> tuple[Chat, list[Turn]]:
+    """One's own conversation, without drafts that seem to be written by somebody who is gone."""
+    with store.read() as tx:
+        found, turns = chat.get(tx, talk, who), chat.turns(tx, talk)
+        if not chat.silent(tx, talk):
+            return found, turns
+    with store.write() as tx:
+        chat.fail_silent(tx, talk)
+        return found, chat.turns(tx, talk)
 
 
 def back(talk: str) -> Response:
@@ -210,7 +234,8 @@ def say(request: Request, talk: str, text: str) -> Turn:
     """A new turn, and somebody to write each of its drafts."""
     store, who = here(request)
     with store.write() as tx:
-        turn = chat.say(tx, chat.get(tx, talk, who), text, request.app.state.rng)
+        found = chat.get(tx, talk, who)
+        turn = chat.say(tx, found, text, request.app.state.rng)
         for draft in turn.drafts:
             ask_worker(tx, draft, who)
     for draft in turn.drafts:
@@ -222,10 +247,20 @@ def regenerate(request: Request, talk: str) -> Draft:
     """Another draft of the newest turn."""
     store, who = here(request)
     with store.write() as tx:
-        draft = chat.regenerate(tx, chat.get(tx, talk, who), request.app.state.rng)
+        found = chat.get(tx, talk, who)
+        chat.fail_silent(tx, talk)
+        draft = chat.regenerate(tx, found, request.app.state.rng)
         ask_worker(tx, draft, who)
     ask_endpoint(store, draft)
     return draft
+
+
+def stop(request: Request, talk: str) -> None:
+    """Give up on what is being written in a conversation."""
+    store, who = here(request)
+    with store.write() as tx:
+        chat.get(tx, talk, who)
+        chat.stop(tx, talk)
 
 
 def choose(request: Request, talk: str, draft: str) -> None:
@@ -249,7 +284,7 @@ def rate(request: Request, talk: str, number: int, rated: str, text: str) -> Non
 def ask_worker(tx: Transaction, draft: Draft, who: str) -> None:
     """Queue a draft of a registered model: this process loads none."""
     if not draft.target.startswith("end_"):
-        jobs.add(tx, CHAT_JOB, {"draft": draft.id}, who=who, key=draft.id)
+        jobs.add(tx, chat.JOB, chat.job_spec(draft.id), who=who, key=draft.id)
 
 
 def ask_endpoint(store: Store, draft: Draft) -> None:

@@ -10,6 +10,7 @@ from heedful.store import Transaction, disputes, people, projects, queue, tasks
 from heedful.types import last_text
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.api import item_json
+from heedful.web.label import given
 from heedful.web.pages import page
 
 router = APIRouter()
@@ -93,7 +94,9 @@ def take_disagreement(
     store, who = store_of(request), visitor_of(request).user.id
     with store.write() as tx:
         view = queue.adjudicate(tx, project, who, task, rng=request.app.state.rng)
-        return item_json(tx, projects.get(tx, project), view)
+        (found,) = given(tx, who, [view])
+        settings = projects.get(tx, project)
+    return item_json(settings, found)
 
 
 def texts(tx: Transaction, ids: list[str]) -> dict[str, str]:

@@ -3,20 +3,25 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from io import SEEK_END
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from tempfile import TemporaryFile
+from threading import BoundedSemaphore
+from typing import IO, Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
 from heedful.data.formats import FORMATS, Tally
+from heedful.data.formats.base import Format
 from heedful.data.formats.reading import check_unpacked
-from heedful.errors import DataError, HeedfulError
+from heedful.errors import DataError, HeedfulError, ResourceError
 from heedful.exchange import exporting
 from heedful.exchange.importing import ImportResult, default_dataset, import_preferences
-from heedful.store import datasets, people
+from heedful.store import Store, datasets, people
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.pages import page
 
@@ -25,6 +30,8 @@ MAX_UPLOAD = 50_000_000  # bytes; larger files go through the command line
 MAX_UNPACKED = 1_000_000_000  # bytes of a gzipped file
 MAX_NAME = 100  # characters of a file's name that are shown
 NUM_COUNTED = 500  # items that the page counts before it offers a format
+PIECE = 1 << 16  # bytes
+NUM_EXPORTS, EXPORT_WAIT_SECONDS = 2, 20.0  # written at once, and how long another waits
 NUM_LISTED = 50  # dropped rows that are listed
 
 
@@ -53,39 +60,70 @@ def formats(request: Request, dataset: str, format: str = "json") -> Response:
 @router.get("/data/{dataset}/download", include_in_schema=False)
 @allows("view")
 def download(request: Request, dataset: str, format: str = "json", zip: bool = False) -> Response:
-    """The data set as a file, sent while it is read."""
+    """The data set as a file; what was left out goes into the log."""
     return streamed(request, dataset, format, zip=zip)
 
 
 def streamed(request: Request, dataset: str, format: str, *, zip: bool) -> StreamingResponse:
-    """A file of a data set, in pieces.
+    """A file of a data set, in pieces. It is written whole first, so that whoever reads it slowly
+    holds a file and no connection to the database.
 
-    The log says that it began, as who ends the download early has what was sent, and at its end
-    what was in it.
+    The log has what was in it before the first piece is sent.
     """
     store = store_of(request)
     kind, who = FORMATS[format], visitor_of(request).user.id
     suffix = f"{kind.suffix}.gz" if zip else kind.suffix
     exporting.is_zipped(Path(suffix), kind)
-    with store.write() as tx:
+    with store.read() as tx:
         datasets.require(tx, dataset)
-        people.log(tx, who, "began to export data", dataset, {"format": format})
-
-    def pieces() -> Iterator[bytes]:
-        tally = Tally()
-        with store.read() as tx:
-            plain = exporting.encoded(tx, dataset, kind, tally)
-            yield from exporting.zipped(plain) if zip else plain
-        detail = {"format": format, "rows": tally.num_rows, "left out": tally.left_out.total()}
-        with store.write() as tx:
-            people.log(tx, who, "exported data", dataset, detail)
-
+    with one_of_few(request):
+        file, tally = spooled(store, dataset, kind, zip=zip)
+    detail = {"format": format, "rows": tally.num_rows, "left out": tally.left_out.total()}
+    with store.write() as tx:
+        people.log(tx, who, "exported data", dataset, detail)
     name = quote(f"{dataset}{suffix}", safe="")
     return StreamingResponse(
-        pieces(),
+        pieces(file),
         media_type="application/gzip" if zip else kind.media_type,
-        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
+        headers={
+            "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+            "Content-Length": str(file.seek(0, SEEK_END)),
+        },
     )
+
+
+@contextmanager
+def one_of_few(request: Request) -> Iterator[None]:
+    """A place among the exports that are written at once; raises ``ResourceError`` without one."""
+    places: BoundedSemaphore = request.app.state.exports
+    if not places.acquire(timeout=EXPORT_WAIT_SECONDS):
+        raise ResourceError("other exports are being written; try again in a minute")
+    try:
+        yield
+    finally:
+        places.release()
+
+
+def spooled(store: Store, dataset: str, kind: Format, *, zip: bool) -> tuple[IO[bytes], Tally]:
+    """A data set in a temporary file that goes when it is closed, and what was left out."""
+    tally = Tally()
+    file: IO[bytes] = TemporaryFile(prefix="heedful-")
+    try:
+        with store.read() as tx:
+            plain = exporting.encoded(tx, dataset, kind, tally)
+            file.writelines(exporting.zipped(plain) if zip else plain)
+    except BaseException:
+        file.close()
+        raise
+    return file, tally
+
+
+def pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """A file from its beginning, in pieces."""
+    with file:
+        file.seek(0)
+        while piece := file.read(PIECE):
+            yield piece
 
 
 @router.get("/import", include_in_schema=False)

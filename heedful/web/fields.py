@@ -15,6 +15,7 @@ Fields = Mapping[str, str]
 Convert = Callable[[Fields, Sequence[str]], dict[str, JSON]]
 
 MUCH = "+"  # after a side: much better
+NAMING = ("preferred", "accepted", "ranks", "ratings", "flags")  # fields that name completions
 
 
 def pairwise(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
@@ -106,6 +107,25 @@ CONVERTERS: Registry[Convert] = Registry(
 def payload_of(form: str, fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
     """The payload that the fields of a page state, with its comment; raises ``DataError``."""
     return CONVERTERS[form](fields, shown) | text(fields, "comment")
+
+
+def with_completions(payload: Mapping[str, JSON], shown: Sequence[str]) -> dict[str, JSON]:
+    """An answer of the API, with the completions for the places that it names (``"0"`` …).
+
+    What is no place stays as it is; the form refuses what it does not know.
+    """
+    ids = {str(place): one for place, one in enumerate(shown)}
+
+    def named(value: JSON, depth: int = 2) -> JSON:
+        if isinstance(value, str):
+            return ids.get(value, value)
+        if isinstance(value, list) and depth:
+            return [named(one, depth - 1) for one in value]
+        if isinstance(value, dict):
+            return {ids.get(key, key): one for key, one in value.items()}
+        return value
+
+    return {key: named(one) if key in NAMING else one for key, one in payload.items()}
 
 
 def text(fields: Fields, name: str, *, key: str | None = None) -> dict[str, JSON]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from heedful.errors import MissingError
-from heedful.store import projects, queue
+from heedful.store import people, projects, queue
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.pages import page
 
@@ -48,7 +48,10 @@ def show(request: Request) -> Response:
 @allows("manage")
 def begin(request: Request) -> Response:
     """Train with the answers that are in."""
-    goal_of(request).begin.set()
+    goal = goal_of(request)
+    with store_of(request).write() as tx:
+        people.log(tx, visitor_of(request).user.id, "began training", goal.project)
+    goal.begin.set()
     return RedirectResponse("/goal", status_code=303)
 
 

@@ -162,7 +162,7 @@ def choices(tx: Transaction) -> dict[str, list[tuple[str, str]]]:
     return {
         "policy": [*bases, *policies, *rewards],
         "reward": rewards,
-        "data": [*sets, (TEST_DATA, "test (made up)")],
+        "data": sets if (TEST_DATA, TEST_DATA) in sets else [*sets, (TEST_DATA, "test (made up)")],
         "form": [(name, name) for name in FORMS],
     }
 

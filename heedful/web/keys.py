@@ -11,7 +11,15 @@ from pydantic import Field
 
 from heedful.errors import DataError
 from heedful.store import Store, Transaction, keys, people
-from heedful.web.access import PERMISSIONS, Visitor, allows, new_secret, store_of, visitor_of
+from heedful.web.access import (
+    PERMISSIONS,
+    Visitor,
+    allows,
+    needs_session,
+    new_secret,
+    store_of,
+    visitor_of,
+)
 from heedful.web.api import Name, Strict, as_text
 from heedful.web.people import show_me
 
@@ -34,6 +42,7 @@ class KeyBody(Strict):
 
 @router.post("/api/keys", status_code=201)
 @allows("enter")
+@needs_session
 def make_key(request: Request, body: KeyBody) -> dict[str, Any]:
     """Make an API key; it is shown this once."""
     secret = make(
@@ -74,6 +83,7 @@ def revoke_key(request: Request, key: Name) -> dict[str, Any]:
 
 @router.post("/me/keys", include_in_schema=False)
 @allows("enter")
+@needs_session
 def make_on_page(
     request: Request,
     name: Annotated[str, Form()],
@@ -121,11 +131,6 @@ def make(
     if beyond:
         allowed = ", ".join(sorted(visitor.permissions & PERMISSIONS[visitor.user.role]))
         raise DataError(f"scopes has {beyond[0]!r:.40}, which you may not do; yours: {allowed}")
-    if visitor.source != "human" and visitor.source != source:
-        raise DataError(
-            f"this key answers as {visitor.source!r} and cannot make one that answers as "
-            f"{source!r}; make it on a page"
-        )
     secret = f"hk_{new_secret()}"
     with store.write() as tx:
         valid = timedelta(days=days)

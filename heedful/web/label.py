@@ -14,7 +14,7 @@ from heedful.forms import FORMS
 from heedful.forms.flags import FLAGS
 from heedful.forms.steps import split_steps
 from heedful.store import Transaction, annotations, projects, queue, tasks, undo
-from heedful.store.queue import Assignment, Nothing, Receipt
+from heedful.store.queue import Assignment, Nothing, Progress
 from heedful.store.tasks import AnsweredTask
 from heedful.types import JSON, Completion, Message, Project, last_text
 from heedful.web import nothing as why
@@ -46,6 +46,29 @@ class Candidate:
     flags: Mapping[str, JSON]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A task as somebody was given it, and what they said to it before; enough to draw it.
+
+    Drawing takes its time with what models wrote, and no transaction waits for it.
+    """
+
+    view: Assignment
+    asked: AnsweredTask
+    said: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What comes next: items that the browser lacks, the guidelines that it lacks, by version."""
+
+    project: Project
+    items: Sequence[Given]
+    guidelines: Mapping[int, str]
+    progress: Progress
+    nothing: Nothing | None
+
+
 @router.get("/label", include_in_schema=False)
 @allows("label")
 def label(request: Request, project: str) -> Response:
@@ -56,11 +79,10 @@ def label(request: Request, project: str) -> Response:
     """
     who = visitor_of(request).user.id
     with store_of(request).write() as tx:
-        settings = projects.get(tx, project)
         found = queue.lease(tx, project, who, count=1, rng=request.app.state.rng)
-        view = None if isinstance(found, Nothing) else found[0]
-        card = why.card(found) if isinstance(found, Nothing) else None
-        return task_page(request, tx, settings, view, card=card)
+    if isinstance(found, Nothing):
+        return task_page(request, project, None, card=why.card(found))
+    return task_page(request, project, found[0])
 
 
 @router.post("/items", include_in_schema=False)
@@ -69,11 +91,12 @@ def ahead(
     request: Request,
     project: str,
     count: Annotated[int, Form(ge=1, le=AHEAD)] = AHEAD,
+    have: Annotated[str, Form()] = "",
     guidelines: Annotated[str, Form()] = "",
 ) -> Response:
-    """The items that a browser keeps ready; ``guidelines`` are the versions that it has."""
-    with store_of(request).write() as tx:
-        return JSONResponse(next_items(tx, request, project, count, known=guidelines.split()))
+    """The items that a browser keeps ready; it says which it ``have`` and which ``guidelines``."""
+    known = guidelines.split()
+    return JSONResponse(next_items(request, project, count, have=have.split(), known=known))
 
 
 @router.post("/answers", include_in_schema=False)
@@ -90,7 +113,7 @@ async def answer(request: Request, project: str) -> Response:
 def store_answer(request: Request, project: str, fields: Mapping[str, str]) -> Response:
     """The answer in one transaction; what comes next in another, so that it cannot undo it."""
     try:
-        receipt = submit(request, project, fields)
+        submit(request, project, fields)
     except DataError as error:
         if not wants_page(request):
             raise
@@ -98,13 +121,12 @@ def store_answer(request: Request, project: str, fields: Mapping[str, str]) -> R
     if not wants_json(request):
         return RedirectResponse(f"/projects/{project}/label", status_code=303)
     have, known = fields.get("have", "").split(), fields.get("guidelines", "").split()
-    with store_of(request).write() as tx:
-        ready = next_items(tx, request, project, AHEAD, have=have, known=known)
-    stored = {"annotation": receipt.annotation_id, "revision": receipt.revision}
-    return JSONResponse({"stored": stored} | ready)
+    ready = next_items(request, project, AHEAD, have=have, known=known)
+    # an annotation's id and number would tell whether the task measured its annotator
+    return JSONResponse({"stored": fields.get("key", "")} | ready)
 
 
-def submit(request: Request, project: str, fields: Mapping[str, str]) -> Receipt:
+def submit(request: Request, project: str, fields: Mapping[str, str]) -> None:
     """Store what the fields of a page state."""
     visitor, task, round = visitor_of(request), fields.get("task", ""), round_of(fields)
     with store_of(request).write() as tx:
@@ -112,7 +134,7 @@ def submit(request: Request, project: str, fields: Mapping[str, str]) -> Receipt
         view = queue.get(tx, project, visitor.user.id, task, round=round)
         payload = payload_of(settings.form, fields, view.shown_order)
         refuse_hidden(payload)
-        return queue.submit(
+        queue.submit(
             tx,
             project,
             visitor.user.id,
@@ -132,9 +154,8 @@ def refused_page(
     who = visitor_of(request).user.id
     with store_of(request).read() as tx:
         view = queue.get(tx, project, who, fields.get("task", ""), round=round_of(fields))
-        typed = replace(view, draft=fields)
-        settings = projects.get(tx, project)
-        return task_page(request, tx, settings, typed, problem=message, status=422)
+    typed = replace(view, draft=fields)
+    return task_page(request, project, typed, problem=message, status=422)
 
 
 @router.post("/skips", include_in_schema=False)
@@ -153,9 +174,8 @@ def skip(
         queue.skip(tx, project, visitor_of(request).user.id, task, reason, round=round)
     if not wants_json(request):
         return RedirectResponse(f"/projects/{project}/label", status_code=303)
-    with store_of(request).write() as tx:
-        known = guidelines.split()
-        return JSONResponse(next_items(tx, request, project, AHEAD, have=have.split(), known=known))
+    known = guidelines.split()
+    return JSONResponse(next_items(request, project, AHEAD, have=have.split(), known=known))
 
 
 @router.put("/drafts/{task}", include_in_schema=False)
@@ -200,13 +220,16 @@ def again(
     request: Request, project: str, task: str, guidelines: str = "", round: Round = None
 ) -> Response:
     """A task that was given to this annotator before."""
+    who = visitor_of(request).user.id
     with store_of(request).read() as tx:
         settings = projects.get(tx, project)
-        view = queue.get(tx, project, visitor_of(request).user.id, task, round=round)
-        if not wants_json(request):
-            return task_page(request, tx, settings, view)
-        (one,) = items_of(tx, request, settings, [view])
-        return JSONResponse(one | guidelines_of(tx, project, [view], guidelines.split()))
+        view = queue.get(tx, project, who, task, round=round)
+        found = given(tx, who, [view])
+        texts = guidelines_of(tx, project, [view], guidelines.split())
+    if not wants_json(request):
+        return task_page(request, project, view)
+    (one,) = items_of(request, settings, found)
+    return JSONResponse(one | drawn(texts))
 
 
 def wants_json(request: Request) -> bool:
@@ -216,8 +239,7 @@ def wants_json(request: Request) -> bool:
 
 def task_page(
     request: Request,
-    tx: Transaction,
-    project: Project,
+    project: str,
     view: Assignment | None,
     *,
     card: Markup | None = None,
@@ -225,22 +247,25 @@ def task_page(
     status: int = 200,
 ) -> Response:
     """The labelling page of one task, with the guidelines it was given under, or of a ``card``."""
-    version = view.guideline if view else None
     who = visitor_of(request).user.id
+    with store_of(request).read() as tx:
+        settings = projects.get(tx, project)
+        found = given(tx, who, [view] if view else [])
+        guideline = projects.guideline(tx, project, view.guideline if view else None)
+        progress = queue.progress(tx, project, who)
     return page(
         request,
         "label.html",
         status=status,
-        project=project,
-        item=items_of(tx, request, project, [view])[0]["html"] if view else card,
-        guideline=projects.guideline(tx, project.dataset, version),
-        progress=queue.progress(tx, project.dataset, who),
+        project=settings,
+        item=items_of(request, settings, found)[0]["html"] if found else card,
+        guideline=guideline,
+        progress=progress,
         problem=problem,
     )
 
 
 def next_items(
-    tx: Transaction,
     request: Request,
     project: str,
     count: int,
@@ -252,66 +277,92 @@ def next_items(
 
     With the guidelines they were given under, without the versions that the browser has.
     """
-    who = visitor_of(request).user.id
-    settings = projects.get(tx, project)
-    found = queue.lease(tx, project, who, count=count, rng=request.app.state.rng)
-    progress = queue.progress(tx, project, who)
-    state: dict[str, JSON] = {
-        "done": progress.num_done,
-        "slots": progress.num_slots,
-        "own": progress.num_own,
-    }
-    if isinstance(found, Nothing):
+    ready = take(request, project, count, have=have, known=known)
+    state: dict[str, JSON] = {"own": ready.progress.num_own}
+    if visitor_of(request).may("view"):  # the project's count stands still on what measures people
+        state |= {"done": ready.progress.num_done, "slots": ready.progress.num_slots}
+    if ready.nothing is not None:
+        retry = ready.nothing.retry_seconds
         return state | {
             "items": [],
-            "nothing": str(why.card(found)),
-            "retry_seconds": found.retry_seconds,
+            "nothing": str(why.card(ready.nothing)),
+            "retry_seconds": retry,
         }
-    new = [view for view in found if f"{view.task_id}:{view.round}" not in have]
-    items = {"items": items_of(tx, request, settings, new)}
-    return state | items | guidelines_of(tx, project, new, known)
+    items = {"items": items_of(request, ready.project, ready.items)}
+    return state | items | drawn(ready.guidelines)
+
+
+def take(
+    request: Request, project: str, count: int, *, have: Collection[str], known: Collection[str]
+) -> Ready:
+    """Lease what comes next, and read what it takes to draw it."""
+    who = visitor_of(request).user.id
+    with store_of(request).write() as tx:
+        settings = projects.get(tx, project)
+        found = queue.lease(tx, project, who, count=count, rng=request.app.state.rng)
+        is_nothing = isinstance(found, Nothing)
+        new = (
+            []
+            if is_nothing
+            else [view for view in found if f"{view.task_id}:{view.round}" not in have]
+        )
+        return Ready(
+            project=settings,
+            items=given(tx, who, new),
+            guidelines=guidelines_of(tx, project, new, known),
+            progress=queue.progress(tx, project, who),
+            nothing=found if is_nothing else None,
+        )
 
 
 def guidelines_of(
     tx: Transaction, project: str, views: Sequence[Assignment], known: Collection[str]
-) -> dict[str, JSON]:
-    """The guidelines that tasks were given under as HTML by version, without the known ones."""
+) -> dict[int, str]:
+    """The guidelines that tasks were given under by version, without the known ones."""
     versions = {view.guideline for view in views if str(view.guideline) not in known}
-    texts = {one: projects.guideline(tx, project, one).text for one in sorted(versions)}
-    return {"guidelines": {str(one): render.markdown(text) for one, text in texts.items()}}
+    return {one: projects.guideline(tx, project, one).text for one in sorted(versions)}
 
 
-def items_of(
-    tx: Transaction, request: Request, project: Project, views: Sequence[Assignment]
-) -> list[dict[str, JSON]]:
-    """What a browser gets of each task: its id and round, its HTML, its guidelines' version."""
+def drawn(guidelines: Mapping[int, str]) -> dict[str, JSON]:
+    """Guidelines as HTML by version."""
+    return {"guidelines": {str(one): render.markdown(text) for one, text in guidelines.items()}}
+
+
+def given(tx: Transaction, who: str, views: Sequence[Assignment]) -> list[Given]:
+    """Tasks as somebody was given them, with their own newest answers."""
     asked = tasks.get(tx, [view.task_id for view in views])
     return [
-        {
-            "task": view.task_id,
-            "round": view.round,
-            "guideline": view.guideline,
-            "html": item(tx, request, project, view, asked[view.task_id]),
-        }
+        Given(view=view, asked=asked[view.task_id], said=said_before(tx, who, view))
         for view in views
     ]
 
 
-def item(
-    tx: Transaction,
-    request: Request,
-    project: Project,
-    view: Assignment,
-    asked: AnsweredTask,
-) -> Markup:
+def said_before(tx: Transaction, who: str, view: Assignment) -> Mapping[str, JSON]:
+    """The answer that somebody gave to a task, if they did."""
+    if view.state != "submitted":
+        return {}
+    said = annotations.latest(tx, [view.task_id], (view.kind,))
+    mine = [one for one in said if one.annotator == who]
+    return mine[-1].payload if mine else {}
+
+
+def items_of(request: Request, project: Project, found: Sequence[Given]) -> list[dict[str, JSON]]:
+    """What a browser gets of each task: its id and round, its HTML, its guidelines' version."""
+    return [
+        {
+            "task": one.view.task_id,
+            "round": one.view.round,
+            "guideline": one.view.guideline,
+            "html": item(request, project, one),
+        }
+        for one in found
+    ]
+
+
+def item(request: Request, project: Project, found: Given) -> Markup:
     """A task as HTML. Who wrote an answer is not in it."""
-    visitor = visitor_of(request)
+    view, asked, given = found.view, found.asked, found.said
     completions = asked.completions
-    given: Mapping[str, JSON] = {}
-    if view.state == "submitted":
-        said = annotations.latest(tx, [view.task_id], (view.kind,))
-        mine = [one for one in said if one.annotator == visitor.user.id]
-        given = mine[-1].payload if mine else {}
     return fragment(
         f"forms/{project.form}.html",
         project=project,
@@ -330,7 +381,7 @@ def item(
         draft=view.draft or {},
         is_change=view.state == "submitted",
         key=new_secret(),
-        csrf=visitor.csrf,
+        csrf=visitor_of(request).csrf,
     )
 
 
@@ -353,17 +404,32 @@ def candidate(
 
 
 def hide(messages: Sequence[Message], project: Project) -> list[Message]:
-    """The messages without what would tell who wrote them: an assistant's name, some phrases."""
+    """The messages without what would tell who wrote them: an assistant's name, the ids of its
+    tool calls, some phrases."""
+    numbers: dict[str, str] = {}
+
+    def numbered(id_: str) -> str:
+        return numbers.setdefault(id_, f"call_{len(numbers) + 1}") if id_ else ""
+
     return [
         Message(
             role=one.role,
-            content=render.masked(one.content, project.masked),
-            tool_calls=tuple(render.masked_call(call, project.masked) for call in one.tool_calls),
-            tool_call_id=one.tool_call_id,
-            name="" if one.role == "assistant" else one.name,
+            content=hidden_content(one, project),
+            tool_calls=tuple(
+                render.masked_call(render.with_id(call, numbered), project.masked)
+                for call in one.tool_calls
+            ),
+            tool_call_id=numbered(one.tool_call_id),
+            name="" if one.role == "assistant" else render.masked(one.name, project.masked),
         )
         for one in messages
     ]
+
+
+def hidden_content(message: Message, project: Project) -> str:
+    """A message's text without the hidden phrases; a tool's result is shown as it is written."""
+    hidden = render.masked if message.role == "tool" else render.blinded
+    return hidden(message.content, project.masked)
 
 
 def refuse_hidden(payload: Mapping[str, JSON]) -> None:

@@ -7,14 +7,15 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from heedful.errors import DataError
-from heedful.store import keys, people
+from heedful.store import Transaction, keys, people
 from heedful.types import User, UserRole
-from heedful.web.access import COOKIE, allows, store_of, visitor_of
+from heedful.web.access import COOKIE, allows, needs_session, store_of, visitor_of
 from heedful.web.pages import page
-from heedful.web.sign_in import make_link, new_id
+from heedful.web.sign_in import Attempts, make_link, new_id
 
 router = APIRouter()
 INVITATION = timedelta(days=7)
+LINK_SUFFICES = timedelta(minutes=30)  # after it a session by link needs the password, too
 MIN_PASSWORD = 10
 
 
@@ -27,6 +28,7 @@ def everyone(request: Request) -> Response:
 
 @router.post("/people", include_in_schema=False)
 @allows("manage")
+@needs_session
 def add(
     request: Request, name: Annotated[str, Form()], role: Annotated[UserRole, Form()]
 ) -> Response:
@@ -41,6 +43,7 @@ def add(
 
 @router.post("/people/{person}", include_in_schema=False)
 @allows("manage")
+@needs_session
 def change(request: Request, person: str, action: Annotated[str, Form()]) -> Response:
     """``action`` is a role, ``off``, ``on``, or ``link`` for a new sign-in link."""
     store = store_of(request)
@@ -68,14 +71,18 @@ def me(request: Request) -> Response:
 
 @router.post("/me/password", include_in_schema=False)
 @allows("enter")
-def set_password(request: Request, password: Annotated[str, Form()]) -> Response:
-    """Set one's own password; ends every other session."""
+@needs_session
+def set_password(
+    request: Request, password: Annotated[str, Form()], current: Annotated[str, Form()] = ""
+) -> Response:
+    """Set one's own password; ends every other session. ``current`` is the one before, if any."""
     from pwdlib import PasswordHash
 
     if len(password) < MIN_PASSWORD:
         raise DataError(f"the password has {len(password)} characters; {MIN_PASSWORD} at least")
     store = store_of(request)
     user = visitor_of(request).user
+    check_current(request, current)
     hashed = PasswordHash.recommended().hash(password)
     with store.write() as tx:
         people.change(tx, user.id, password_hash=hashed)
@@ -97,9 +104,36 @@ def audit(request: Request, before: int | None = None) -> Response:
 
 def show_me(request: Request, *, made: tuple[str, str] | None = None) -> Response:
     """One's own page; ``made`` is the name and the secret of a key, which is shown this once."""
+    user = visitor_of(request).user
     with store_of(request).read() as tx:
-        found = keys.list_active(tx, visitor_of(request).user.id)
-    return page(request, "me.html", keys=found, made=made)
+        found = keys.list_active(tx, user.id)
+        asks_current = needed_password(tx, request) is not None
+    return page(request, "me.html", keys=found, made=made, asks_current=asks_current)
+
+
+def needed_password(tx: Transaction, request: Request) -> str | None:
+    """The hash of the password that somebody must state to change it; None when they need not.
+
+    Who has just come by a one-time link need not: that is how a forgotten password is replaced.
+    """
+    if people.came_by_link(tx, request.cookies.get(COOKIE, ""), within=LINK_SUFFICES):
+        return None
+    found = people.find(tx, visitor_of(request).user.name)
+    return found[1] if found else None
+
+
+def check_current(request: Request, current: str) -> None:
+    """Raise ``DataError`` unless the current password is stated, where it is needed."""
+    from pwdlib import PasswordHash
+
+    with store_of(request).read() as tx:
+        known = needed_password(tx, request)
+    if known is None:
+        return
+    attempts: Attempts = request.app.state.attempts
+    attempts.check(visitor_of(request).user.id)
+    if not PasswordHash.recommended().verify(current, known):
+        raise DataError("the current password is wrong; if it is lost, ask an owner for a link")
 
 
 def show(request: Request, *, link: tuple[str, str] | None = None) -> Response:

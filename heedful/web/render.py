@@ -11,10 +11,10 @@ Parsers are imported at first use: commands that show no page do not wait for th
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from html import escape
+from html import escape, unescape
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # ordinary answer of 200,000 characters has about 10,000 marks.
 MAX_CHARACTERS = 200_000
 MAX_MARKS = 12_000  # characters that make work for the parser
+MAX_QUOTED = 12_000  # lines times the depth of quotes: every line is tried at every depth
 MAX_DEPTH = 40  # of nested elements; the parser would drop what lies deeper
 MAX_COLOURED = 10_000  # characters of code in a text; lexers can take quadratic time
 MAX_COLOURED_BLOCK = 5_000
@@ -74,6 +75,14 @@ IDENTITY_PHRASES = (
     "Hugging Face",
 )
 HIDDEN = "⟦hidden⟧"
+# What may stand between the letters and the words of a phrase without a reader noticing.
+WITHIN_WORDS = r"[*_~`\\\u00ad\u200b-\u200d\u2060\ufeff]{0,6}"
+BETWEEN_WORDS = r"(?:[\s\-\u2010-\u2014*_~`\\\u00ad\u200b-\u200d\u2060\ufeff]|&nbsp;){0,6}"
+DISGUISES = re.compile(r"[&\\*_~`\[<$]")  # without these Markdown shows the letters that it has
+MAX_LAYERS = 4  # of disguises that are taken off
+INLINE = "em|strong|s|code|a|span|mi|mo|mn|mtext|math|mrow"
+IN_TAG = r"""(?:[^<>"']|"[^"]*"|'[^']*')*"""
+APART = "\n" * 7  # more than may stand between words
 
 # Controls, characters that reorder their neighbours, and characters without any ink. Joiners and
 # variation selectors stay, since scripts and emoji need them, and so do MathML's operators.
@@ -81,6 +90,7 @@ UNSEEN = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f"
     r"\u2028-\u202e\u2060\u2065-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+QUOTES = re.compile(r"^[ \t>*+\-\d.)]*", re.MULTILINE)  # what may stand before a line's text
 MARKS = re.compile(r"[\n\[\]!*_~|<&$\\]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 SAFE_URL = re.compile(r"(?:https?://|mailto:)[^\s]", re.IGNORECASE)
@@ -161,10 +171,12 @@ def markdown(text: str) -> Markup:
 
     Mathematics (``$x$``, ``$$x$$``, ``\(x\)``, ``\[x\]``) becomes MathML, or stays as it was
     written where it does not parse. Definitions of references are shown as written and do not
-    link, since CommonMark would hide them. Text above ``MAX_CHARACTERS``, ``MAX_MARKS`` or
-    ``MAX_DEPTH`` comes back as ``preformatted``.
+    link, since CommonMark would hide them. Text above ``MAX_CHARACTERS``, ``MAX_MARKS``,
+    ``MAX_QUOTED`` or ``MAX_DEPTH`` comes back as ``preformatted``.
     """
     if len(text) > MAX_CHARACTERS or len(MARKS.findall(text)) > MAX_MARKS:
+        return preformatted(text)
+    if text.count("\n") * max(start.count(">") for start in QUOTES.findall(text)) > MAX_QUOTED:
         return preformatted(text)
     parser = _parser()
     env: Env = {"maths": formula.MAX_MATHS, "coloured": MAX_COLOURED}
@@ -186,16 +198,54 @@ def masked(text: str, phrases: Sequence[str] = IDENTITY_PHRASES) -> str:
     """The text with each phrase as whole words, in any case, replaced by ``HIDDEN``.
 
     Words of a phrase may be written together, apart or with hyphens: ``GPT-4`` also finds
-    ``gpt 4``. Longer phrases go first.
+    ``gpt 4``. Marks of Markdown and characters without ink may stand within, as in
+    ``Chat**GPT**``. Longer phrases go first.
     """
     parted = ([part for part in re.split(r"[\s-]+", phrase) if part] for phrase in phrases)
     words = [parts for parts in parted if parts]
     if not words:
         return text
     words.sort(key=lambda parts: -sum(map(len, parts)))
-    choices = "|".join(r"[\s\-\u2010-\u2014]{0,3}".join(map(re.escape, parts)) for parts in words)
+    choices = "|".join(
+        BETWEEN_WORDS.join(WITHIN_WORDS.join(map(re.escape, part)) for part in parts)
+        for parts in words
+    )
     # Not \b: in _ChatGPT_ the underscores are emphasis.
-    return re.sub(rf"(?<![^\W_])(?:{choices})(?![^\W_])", HIDDEN, text, flags=re.IGNORECASE)
+    return re.sub(rf"(?<![^\W_])(?:{choices})(?![^\W_])", _hidden, text, flags=re.IGNORECASE)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    """The mark of a phrase, with the marks of emphasis in it, so that those around have a match."""
+    marks = "".join(re.findall(r"[*~`]+", found[0]))
+    is_closed_later = marks and found.string.startswith(marks, found.end())
+    return marks + HIDDEN if is_closed_later else HIDDEN + marks
+
+
+def blinded(text: str, phrases: Sequence[str]) -> str:
+    """Markdown without the phrases, neither as it is written nor as ``markdown`` shows it.
+
+    Where hiding them in the source does not do, because they are spelled with entities, escapes or
+    links, the text comes back as what a reader would see of it, without its format.
+    """
+    text = masked(text, phrases)
+    for _ in range(MAX_LAYERS):
+        if not phrases or not DISGUISES.search(text):
+            return text
+        seen = _seen(text)
+        hidden = masked(seen, phrases)
+        if hidden == seen:
+            return text
+        text = re.sub(r"\n{3,}", "\n\n", hidden).strip()
+    return HIDDEN
+
+
+def _seen(text: str) -> str:
+    """What a reader sees of Markdown: its text, and what links and titles say."""
+    html = str(markdown(text))
+    told = re.findall(r'(?:href|title)="([^"]*)"', html)
+    plain = re.sub(rf"</?(?:{INLINE})\b{IN_TAG}>", "", html)
+    plain = re.sub(rf"<{IN_TAG}>", APART, plain)
+    return unescape(APART.join([plain, *told]))
 
 
 def masked_call(text: str, phrases: Sequence[str]) -> str:
@@ -212,6 +262,14 @@ def masked_call(text: str, phrases: Sequence[str]) -> str:
     except RecursionError:
         pass  # nested beyond what is parsed for a page; the text itself is masked all the same
     return masked(text, phrases)
+
+
+def with_id(text: str, named: Callable[[str], str]) -> str:
+    """A tool call's JSON text with another id; one without an id comes back as it is."""
+    match _parsed(text):
+        case {"id": str(id_), **rest}:
+            return json.dumps({"id": named(id_), **rest}, ensure_ascii=False)
+    return text
 
 
 def _masked_value(value: JSON, phrases: Sequence[str]) -> JSON:

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,12 +14,13 @@ from fastapi.responses import RedirectResponse
 
 from heedful.store import Store, people
 from heedful.types import User
-from heedful.web.access import COOKIE, NotAllowedError, new_secret, public, store_of
+from heedful.web.access import COOKIE, TooManyError, new_secret, public, store_of
 from heedful.web.pages import page
 
 router = APIRouter()
 SESSION = timedelta(days=30)
 ATTEMPTS, WINDOW_SECONDS = 10, 60.0
+MAX_LOGGED = 60  # characters of a name that was tried
 
 
 class Attempts:
@@ -26,25 +28,28 @@ class Attempts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
+        self.lock = threading.Lock()
         self.by_address: dict[str, deque[float]] = {}
         self.purged_at = clock()
 
     def check(self, address: str) -> None:
-        """Count a try; raises ``NotAllowedError`` beyond the limit."""
+        """Count a try; raises ``TooManyError`` beyond the limit."""
         now = self.clock()
-        if self.purged_at < now - WINDOW_SECONDS:
-            self.purge(now)
-        tries = self.by_address.setdefault(address, deque())
-        while tries and tries[0] < now - WINDOW_SECONDS:
-            tries.popleft()
-        if len(tries) >= ATTEMPTS:
-            raise NotAllowedError("too many tries to sign in; wait a minute")
-        tries.append(now)
+        with self.lock:
+            if self.purged_at < now - WINDOW_SECONDS:
+                self.purge(now)
+            tries = self.by_address.setdefault(address, deque())
+            while tries and tries[0] < now - WINDOW_SECONDS:
+                tries.popleft()
+            if len(tries) >= ATTEMPTS:
+                raise TooManyError("too many tries with a password; wait a minute")
+            tries.append(now)
 
     def purge(self, now: float) -> None:
         """Forget addresses without a try in the last window."""
         known = self.by_address.items()
-        self.by_address = {key: one for key, one in known if one[-1] >= now - WINDOW_SECONDS}
+        fresh = now - WINDOW_SECONDS
+        self.by_address = {key: one for key, one in known if one and one[-1] >= fresh}
         self.purged_at = now
 
 
@@ -70,10 +75,15 @@ def by_password(
         found = people.find(tx, name)
     hasher = PasswordHash.recommended()
     user, known = found if found else (None, None)
+    is_right = False
     if known is None:
         hasher.hash(password)  # an unknown name takes as long as a wrong password
-    elif user is not None and user.is_active and hasher.verify(password, known):
+    else:
+        is_right = hasher.verify(password, known)  # and so does somebody who is switched off
+    if user is not None and user.is_active and is_right:
         return welcome(request, user)
+    with store.write() as tx:
+        people.log(tx, user.id if user else "", "refused sign-in", name.strip()[:MAX_LOGGED])
     return page(request, "sign_in.html", status=403, message="Name or password is wrong.")
 
 
@@ -110,7 +120,7 @@ def by_link(
         used = found is not None and people.end(tx, secret)
     if found is None or not used:
         return ask_by_link(request, secret)
-    return welcome(request, found[0], to=own_page(next_page))
+    return welcome(request, found[0], to=own_page(next_page), how=people.BY_LINK)
 
 
 def own_page(path: str) -> str:
@@ -124,8 +134,12 @@ def own_page(path: str) -> str:
 def sign_out(request: Request) -> Response:
     """End the session of this browser."""
     store = store_of(request)
+    session = request.cookies.get(COOKIE, "")
     with store.write() as tx:
-        people.end(tx, request.cookies.get(COOKIE, ""))
+        found = people.bearer(tx, session, "session")
+        if found is not None:
+            people.end(tx, session)
+            people.log(tx, found.user.id, "signed out", found.user.id)
     answer = RedirectResponse("/sign-in", status_code=303)
     answer.delete_cookie(COOKIE)
     return answer
@@ -149,12 +163,12 @@ def new_id() -> str:
     return f"usr_{secrets.token_hex(8)}"
 
 
-def welcome(request: Request, user: User, *, to: str = "/") -> Response:
-    """Begin a session."""
+def welcome(request: Request, user: User, *, to: str = "/", how: str = "password") -> Response:
+    """Begin a session; it is called after how it began."""
     store = store_of(request)
     secret = new_secret()
     with store.write() as tx:
-        people.grant(tx, secret, "session", user.id, valid=SESSION)
+        people.grant(tx, secret, "session", user.id, valid=SESSION, name=how)
         people.log(tx, user.id, "signed in", user.id)
     answer = RedirectResponse(to, status_code=303)
     answer.set_cookie(

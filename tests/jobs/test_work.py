@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from heedful.cli import work as cli_work
 from heedful.jobs.work import work
-from heedful.store import Store, jobs, open_store, people, runs
-from heedful.types import User
+from heedful.store import Store, completions, jobs, open_store, people, runs, tables
+from heedful.types import Prompt, User
 from heedful.web.app import create_app
 from heedful.web.job_specs import KINDS
 
@@ -106,6 +106,44 @@ def test_a_job_that_cannot_be_is_refused_before_it_is_queued(
     assert answer.status_code in (404, 422)
     assert message in answer.json()["error"]["message"]
     assert client.get("/api/jobs").json() == []
+
+
+def test_a_job_reads_data_sets_by_name_and_opens_no_file(
+    store: Store, client: TestClient, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text('{"prompt": "TOP SECRET"}\n')
+    frozen = tmp_path / "frozen.parquet"
+    frozen.write_text("no snapshot")
+    names = (str(secret), str(frozen), "test")
+    with store.write() as tx:
+        for number, name in enumerate(names):
+            prompt = Prompt.of(f"Of the store {number}")
+            completions.add_prompts(tx, [prompt])
+            tx.insert_new(tables.datasets, [{"name": name}])  # as no rule of today would have it
+            item = {"dataset": name, "item_id": prompt.id, "prompt_id": prompt.id, "task_id": None}
+            tx.insert_new(tables.dataset_items, [item])
+    for number, name in enumerate(names):
+        ask(client, "sample", key=name, project=f"asked-{number}", prompts=name, model="test",
+            max_new_tokens=2)  # fmt: skip
+    assert work(store, tmp_path / "runs", say=quiet, once=True) == len(names)
+    for number in range(len(names)):
+        with store.read() as tx:
+            (prompt,) = completions.prompts_by_dataset(tx, f"asked-{number}")
+        assert prompt == Prompt.of(f"Of the store {number}")
+
+
+def test_a_job_that_names_a_file_has_failed(store: Store, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text('{"prompt": "TOP SECRET"}\n')
+    with store.write() as tx:
+        spec = {"project": "p", "prompts": str(secret), "model": "test"}
+        job = jobs.add(tx, "sample", spec, who="usr_ada", key="k")
+    work(store, tmp_path / "runs", say=quiet, once=True)
+    with store.read() as tx:
+        found = jobs.get(tx, job)
+    assert found.state == "failed"
+    assert "not in the store" in found.error
 
 
 def test_an_error_of_a_job_is_told_and_the_worker_goes_on(

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,7 +17,8 @@ class Endpoint:
         self.keys: list[str | None] = []
         self.answers = ["Hello **there**.", "Good day to you.", "Howdy."]
         self.status, self.location, self.raw = 200, "", ""
-        self.pause = 0.0
+        self.pause, self.told = 0.0, "wrong key "
+        self.keep_alives = 0
         self.lock = threading.Lock()
         self.address = ""
 
@@ -43,11 +44,16 @@ def serving() -> Iterator[Endpoint]:
             self.send_header("content-type", "text/event-stream")
             self.end_headers()
             if known.status != 200:
-                self.wfile.write(f"wrong key {self.headers.get('authorization')}".encode())
+                self.wfile.write(f"{known.told}{self.headers.get('authorization')}".encode())
                 return
             if known.raw:
-                self.wfile.write(known.raw.encode())
+                with suppress(OSError):  # whoever reads it may have had enough
+                    self.wfile.write(known.raw.encode())
                 return
+            for _ in range(known.keep_alives):
+                self.wfile.write(b": still here\n\n")
+                self.wfile.flush()
+                time.sleep(0.25)
             for piece in text.split(" "):
                 self.event({"delta": {"content": piece if text.startswith(piece) else f" {piece}"}})
                 time.sleep(known.pause)

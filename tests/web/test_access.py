@@ -5,8 +5,10 @@ import pytest
 from starlette.testclient import TestClient
 from studio import DAY, csrf_of, make_studio, routes, visitor
 
-from heedful.store import keys, people
+from heedful.store import keys, people, tables
+from heedful.types import User
 from heedful.web.access import PERMISSIONS, NotAllowedError
+from heedful.web.people import LINK_SUFFICES
 from heedful.web.sign_in import ATTEMPTS, WINDOW_SECONDS, Attempts, make_link
 
 PUBLIC = {"/content.css", "/sign-in", "/sign-in/{secret}", "/sign-out"}
@@ -87,9 +89,15 @@ def test_password_sign_in_and_its_limit(studio) -> None:
     assert attempt("nobody", "wrong") == 403
     assert attempt("ada", "right one") == 303
     codes = [attempt("ada", "wrong") for _ in range(ATTEMPTS)]
-    assert codes[-1] == 403
+    assert codes[-1] == 429
     last = client.post("/sign-in", data={"name": "ada", "password": "right one"})
+    assert last.status_code == 429
     assert "too many tries" in last.text
+    with store.read() as tx:
+        lines = people.history(tx, limit=50)
+    refused = {(line.who, line.subject) for line in lines if line.what == "refused sign-in"}
+    assert refused == {("usr_ada", "ada"), ("", "nobody")}
+    assert "wrong" not in str(lines)
 
 
 def test_signing_out_ends_the_session_on_the_server(studio) -> None:
@@ -99,6 +107,76 @@ def test_signing_out_ends_the_session_on_the_server(studio) -> None:
     client.post("/sign-out", data={"csrf": csrf_of(client.get("/").text)})
     client.cookies.set("heedful_session", session)
     assert client.get("/").status_code == 401
+    with store.read() as tx:
+        assert people.history(tx, limit=1)[0].what == "signed out"
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_refused"),
+    [
+        ({"sec-fetch-site": "cross-site"}, True),
+        ({"origin": "https://evil.example"}, True),
+        ({"origin": "null"}, True),
+        ({"origin": "http://testserver"}, False),
+        ({"origin": "http://behind.a.proxy", "sec-fetch-site": "same-origin"}, False),
+        ({}, False),
+    ],
+)
+def test_another_site_signs_nobody_in_or_out(studio, headers, is_refused: bool) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    answer = client.post("/sign-out", headers=headers)
+    assert answer.status_code == (403 if is_refused else 303)
+    assert client.get("/").status_code == (200 if is_refused else 401)
+    link = f"/sign-in/{make_link(store, 'ben', valid=DAY)}"
+    assert client.post(link, headers=headers).status_code == (403 if is_refused else 303)
+
+
+def test_somebody_switched_off_waits_as_long_as_anybody(studio, monkeypatch) -> None:
+    from pwdlib import PasswordHash
+
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    hashed = PasswordHash.recommended().hash("right one")
+    with store.write() as tx:
+        off = User(id="usr_off", name="off", role="reader", is_active=False)
+        people.add(tx, off, password_hash=hashed)
+    verified = []
+    monkeypatch.setattr(PasswordHash, "verify", lambda *_: verified.append(1) or True)
+    answer = client.post("/sign-in", data={"name": "off", "password": "right one"})
+    assert (answer.status_code, verified) == (403, [1])
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_odd_tokens_and_errors_that_nobody_foresaw_have_the_one_shape(
+    studio, monkeypatch, accept: str
+) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    head = {"accept": accept, "x-csrf-token": b"\xe9"}
+    answers = [client.post("/goal/begin", headers=head)]
+    monkeypatch.setattr(people, "list_all", lambda _: 1 / 0)
+    answers.append(client.get("/people", headers={"accept": accept}))
+    assert [one.status_code for one in answers] == [403, 500]
+    for one in answers:
+        assert one.headers["x-frame-options"] == "DENY"
+        if accept == "text/html":
+            assert "<h1>" in one.text
+        else:
+            assert one.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("role", [None, "annotator", "owner"])
+def test_only_who_may_import_sends_a_large_body_and_only_there(studio, role) -> None:
+    store, client = studio
+    token = {}
+    if role:
+        visitor(store, client, "ada", role)
+        token = {"x-csrf-token": csrf_of(client.get("/me").text)}
+    sent = {"files": {"file": ("a.jsonl", b"x" * 3_000_000)}, "data": {"format": "trl"}}
+    assert (client.post("/import", **sent, headers=token).status_code == 413) is (role != "owner")
+    for path in ("/sign-in/import", "/projects/import", "/data/import"):
+        assert client.post(path, **sent, headers=token).status_code == 413
 
 
 def test_a_change_without_the_pages_token_is_refused_and_changes_nothing(studio) -> None:
@@ -202,6 +280,42 @@ def test_an_invited_person_signs_in_by_their_link_sets_a_password_and_comes_back
     assert (
         again.post("/sign-in", data={"name": "ben", "password": "long enough"}).status_code == 303
     )
+
+
+def set_password(client: TestClient, **fields: str) -> int:
+    token = csrf_of(client.get("/me").text)
+    return client.post("/me/password", data={"csrf": token, **fields}).status_code
+
+
+def test_who_has_a_password_states_it_to_change_it_unless_a_link_just_let_them_in(studio) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    assert "Current password" not in client.get("/me").text
+    assert set_password(client, password="long enough") == 303
+    client.cookies.clear()
+    client.post("/sign-in", data={"name": "ada", "password": "long enough"})
+    assert "Current password" in client.get("/me").text
+    assert set_password(client, password="another one") == 422
+    assert set_password(client, password="another one", current="wrong") == 422
+    assert set_password(client, password="another one", current="long enough") == 303
+    client.cookies.clear()
+    client.post(f"/sign-in/{make_link(store, 'ada', valid=DAY)}")
+    assert set_password(client, password="the third one") == 303
+    with store.write() as tx:
+        a_while_ago = tx.now - LINK_SUFFICES - DAY
+        tx.connection.execute(tables.credentials.update().values(created_at=a_while_ago))
+    assert set_password(client, password="the fourth one") == 422
+
+
+def test_a_forgotten_account_is_not_changed_or_let_in_again(studio) -> None:
+    store, owner = studio
+    visitor(store, owner, "ada", "owner")
+    owner.post(invite(owner, "ben"))
+    with store.write() as tx:
+        people.add(tx, User(id=f"{people.GONE}1", name=f"{people.GONE}1", role="owner"))
+    visitor(store, owner, "bea", "owner")
+    for action in ("on", "owner", "link"):
+        assert act(owner, f"{people.GONE}1", action) == 404
 
 
 def test_a_person_who_is_switched_off_is_out_at_once(studio) -> None:

@@ -1,11 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from studio import SECRET_MODEL, make_studio, visitor
+from studio import SECRET_MODEL, csrf_of, make_studio, visitor
 
 from heedful.store import annotations, people
-from heedful.types import User
+from heedful.types import User, UserRole
 from heedful.web.nothing import WORDS
 from heedful.web.render import HIDDEN
 
@@ -71,11 +72,21 @@ def test_a_project_from_nothing_to_its_last_answer(api: TestClient) -> None:
     assert [one["round"] for one in recent] == [0, 0, 0]
 
 
+def test_every_change_of_the_api_is_a_line_of_the_log(api: TestClient) -> None:
+    api.put(f"{SUPPORT}/guidelines", json={"text": "Be kind."})
+    api.post(f"{SUPPORT}/tasks", json={"tasks": TASKS})
+    with api.app.state.store.read() as tx:  # type: ignore[attr-defined]
+        tasks, text = people.history(tx, limit=2)
+    assert (text.who, text.what, text.subject) == ("usr_ada", "wrote guidelines", "support")
+    assert (tasks.what, tasks.detail) == ("added tasks", {"sent": 3, "new": 3})
+
+
 def test_no_answer_of_the_api_tells_who_wrote_a_candidate(api: TestClient) -> None:
     item = api.post(f"{SUPPORT}/lease", json={"count": 3}).text
     assert "Answer 0" in item
     assert SECRET_MODEL not in item
     assert "import:" not in item
+    assert "cmp_" not in item  # a hash of what was written and by whom
 
 
 @pytest.mark.parametrize(
@@ -121,23 +132,54 @@ def test_every_refusal_has_the_one_shape(
     assert answer.json()["error"]["message"]
 
 
-def test_a_key_can_do_no_more_than_its_maker(api: TestClient, tmp_path: Path) -> None:
-    made = api.post("/api/keys", json={"name": "bot", "scopes": ["enter", "label"]}).json()
+def browser_of(api: TestClient, name: str, role: UserRole = "owner") -> TestClient:
+    """A browser in which a new person has just signed in."""
+    browser = TestClient(api.app, follow_redirects=False)
+    visitor(api.app.state.store, browser, name, role)  # type: ignore[attr-defined]
+    browser.headers["x-csrf-token"] = csrf_of(browser.get("/me").text)
+    return browser
+
+
+def test_a_key_can_do_no_more_than_its_maker(api: TestClient) -> None:
+    ann = browser_of(api, "ann", "annotator")
+    made = ann.post("/api/keys", json={"name": "bot", "scopes": ["enter", "label"]}).json()
     bot = TestClient(api.app, headers={"authorization": f"Bearer {made['key']}"})
     assert bot.post(f"{SUPPORT}/lease", json={}).status_code == 200
     assert bot.get("/api/people").status_code == 403
-    beyond = bot.post("/api/keys", json={"name": "more", "scopes": ["manage"]})
+    beyond = ann.post("/api/keys", json={"name": "more", "scopes": ["manage"]})
     assert beyond.status_code == 422
     assert "you may not do" in beyond.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/me/password", {"data": {"password": "long enough"}}),
+        ("/me/keys", {"data": {"name": "more", "scopes": ["enter"]}}),
+        ("/api/keys", {"json": {"name": "more", "scopes": ["enter"]}}),
+        ("/people", {"data": {"name": "eve", "role": "owner"}}),
+        ("/people/usr_ada", {"data": {"action": "link"}}),
+        ("/api/people", {"json": {"name": "eve", "role": "owner"}}),
+    ],
+)
+def test_no_key_makes_or_changes_what_proves_who_somebody_is(
+    api: TestClient, path: str, body: dict[str, Any]
+) -> None:
+    answer = api.post(path, **body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_allowed")
+    assert "API key" in answer.json()["error"]["message"]
+    assert len(api.get("/api/people").json()) == 1
+    assert len(api.get("/api/keys").json()) == 1
+
+
 def test_an_invited_person_has_a_link_that_works_once(api: TestClient) -> None:
-    made = api.post("/api/people", json={"name": "ben", "role": "annotator"}).json()
+    owner = browser_of(api, "bea")
+    made = owner.post("/api/people", json={"name": "ben", "role": "annotator"}).json()
     guest = TestClient(api.app, follow_redirects=False)
     path = "/sign-in/" + made["link"].rpartition("/")[2]
     assert guest.post(path).status_code == 303
     assert guest.post(path).status_code == 403
-    assert [one["name"] for one in api.get("/api/people").json()] == ["ada", "ben"]
+    assert [one["name"] for one in api.get("/api/people").json()] == ["ada", "bea", "ben"]
 
 
 def test_drafts_skips_and_heartbeats(api: TestClient) -> None:
@@ -175,7 +217,7 @@ def test_a_name_that_does_not_do_in_an_address_makes_no_project(api: TestClient,
 @pytest.mark.parametrize("source", ["human", "model", "rule"])
 def test_an_answer_says_who_gave_it(api: TestClient, source: str) -> None:
     body = {"name": "judge", "scopes": ["enter", "label"], "source": source}
-    made = api.post("/api/keys", json=body).json()
+    made = browser_of(api, "bea").post("/api/keys", json=body).json()
     assert made["source"] == source
     bot = TestClient(api.app, headers={"authorization": f"Bearer {made['key']}"})
     (item,) = bot.post(f"{SUPPORT}/lease", json={}).json()["items"]
@@ -184,24 +226,15 @@ def test_an_answer_says_who_gave_it(api: TestClient, source: str) -> None:
     assert bot.post(f"{SUPPORT}/answers", json=answer).status_code == 201
     with api.app.state.store.read() as tx:  # type: ignore[attr-defined]
         (stored,) = annotations.latest(tx, [item["task"]])
-    assert (stored.source, stored.annotator) == (source, "usr_ada")
-
-
-def test_a_program_cannot_make_itself_a_persons_key(api: TestClient) -> None:
-    body = {"name": "judge", "scopes": ["enter"], "source": "model"}
-    judge = api.post("/api/keys", json=body).json()["key"]
-    bot = TestClient(api.app, headers={"authorization": f"Bearer {judge}"})
-    assert bot.post("/api/keys", json=body).status_code == 201
-    answer = bot.post("/api/keys", json=body | {"source": "human"})
-    assert answer.status_code == 422
-    assert "answers as 'model'" in answer.json()["error"]["message"]
-    assert api.post("/api/keys", json=body | {"source": "simulated"}).status_code == 422
+    assert (stored.source, stored.annotator) == (source, "usr_bea")
 
 
 def test_keys_are_listed_without_their_secrets_and_revoked(api: TestClient) -> None:
     body = {"name": "judge", "scopes": ["enter", "label"], "source": "model", "days": 3}
-    made = api.post("/api/keys", json=body).json()
-    listed = api.get("/api/keys")
+    owner = browser_of(api, "bea")
+    assert owner.post("/api/keys", json=body | {"source": "simulated"}).status_code == 422
+    made = owner.post("/api/keys", json=body).json()
+    listed = owner.get("/api/keys")
     assert made["key"] not in listed.text
     one = next(one for one in listed.json() if one["id"] == made["id"])
     assert (one["name"], one["source"], one["scopes"]) == ("judge", "model", ["enter", "label"])
@@ -210,7 +243,7 @@ def test_keys_are_listed_without_their_secrets_and_revoked(api: TestClient) -> N
     assert bot.get("/api/projects").status_code == 200
     assert api.delete(f"/api/keys/{made['id']}").json() == {"revoked": made["id"]}
     assert bot.get("/api/projects").status_code == 401
-    assert made["id"] not in api.get("/api/keys").text
+    assert made["id"] not in owner.get("/api/keys").text
     assert api.delete(f"/api/keys/{made['id']}").status_code == 404
 
 

@@ -89,6 +89,33 @@ def test_an_answer_appears_as_it_is_written_and_is_judged_and_edited_by_keys(
     page.context.close()
 
 
+def test_enter_in_a_reason_rates_nothing_and_the_thumb_takes_the_reason(
+    browser: Any, site: tuple[Store, str]
+) -> None:
+    store, _ = site
+    for options in ({}, {"java_script_enabled": False}):
+        before = len(answers_of(store, "chat-answers"))
+        page = begin(browser, site, **options)
+        page.locator(".composer textarea").fill("Hello?")
+        page.get_by_role("button", name="Send").click()
+        while not page.locator(".thumbs").count():
+            page.wait_for_timeout(200)
+            page.reload()
+        page.get_by_label("Why, optional").fill("too short")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Control+Enter")
+        page.wait_for_timeout(300)
+        assert len(answers_of(store, "chat-answers")) == before
+        page.get_by_role("button", name="Bad").click()
+        page.locator("button[aria-pressed=true]").wait_for()
+        newest = answers_of(store, "chat-answers")
+        assert len(newest) == before + 1
+        assert {str(one.payload) for one in newest} == {
+            "{'accepted': None, 'comment': 'too short'}"
+        }
+        page.context.close()
+
+
 def test_two_drafts_are_chosen_between_by_a_number_and_named_only_then(
     browser: Any, site: tuple[Store, str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -279,3 +280,35 @@ def test_json_of_a_page_is_the_item_as_the_file_has_it(studio) -> None:
     one = client.get(f"/api/data/support/items/{first_item(store)}").json()
     assert "came from:" in one["trace"]
     assert len(one["annotations"]) == 3
+
+
+def test_a_slow_reader_of_an_export_holds_no_connection(studio) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    with client.stream("GET", "/data/support/download?format=json") as answer:
+        chunks = answer.iter_raw(10)
+        next(chunks)
+        assert store.engine.pool.checkedout() == 0
+        with store.read() as tx:
+            assert people.history(tx, limit=1)[0].what == "exported data"
+        length = answer.headers["content-length"]
+        assert length == str(10 + sum(map(len, chunks)))
+
+
+def test_few_exports_are_written_at_once_and_connections_that_lack_are_told(
+    studio, monkeypatch
+) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    monkeypatch.setattr(exchange, "EXPORT_WAIT_SECONDS", 0.01)
+    for _ in range(exchange.NUM_EXPORTS):
+        client.app.state.exports.acquire()
+    assert client.get("/data/support/download").status_code == 503
+    for _ in range(exchange.NUM_EXPORTS):
+        client.app.state.exports.release()
+    assert client.get("/data/support/download").status_code == 200
+    monkeypatch.setattr(store.engine.pool, "_timeout", 0.01)
+    with ExitStack() as taken:
+        for _ in range(15):
+            taken.enter_context(store.read())
+        assert client.get("/data").status_code == 503

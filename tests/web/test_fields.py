@@ -2,7 +2,7 @@ import pytest
 
 from heedful.errors import DataError
 from heedful.forms import FORMS
-from heedful.web.fields import CONVERTERS, payload_of
+from heedful.web.fields import CONVERTERS, payload_of, with_completions
 
 SHOWN = ("cmp_a", "cmp_b", "cmp_c")
 
@@ -70,3 +70,24 @@ def test_fields_that_no_page_of_ours_sends_are_refused(form: str, fields: dict[s
 
 def test_every_form_has_a_page() -> None:
     assert set(CONVERTERS) == set(FORMS)
+
+
+@pytest.mark.parametrize(
+    ("payload", "wanted"),
+    [
+        ({"preferred": "1", "strength": 3}, {"preferred": "cmp_b", "strength": 3}),
+        ({"preferred": "both_bad"}, {"preferred": "both_bad"}),
+        ({"preferred": None, "written": "0"}, {"preferred": None, "written": "0"}),
+        ({"accepted": "0", "comment": "1"}, {"accepted": "cmp_a", "comment": "1"}),
+        ({"ranks": [["1"], ["0"]]}, {"ranks": [["cmp_b"], ["cmp_a"]]}),
+        ({"ratings": {"0": {"kind": 1}}}, {"ratings": {"cmp_a": {"kind": 1}}}),
+        (
+            {"flags": {"1": {"unsafe": {"severity": 1, "note": "0"}}}},
+            {"flags": {"cmp_b": {"unsafe": {"severity": 1, "note": "0"}}}},
+        ),
+        ({"preferred": "cmp_a"}, {"preferred": "cmp_a"}),
+        ({"ranks": "7", "preferred": ["0", [["0"]]]}, {"ranks": "7", "preferred": ["cmp_a", [["0"]]]}),
+    ],
+)  # fmt: skip
+def test_an_answer_of_the_api_names_candidates_by_their_places(payload, wanted) -> None:
+    assert with_completions(payload, ("cmp_a", "cmp_b")) == wanted

@@ -75,6 +75,58 @@ def test_a_known_answer_looks_like_any_task_and_is_counted(tmp_path: Path) -> No
     assert counted == {"usr_anna": {"hits": 1, "trials": 1}}
 
 
+def test_nothing_that_annotators_are_told_differs_between_known_answers_and_others(
+    tmp_path: Path,
+) -> None:
+    store, client = make_studio(tmp_path, num_tasks=12)
+    visitor(store, client, "olga", "owner")
+    page = client.get("/projects/support").text
+    settings = {"csrf": csrf_of(page), "title": "Support", "overlap": "1", "gold_percent": "30"}
+    client.post("/projects/support", data=settings | {"repeat_percent": "0"})
+    known, head = set(), {"x-csrf-token": csrf_of(page)}
+    for _ in range(4):
+        known.add(answer_first(client))
+        task = max(known - set(golds_of(client)))
+        client.put(f"/api/projects/support/tasks/{task}/gold", json={}, headers=head)
+    whole = client.get("/api/projects/support").json()
+    assert {"gold_share", "repeat_share", "strategy", "masked"} <= set(whole)
+    assert set(whole["progress"]) == {"num_slots", "num_done", "num_leased", "num_own"}
+    visitor(store, client, "anna")
+    project = client.get("/api/projects/support").json()
+    assert client.get("/api/projects").json() == [project]
+    assert set(project) == {
+        "dataset", "title", "form", "criteria", "warning", "is_paused", "progress"
+    }  # fmt: skip
+    told, seen = [], set()
+    for number in range(12):
+        found = post(client, "/api/projects/support/lease", {"count": 1})
+        if not found["items"]:
+            break
+        (item,) = found["items"]
+        task = f"/api/projects/support/tasks/{item['task']}"
+        untils = {item["until"], *(client.get(task).json()["until"] for _ in range(3))}
+        beat = post(client, "/api/projects/support/heartbeat", {})["until"]
+        untils_then = {beat, client.get(task).json()["until"]}
+        answer = {"task": item["task"], "payload": {"preferred": "0"}, "key": f"k{number}"}
+        receipt = post(client, "/api/projects/support/answers", answer)
+        progress = client.get("/api/projects/support").json()["progress"]
+        told.append(
+            (len(untils), len(untils_then), receipt == {"key": f"k{number}"}, tuple(progress))
+        )
+        assert progress["num_own"] == number + 1
+        seen.add(item["task"])
+    assert seen & known
+    assert seen - known
+    assert set(told) == {(1, 1, True, ("num_own",))}
+    pages = [client.get(path).text for path in ("/", "/projects/support/label")]
+    assert all("being given" not in page and "<progress" not in page for page in pages)
+
+
+def golds_of(client) -> list[str]:  # type: ignore[no-untyped-def]
+    found = client.get("/api/projects/support/gold").json()["golds"]
+    return [one["task"] for one in found]
+
+
 @pytest.mark.parametrize("share", [-0.1, 0.31])
 def test_shares_out_of_range_are_refused(tmp_path: Path, share: float) -> None:
     store, client = make_studio(tmp_path)

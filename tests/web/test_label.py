@@ -6,7 +6,9 @@ import pytest
 from studio import SECRET_MODEL, Fields, csrf_of, make_studio, visitor
 
 from heedful.store import annotations, completions, people, projects, queue, tasks
-from heedful.types import Completion, Message, Prompt, Task
+from heedful.types import Completion, Message, Project, Prompt, Task
+from heedful.web import render
+from heedful.web.label import hide
 from heedful.web.render import HIDDEN
 
 LABEL = "/projects/support/label"
@@ -271,3 +273,40 @@ def test_looking_at_addresses_takes_no_lease_but_the_labelling_page(studio) -> N
     assert client.get("/projects/support/items", headers=AS_JSON).status_code == 405
     without_token = client.post("/projects/support/items", headers=AS_JSON)
     assert without_token.status_code == 403
+
+
+def test_the_ids_of_tool_calls_do_not_tell_who_made_them() -> None:
+    call = '{"id": "toolu_01A", "function": {"name": "search", "arguments": "{}"}}'
+    asked = Message(role="assistant", content="", tool_calls=(call,), name="claude")
+    told = Message(role="tool", content="found", tool_call_id="toolu_01A", name="search")
+    one, two = hide([asked, told], Project(dataset="p", title="P", form="pairwise"))
+    assert json.loads(one.tool_calls[0])["id"] == two.tool_call_id == "call_1"
+    assert "toolu" not in f"{one}{two}"
+    assert (one.name, two.name) == ("", "search")
+
+
+def test_no_transaction_is_open_while_a_task_is_drawn(studio, monkeypatch) -> None:
+    store, client = studio
+    open_ones, drawn = [], render.conversation
+
+    def watched(messages):
+        open_ones.append(store.engine.pool.checkedout())
+        return drawn(messages)
+
+    monkeypatch.setattr(render, "conversation", watched)
+    fields = Fields.of(client.get(LABEL).text)
+    assert items(client, count=3).json()["items"]
+    client.get("/projects/support/tasks/" + fields["task"])
+    assert client.post(ANSWERS, data=fields | {"choice": "0"}, headers=AS_JSON).json()["items"]
+    refused = client.post(ANSWERS, data=fields | {"choice": "9"}, headers={"accept": "text/html"})
+    assert refused.status_code == 422
+    assert len(open_ones) > 12
+    assert set(open_ones) == {0}
+
+
+def test_what_the_browser_has_is_not_sent_again(studio) -> None:
+    _, client = studio
+    first = [one["task"] for one in items(client, count=2).json()["items"]]
+    then = [one["task"] for one in items(client, count=3, have=f"{first[0]}:0").json()["items"]]
+    assert then[0] == first[1]
+    assert len(then) == 2

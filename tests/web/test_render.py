@@ -15,6 +15,7 @@ from heedful.web.render import (
     MAX_CHARACTERS,
     MAX_DEPTH,
     MAX_MARKS,
+    blinded,
     code_css,
     conversation,
     markdown,
@@ -413,3 +414,45 @@ print([name for name in {modules} if name in sys.modules])
 )
 def test_a_tool_call_is_masked_however_json_writes_it(call: str, wanted: str) -> None:
     assert masked_call(call, ("GPT-4", "Café AI")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "is_plain"),
+    [
+        ("> " * 30 + "a\n" * 1000, True),
+        (("> " * 10 + "a\n" * 500 + "\n") * 5, True),
+        ("- > " * 15 + "a\n" * 2000, True),
+        ("> quoted\n" * 2000, False),
+        (">> quoted\n> less\n\nanswer\n" * 300, False),
+    ],
+)
+def test_deep_quotes_of_many_lines_are_shown_plainly(text: str, is_plain: bool) -> None:
+    assert (markdown(text) == preformatted(text)) is is_plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I am Chat**GPT**.", "I am **Chat**GPT.", "I am Chat&#71;PT.", "I am GPT\\-4.",
+        "I am Open&nbsp;AI's.", "I am **GPT**-4.", "I am Chat[GPT](https://example.com).",
+        "I am [it](https://example.com/ 'Chat&#71;PT').", "I am Chat&amp;#71;PT and Chat&#71;PT.",
+        "I am Chat\u200bGPT.", "I am `Chat`GPT.", "I am C*h*atGPT.", "I am ~~Chat~~GPT.",
+    ],
+)  # fmt: skip
+def test_no_disguise_of_a_hidden_phrase_reaches_the_reader(text: str) -> None:
+    phrases = ("Chat GPT", "GPT-4", "Open AI")
+    hidden = blinded(text, phrases)
+    assert HIDDEN in hidden
+    shown = re.sub(r"<[^>]*>", "", markdown(hidden))
+    for form in (hidden, html.unescape(shown), html.unescape(str(markdown(hidden)))):
+        assert masked(form, phrases) == form
+
+
+def test_hiding_a_phrase_keeps_the_format_around_it() -> None:
+    text = "# One\n\n- **Chat GPT** and `code`\n- Chat**GPT** said **GPT**-4 is *fine*\n"
+    hidden = blinded(text, ("Chat GPT", "GPT-4"))
+    assert hidden == (
+        "# One\n\n- **⟦hidden⟧** and `code`\n- **⟦hidden⟧** said **⟦hidden⟧** is *fine*\n"
+    )
+    for plain in ("a &amp; b \\* c", "[x](https://example.com)", "| GPT | 4 |\n|-|-|\n| GPT | 4 |"):
+        assert blinded(plain, ("Chat GPT", "GPT-4")) == plain

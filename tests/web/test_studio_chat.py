@@ -2,6 +2,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,28 @@ from endpoint import Endpoint, serving
 from starlette.testclient import TestClient
 from studio import csrf_of, visitor
 
-from heedful.errors import ConfigError
+from heedful.errors import ConfigError, DataError
 from heedful.jobs.work import work
-from heedful.store import Store, annotations, completions, models, open_store, queue, tasks
-from heedful.types import ModelVersion
+from heedful.store import (
+    Store,
+    annotations,
+    chat,
+    completions,
+    jobs,
+    models,
+    open_store,
+    queue,
+    tables,
+    tasks,
+)
+from heedful.store.chat import Endpoint as ChatEndpoint
+from heedful.types import Completion, Message, ModelVersion, Prompt
+from heedful.web import chat_writing
 from heedful.web.app import create_app
-from heedful.web.chat_writing import checked_url
+from heedful.web.chat_writing import ask_endpoint, checked_url
 
 KEY = "sk-very-secret"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -152,8 +167,14 @@ def test_the_key_of_an_endpoint_is_on_no_page_and_in_no_answer(studio, endpoint:
         ({"raw": 'data: {"choices": [{"delta": {"content": 7}}]}\n\n'}, "sent what is no answer"),
         ({"raw": "data: [DONE]\n\n"}, "sent an empty answer"),
         ({"raw": "<html>"}, "sent an empty answer"),
+        ({"raw": 'data: {"choices": {"a": 1}}\n\n'}, "sent what is no answer"),
+        ({"raw": 'data: {"choices": [[1]]}\n\n'}, "sent what is no answer"),
+        ({"raw": "data: " + "[" * 200_000 + "\n\n"}, "sent what is no answer"),
+        ({"raw": 'data: {"choices": [{"delta": {"content": "hi"}, "finish_reason": {"a": 1}}]}\n\n'},
+         "sent what is no answer"),
+        ({"raw": "data: " + "x" * 3_000_000}, "sent a line of more than 1000000 bytes"),
     ],
-)
+)  # fmt: skip
 def test_an_endpoint_that_gives_no_answer_is_told_and_asked_again(
     studio, endpoint: Endpoint, values: dict[str, Any], message: str
 ) -> None:
@@ -336,3 +357,144 @@ def test_a_model_that_cannot_write_is_no_target_and_a_broken_one_is_told(
     turn = settled(client, talk)
     assert turn["drafts"][0]["state"] == "failed"
     assert turn["drafts"][0]["error"]
+
+
+def test_what_was_said_in_conversations_is_compared_for_nobody(studio) -> None:
+    store, client = studio
+    with store.write() as tx:
+        made = [
+            ModelVersion(role="policy", name=name, weights_hash=name, path=f"/{name}")
+            for name in ("one", "two")
+        ]
+        for version in made:
+            models.add(tx, version)
+        asked = Prompt.of("Of a data set")
+        told = [completion(asked, version.id, f"{version.name} says") for version in made]
+        completions.add(tx, told)
+    talk = begin(client, *(version.id for version in made))
+    client.post(f"/api/chats/{talk}/turns", json={"text": "My secret"})
+    with store.write() as tx:
+        for draft in chat.turns(tx, talk)[0].drafts:
+            prompt = chat.prompt_of(tx, talk, 0)
+            chat.complete(tx, draft, completion(prompt, draft.target, "private"))
+    visitor(store, client, "rita", "reader")
+    a, b = (version.id for version in made)
+    page = client.get("/models/compare", params={"a": a, "b": b}).text
+    assert "one says" in page
+    assert "My secret" not in page
+
+
+def completion(prompt: Prompt, model: str, text: str) -> Completion:
+    return Completion(
+        prompt=prompt, messages=(Message(role="assistant", content=text),), model=model
+    )
+
+
+@pytest.mark.parametrize("ahead", [*range(380, 404), 290])
+def test_no_part_of_a_key_is_left_where_a_message_is_cut(endpoint: Endpoint, ahead: int) -> None:
+    asked = ChatEndpoint(id="end_1", name="E", url=endpoint.address, model="m", has_key=True)
+    params = {"temperature": 1.0, "max_new_tokens": 5, "seed": 1}
+    for values in ({"status": 401, "told": "x" * ahead}, {"raw": f"data: {'x' * ahead}{KEY}\n\n"}):
+        vars(endpoint).update(values)
+        with pytest.raises(DataError) as told:
+            ask_endpoint(asked, KEY, (), params, lambda _: True)
+        assert KEY[:5] not in str(told.value)
+        endpoint.status = 200
+
+
+def test_lines_that_keep_a_stream_open_are_a_sign_of_life(endpoint: Endpoint) -> None:
+    asked = ChatEndpoint(id="end_1", name="E", url=endpoint.address, model="m", has_key=True)
+    params = {"temperature": 1.0, "max_new_tokens": 5, "seed": 1}
+    endpoint.keep_alives = 2
+    pieces: list[str] = []
+    found = ask_endpoint(asked, "", (), params, lambda piece: pieces.append(piece) is None)
+    assert pieces[:2] == ["", ""]
+    assert found.text == "Hello **there**."
+
+
+def test_a_draft_whose_thread_breaks_has_failed(
+    studio, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, client = studio
+    talk = begin(client, register(client, endpoint))
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(chat_writing, "ask_endpoint", broken)
+    assert "ZeroDivisionError" in say(client, talk, "Hello?")["drafts"][0]["error"]
+
+
+def policy(store: Store, name: str = "p") -> str:
+    version = ModelVersion(role="policy", name=name, weights_hash=name, path="/nowhere")
+    with store.write() as tx:
+        models.add(tx, version)
+    return version.id
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"state": "cancelled"}, "was cancelled"),
+        ({"state": "failed", "error": "no such model"}, "no such model"),
+        ({"state": "running", "attempts": 3, "until": LONG_AGO}, "died"),
+        (None, "is gone"),
+    ],
+)
+def test_a_draft_whose_worker_is_gone_has_failed_and_can_be_asked_for_again(
+    studio, values: dict[str, Any] | None, why: str
+) -> None:
+    store, client = studio
+    talk = begin(client, policy(store))
+    client.post(f"/api/chats/{talk}/turns", json={"text": "Hello?"})
+    look = (f"/api/chats/{talk}", f"/chat/{talk}/turns/0", f"/chat/{talk}")
+    assert "Waits for the worker" in client.get(look[1]).text
+    with store.write() as tx:
+        job = tables.jobs
+        changed = job.delete() if values is None else job.update().values(**values)
+        tx.connection.execute(changed)
+    assert why in client.get(look[1]).text
+    assert client.get(look[0]).json()["turns"][0]["drafts"][0]["state"] == "failed"
+    assert "Try again" in client.get(look[2]).text
+    assert client.post(f"/api/chats/{talk}/regenerate").status_code == 201
+
+
+def test_a_long_answer_can_be_stopped(studio, endpoint: Endpoint) -> None:
+    store, client = studio
+    endpoint.pause, endpoint.answers = 0.3, ["one two three four five six seven eight nine ten"]
+    for target in (register(client, endpoint), policy(store)):
+        talk = begin(client, target)
+        client.post(f"/api/chats/{talk}/turns", json={"text": "Count!"})
+        assert "Stop" in client.get(f"/chat/{talk}").text
+        assert client.post(f"/chat/{talk}/stop").status_code == 303
+        turn = settled(client, talk)
+        assert (turn["drafts"][0]["state"], turn["answer"]) == ("failed", None)
+        assert "you stopped it" in client.get(f"/chat/{talk}").text
+        assert client.post(f"/api/chats/{talk}/stop").status_code == 200  # nothing to stop
+    with store.read() as tx:
+        (job,) = jobs.newest(tx, limit=9, kinds=["chat"])
+    assert job.state == "cancelled"
+    time.sleep(0.5)
+    assert settled(client, talk)["drafts"][0]["state"] == "failed"
+
+
+def test_another_draft_is_compared_with_those_of_its_own_author_only(
+    studio, endpoint: Endpoint
+) -> None:
+    store, client = studio
+    talk = begin(client, register(client, endpoint, "plain"), register(client, endpoint, "fancy"))
+    a, b = say(client, talk, "Hello?")["drafts"]
+    client.post(f"/api/chats/{talk}/choose", json={"draft": b["id"]})
+    assert len(answers_of(store, "chat-drafts")) == 1  # blind
+    client.post(f"/api/chats/{talk}/regenerate")
+    new = settled(client, talk)["drafts"][2]
+    page = client.get(f"/chat/{talk}").text
+    assert "C is best" in page
+    assert "A is best" not in page  # its author is known by now
+    assert client.post(f"/api/chats/{talk}/choose", json={"draft": a["id"]}).status_code == 422
+    assert client.post(f"/api/chats/{talk}/choose", json={"draft": new["id"]}).status_code == 200
+    pairs = {one.shown_order for one in answers_of(store, "chat-drafts")}
+    assert pairs == {
+        (a["completion"], b["completion"]),
+        (b["completion"], new["completion"]),
+    }

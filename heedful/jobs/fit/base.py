@@ -28,8 +28,8 @@ from heedful.model.trunk import Trunk
 from heedful.monitor.profile import packing_density, phase_costs
 from heedful.monitor.report import write_report
 from heedful.monitor.run_report import run_report
+from heedful.store import datasets, snapshots
 from heedful.store import models as model_table
-from heedful.store import snapshots
 from heedful.store.database import Store
 from heedful.tensors import Batch
 from heedful.train import checkpoint, proofs
@@ -83,7 +83,12 @@ class Rows:
 
 
 def load_rows(store: Store | None, data: str, kind: Any, directory: Path) -> Rows:
-    """Rows of ``kind`` from the data set called ``data``, a snapshot file, or ``test``."""
+    """Rows of ``kind`` from the data set called ``data``, a snapshot file, or ``test``.
+
+    A name of the store's stands for its data set and for nothing else, whatever it looks like.
+    """
+    if store is not None and is_in_store(store, data):
+        return frozen_rows(store, data, kind, directory)
     if data == testing.NAME:
         made: dict[str, list[Any]] = {
             "preference": list(testing.preferences()),
@@ -103,7 +108,18 @@ def load_rows(store: Store | None, data: str, kind: Any, directory: Path) -> Row
         )
     if store is None:
         raise DataError(f"data set {data!r} lives in a store; give --store")
-    snapshot = make_snapshot(store, data, kind, directory)
+    return frozen_rows(store, data, kind, directory)
+
+
+def is_in_store(store: Store, name: str) -> bool:
+    """Does the store have a data set of this name?"""
+    with store.read() as tx:
+        return datasets.exists(tx, name)
+
+
+def frozen_rows(store: Store, dataset: str, kind: Any, directory: Path) -> Rows:
+    """Rows of a data set, as a snapshot in ``directory``."""
+    snapshot = make_snapshot(store, dataset, kind, directory)
     return Rows(rows=list(read_snapshot(Path(snapshot.path))), snapshot=snapshot)
 
 

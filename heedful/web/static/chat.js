@@ -1,4 +1,7 @@
 // Answers appear as they are written; keys do what the buttons do.
+
+import { areOn, digitOf, obey } from "./shortcuts.js";
+
 const EVERY = 400;
 const said = document.getElementById("chat-said");
 
@@ -34,11 +37,12 @@ document.addEventListener("keydown", (event) => {
   const isTyping = event.target.matches("textarea, input, select");
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && isTyping) {
     event.preventDefault();
+    if (!event.target.matches("textarea")) return; // a reason waits for its thumb
     event.target.form?.querySelector("button:not([disabled])")?.click();
     return;
   }
   if (event.key === "Escape" && isTyping) return event.target.blur();
-  if (isTyping || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey || event.repeat || !areOn()) return;
   if (event.key === "e") {
     const edit = document.querySelector("details[data-edit]");
     if (!edit) return;
@@ -52,11 +56,14 @@ document.addEventListener("keydown", (event) => {
     document.querySelector(".composer textarea").focus();
     return;
   }
-  const button = document.querySelector(`[data-key="${CSS.escape(event.key)}"]:not([disabled])`);
+  const key = digitOf(event) ?? event.key;
+  const button = document.querySelector(`[data-key="${CSS.escape(key)}"]:not([disabled])`);
   if (button) {
     event.preventDefault();
     button.click();
   }
 });
 
+document.body.classList.add("scripted");
+obey(document.querySelector("#single-keys"));
 watch();

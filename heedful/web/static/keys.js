@@ -1,5 +1,7 @@
 // Keys of the labelling page: scales, rankings (also by dragging), buttons and the list of all keys.
 
+import { areOn, digitOf, obey } from "./shortcuts.js";
+
 const place = document.querySelector("#item");
 
 /** Is a person writing, so that what is on screen must stay? */
@@ -83,13 +85,14 @@ place.addEventListener("dragend", () => {
 
 // keys
 const spelled = (event) => {
-  const digit = /^Digit(\d)$/.exec(event.code)?.[1];
-  if (digit && event.shiftKey) return `shift+${digit}`;
+  const digit = digitOf(event);
+  if (digit) return event.shiftKey ? `shift+${digit}` : digit;
   return event.key.length === 1 ? event.key.toLowerCase() : event.key;
 };
 
 /** Take keys; ``isSettled`` says whether the item on screen has been there long enough. */
 export function listen(isSettled) {
+  obey(document.querySelector("#single-keys"));
   document.addEventListener("keydown", (event) => {
     const field = event.target.closest?.("textarea, select, input:not([type=radio], [type=checkbox])");
     if (field) {
@@ -102,7 +105,7 @@ export function listen(isSettled) {
     }
     if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
     if (document.querySelector("dialog[open]")) return;
-    if (!isSettled()) return;
+    if (!isSettled() || !areOn()) return;
     const wanted = spelled(event);
     if (onScale(wanted) || onRanking(wanted)) {
       event.preventDefault();

@@ -16,6 +16,7 @@ const place = document.querySelector("#item");
 const base = `/projects/${place.dataset.project}`;
 const csrf = document.querySelector('meta[name="csrf"]').content;
 const saved = document.querySelector("#saved");
+const said = document.querySelector("#said"); // the same for who hears the page
 const drawer = document.querySelector("#guidelines");
 const outbox = outboxOf(place.dataset.user, place.dataset.project);
 const unsaved = unsavedOf(place.dataset.user, place.dataset.project);
@@ -62,6 +63,8 @@ const get = (path, query = {}) =>
 function say(state, text) {
   saved.dataset.state = state;
   if (saved.textContent !== text) saved.textContent = text;
+  // what every keystroke changes is for the eye
+  if (state !== "saving" && text !== "draft saved" && said.textContent !== text) said.textContent = text;
 }
 
 const waiting = () => outbox.list().filter((one) => !refused.has(one.name));
@@ -83,8 +86,10 @@ async function send() {
   if (sending) return;
   sending = true;
   clearTimeout(retryTimer);
+  const later = new Set(); // what the server breaks on does not hold up the rest
+  const first = () => waiting().find((one) => !later.has(one.name));
   try {
-    for (let next = waiting()[0]; next; next = waiting()[0]) {
+    for (let next = first(); next; next = first()) {
       say("saving", "saving");
       try {
         await drafts.get(idOf(next)); // a draft must not follow its answer
@@ -99,6 +104,10 @@ async function send() {
           if (!current()) refill();
           continue;
         }
+        if (status === 500) {
+          later.add(next.name);
+          continue;
+        }
         sayState();
         if (status === 401) location.assign("/sign-in");
         if (status === 403) say("waiting", `${waiting().length} kept here: ${error.message}`);
@@ -107,6 +116,7 @@ async function send() {
       }
     }
     sayState();
+    if (later.size) retryTimer = setTimeout(send, RETRY_MS);
   } finally {
     sending = false;
   }
@@ -181,10 +191,9 @@ function refusedParts(one) {
 
 /** A server's word on what comes next. */
 function take(result) {
+  if (result.own !== undefined) document.getElementById("own").textContent = result.own;
   if (result.slots !== undefined) {
-    for (const name of ["own", "done", "slots"]) {
-      document.getElementById(name).textContent = result[name];
-    }
+    for (const name of ["done", "slots"]) document.getElementById(name).textContent = result[name];
     const meter = document.getElementById("meter");
     meter.max = Math.max(result.slots, 1);
     meter.value = result.done;
@@ -250,6 +259,7 @@ function warn(text) {
 
 function showNothing(result) {
   place.innerHTML = result.nothing;
+  place.querySelector("h1")?.focus({ preventScroll: true });
   if (result.retry_seconds) setTimeout(refill, result.retry_seconds * 1000);
 }
 
@@ -379,6 +389,8 @@ addEventListener("storage", (event) => {
 });
 setInterval(() => ask("/heartbeat", { method: "POST" }).catch(() => {}), HEARTBEAT_MS);
 
+document.body.classList.add("scripted");
+document.querySelector("#guidelines-button").hidden = drawer.dataset.version === "0";
 listen(() => performance.now() - arrivedAt >= GRACE_MS);
 const retry = place.querySelector("[data-retry]")?.dataset.retry;
 if (retry) setTimeout(refill, Number(retry) * 1000);
