@@ -24,22 +24,9 @@ from heedful.errors import HeedfulError, ResourceError
 
 INTERRUPTED = 130
 # modules that only the pages need
-OF_STUDIO = frozenset(
-    [
-        "fastapi",
-        "httpx",
-        "jinja2",
-        "markdown_it",
-        "markupsafe",
-        "math_core",
-        "multipart",
-        "nh3",
-        "pwdlib",
-        "pygments",
-        "python_multipart",
-        "starlette",
-        "uvicorn",
-    ]
+OF_STUDIO = (
+    *("fastapi", "httpx", "jinja2", "markdown_it", "markupsafe", "math_core", "multipart", "nh3"),
+    *("pwdlib", "pygments", "python_multipart", "starlette", "uvicorn"),
 )
 app = typer.Typer(
     name="heedful",

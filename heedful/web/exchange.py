@@ -107,7 +107,7 @@ def one_of_few(request: Request) -> Iterator[None]:
 def spooled(store: Store, dataset: str, kind: Format, *, zip: bool) -> tuple[IO[bytes], Tally]:
     """A data set in a temporary file that goes when it is closed, and what was left out."""
     tally = Tally()
-    file: IO[bytes] = TemporaryFile(prefix="heedful-")
+    file: IO[bytes] = TemporaryFile(prefix="heedful-")  # noqa: SIM115 - sent later
     try:
         with store.read() as tx:
             plain = exporting.encoded(tx, dataset, kind, tally)

@@ -5,7 +5,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from browsing import GRACE, Site, press, wait_saved
+from browsing import GRACE, Site, press, sign_in, wait_saved
 from studio import DAY
 
 from heedful.store import tasks
@@ -211,6 +211,83 @@ def test_the_list_of_keys_names_every_key_of_the_page(page: Any) -> None:
     ] == ["A better", "About equal", "Both bad", "Write the right one"]
     page.keyboard.press("Escape")
     page.locator("#keys").wait_for(state="hidden")
+
+
+def press_as(page: Any, code: str, key: str, *, shift: bool = False) -> None:
+    """A key of another layout: where it is, and what it writes."""
+    page.wait_for_timeout(GRACE)
+    event = {"code": code, "key": key, "shiftKey": shift, "bubbles": True, "cancelable": True}
+    page.evaluate("one => document.body.dispatchEvent(new KeyboardEvent('keydown', one))", event)
+
+
+def test_digits_are_where_they_are_on_any_layout(page: Any, site: Site) -> None:
+    wanted = []
+    for number, (code, key, shift, place, strength) in enumerate((
+        ("Digit1", "&", False, 0, 0), ("Digit2", "é", False, 1, 0), ("Digit2", "2", True, 1, 3),
+        ("Numpad2", "2", False, 1, 0))):  # fmt: skip
+        page.get_by_text(f"Question {number}?").wait_for()
+        press_as(page, code, key, shift=shift)
+        wanted.append((place, strength))
+    page.get_by_text("Question 4?").wait_for()
+    wait_saved(page)
+    found = [
+        (one.shown_order.index(one.payload["preferred"]), one.payload.get("strength", 0))
+        for one in site.answers()
+    ]
+    assert sorted(found) == sorted(wanted)
+
+
+def test_single_keys_can_be_switched_off_and_stay_off(page: Any, site: Site) -> None:
+    press(page, "?")
+    page.get_by_label("Single keys judge and open").uncheck()
+    page.keyboard.press("Escape")
+    page.reload()
+    wait_saved(page)
+    press(page, "1")
+    page.wait_for_timeout(GRACE)
+    assert page.get_by_text("Question 0?").is_visible()
+    assert site.answers() == []
+    page.get_by_role("link", name="Keys").click()
+    page.get_by_label("Single keys judge and open").check()
+    page.get_by_role("button", name="Close").click()
+    press(page, "1")
+    page.get_by_text("Question 1?").wait_for()
+
+
+def test_without_scripts_there_is_no_control_that_does_nothing(browser: Any, site: Site) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = sign_in(context, site, "ann", waits=False)
+    assert page.get_by_text("Question 0?").is_visible()
+    assert not page.locator("#guidelines-button").is_visible()
+    assert not page.locator("[data-key='?']").is_visible()
+    assert page.get_by_text("Guidelines, version 1").is_visible()
+    context.close()
+
+
+def test_what_is_typed_is_not_announced_and_the_end_is(page: Any, site: Site) -> None:
+    page.evaluate(
+        "window.heard = []; new MutationObserver(() => heard.push(said.textContent))"
+        ".observe(said, {childList: true})"
+    )
+    press(page, "e")
+    page.keyboard.type("Better so")
+    page.locator("#saved").get_by_text("draft saved").wait_for()
+    assert page.evaluate("heard") == []
+    page.keyboard.press("Control+Enter")
+    for number in range(1, 8):
+        page.get_by_text(f"Question {number}?").wait_for()
+        press(page, "1")
+    page.get_by_text("Everything in this project is answered").wait_for()
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+
+
+def test_the_open_guidelines_are_not_under_the_header_of_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.locator("#guidelines summary").click()
+    box = page.locator("#guidelines summary").bounding_box()
+    top = page.evaluate("([x, y]) => document.elementFromPoint(x, y).tagName",
+                        [box["x"] + 20, box["y"] + 5])  # fmt: skip
+    assert top == "SUMMARY"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -86,7 +86,7 @@ def test_every_form_has_a_page() -> None:
             {"flags": {"cmp_b": {"unsafe": {"severity": 1, "note": "0"}}}},
         ),
         ({"preferred": "cmp_a"}, {"preferred": "cmp_a"}),
-        ({"ranks": "7", "preferred": ["0", [["0"]]]}, {"ranks": "7", "preferred": ["cmp_a", [["0"]]]}),
+        ({"ranks": 7, "accepted": ["0", [["0"]]]}, {"ranks": 7, "accepted": ["cmp_a", [["0"]]]}),
     ],
 )  # fmt: skip
 def test_an_answer_of_the_api_names_candidates_by_their_places(payload, wanted) -> None:

@@ -225,6 +225,29 @@ def test_a_line_that_hangs_is_given_up_and_tried_again(page: Any, site: Site) ->
     assert len(stored(site)) == 1
 
 
+def test_an_answer_that_the_server_breaks_on_does_not_hold_up_those_behind_it(
+    page: Any, site: Site
+) -> None:
+    broken: list[str] = []
+
+    def answer(route: Any) -> None:
+        key = route.request.post_data.split("key=")[1].split("&")[0]
+        broken.append(key)
+        if key == broken[0] and broken.count(key) < 3:
+            route.fulfill(status=500, body="{}")
+        else:
+            route.continue_()
+
+    page.route("**/answers", answer)
+    press(page, "1")
+    page.get_by_text("Question 1?").wait_for()
+    press(page, "1")
+    page.locator("#saved").get_by_text("1 not saved yet").wait_for()
+    assert len(stored(site)) == 1
+    wait_saved(page)
+    assert len(stored(site)) == 2
+
+
 def test_a_draft_does_not_follow_its_answer(page: Any, site: Site) -> None:
     sent: list[str] = []
     page.on("request", lambda request: sent.append(f"{request.method} {request.url}"))
