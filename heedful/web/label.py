@@ -300,18 +300,14 @@ def take(
     with store_of(request).write() as tx:
         settings = projects.get(tx, project)
         found = queue.lease(tx, project, who, count=count, rng=request.app.state.rng)
-        is_nothing = isinstance(found, Nothing)
-        new = (
-            []
-            if is_nothing
-            else [view for view in found if f"{view.task_id}:{view.round}" not in have]
-        )
+        held = [] if isinstance(found, Nothing) else found
+        new = [view for view in held if f"{view.task_id}:{view.round}" not in have]
         return Ready(
             project=settings,
             items=given(tx, who, new),
             guidelines=guidelines_of(tx, project, new, known),
             progress=queue.progress(tx, project, who),
-            nothing=found if is_nothing else None,
+            nothing=found if isinstance(found, Nothing) else None,
         )
 
 

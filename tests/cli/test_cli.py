@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from heedful.cli import app as cli_app
+from heedful.cli import work
 from heedful.cli.app import main
 
 PAIR = {
@@ -303,6 +305,29 @@ def test_studio_on_a_taken_port_says_so_before_it_makes_a_link(
     assert (code, out) == (2, "")
     assert "choose another with --port" in err
     assert not store.exists()
+
+
+@pytest.mark.parametrize(("module", "extra"), [("fastapi", "studio"), ("transformers", "train")])
+def test_what_is_not_installed_is_told_with_the_extra_that_brings_it(
+    module: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacking(**_: object) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(cli_app, "app", lacking)
+    code, _, err = run(monkeypatch, capsys)
+    assert code == 2
+    assert f"{module} is not installed; run: pip install 'heedful[{extra}]'" in err
+
+
+def test_up_without_torch_says_so_before_it_starts_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(work, "find_spec", lambda _: None)
+    code, out, err = run(monkeypatch, capsys, "up", "--store", str(tmp_path / "s.db"))
+    assert (code, out) == (2, "")
+    assert "pip install 'heedful[train]'" in err
+    assert not (tmp_path / "s.db").exists()
 
 
 def test_studio_serves_at_the_address_it_prints_and_ends_by_ctrl_c(tmp_path: Path) -> None:

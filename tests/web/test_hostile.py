@@ -85,15 +85,15 @@ def test_a_script_in_any_free_text_is_text(studio, script: str) -> None:
     added = client.post("/api/projects/support/tasks", json={"tasks": [asked]}, headers=key)
     assert added.status_code == 201
     person = {"name": script[:60], "role": "annotator"}
-    assert client.post("/api/people", json=person, headers=key).status_code == 201
+    head = {"x-csrf-token": token}
+    assert client.post("/api/people", json=person, headers=head).status_code == 201
     made = {"csrf": token, "name": script[:60], "scopes": ["enter"]}
     assert client.post("/me/keys", data=made).status_code == 200
     page = client.get("/projects/support/label").text
     fields = Fields.of(page)
     typed = {"choice": "0", "written": script, "comment": script}
-    draft = {"x-csrf-token": token}
     address = f"/projects/support/drafts/{fields['task']}"
-    assert client.put(address, json=typed, headers=draft).status_code == 200
+    assert client.put(address, json=typed, headers=head).status_code == 200
     shown = [page, client.get("/projects/support/label").text]
     refused = fields | typed | {"seconds": "never"}
     shown.append(client.post("/projects/support/answers", data=refused,
