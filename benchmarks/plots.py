@@ -50,12 +50,51 @@ def bench() -> Any:
     return panel("seconds", "seconds a step, median", ".1f") | panel("memory", "peak GB", ".1f")
 
 
+def selection() -> Any:
+    """Accuracy by labels of three strategies, a panel a world; bands are intervals over seeds."""
+    import altair as alt
+
+    shown = {"local D-optimal": "accent", "BALD": "b", "random": "soft"}
+    data = [
+        {
+            "world": row["world"],
+            "strategy": row["strategy"],
+            "labels": labels,
+            "accuracy": value,
+            "low": low,
+            "high": high,
+        }
+        for row in rows("selection")
+        if row["strategy"] in shown
+        for labels, value, (low, high) in zip(
+            row["labels"], row["curve"], row["curve_ci"], strict=True
+        )
+    ]
+    colours = alt.Scale(domain=list(shown), range=[PALETTE[name] for name in shown.values()])
+
+    def panel(world: str) -> Any:
+        mine = [one for one in data if one["world"] == world]
+        base = alt.Chart(inline(mine)).encode(
+            x=alt.X("labels:Q", title=f"simulated labels, {world} world"),
+            color=alt.Color("strategy:N", scale=colours, legend=alt.Legend(orient="top")),
+        )
+        axis = alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(domain=[0.6, 1], clamp=True))
+        band = base.mark_area(opacity=0.18).encode(
+            y=alt.Y("low:Q", scale=alt.Scale(domain=[0.6, 1], clamp=True), title="accuracy"),
+            y2="high:Q",
+        )
+        return (band + base.mark_line().encode(y=axis)).properties(width=HALF, height=240)
+
+    return panel("even") | panel("uneven")
+
+
 def main() -> None:
     """Write every picture."""
     import vl_convert
 
-    spec = themed(bench(), background=PALETTE["paper"])
-    (DOCS / "bench.png").write_bytes(vl_convert.vegalite_to_png(spec, scale=2))
+    for make in (bench, selection):
+        spec = themed(make(), background=PALETTE["paper"])
+        (DOCS / f"{make.__name__}.png").write_bytes(vl_convert.vegalite_to_png(spec, scale=2))
 
 
 if __name__ == "__main__":

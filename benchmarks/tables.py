@@ -105,6 +105,32 @@ def reward_hh() -> list[str]:
     )
 
 
+def selection() -> list[str]:
+    """Labels that selection strategies save, with simulated annotators."""
+    found = rows("selection")
+
+    def share(value: float | None) -> str:
+        return "never" if value is None else f"{100 * value:.0f} %"
+
+    def points(row: Row) -> str:
+        low, high = row["lead_ci"]
+        return f"{100 * row['lead']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+    return table(
+        {
+            "world": [row["world"] for row in found],
+            "strategy": [row["strategy"] for row in found],
+            "labels for random's last accuracy": [
+                f"{share(row['share'])} ({' to '.join(map(share, row['share_ci']))})"
+                for row in found
+            ],
+            "accuracy with all labels": [percent(row, "accuracy") for row in found],
+            "points above random": [points(row) for row in found],
+            "mean regret": [f"{row['mean_regret']:.3f}" for row in found],
+        }
+    )
+
+
 def bench() -> list[str]:
     """``heedful bench --against trl``: medians, ratios and memory."""
     found = [row | {"run": run} for run in rows("bench") for row in run["rows"]]
@@ -125,7 +151,7 @@ def bench() -> list[str]:
     return table(cells) if cells else []
 
 
-TABLES = (demo, demo_tuning, score_so_far, reward_hh, bench)
+TABLES = (demo, demo_tuning, score_so_far, reward_hh, selection, bench)
 
 
 def main() -> None:

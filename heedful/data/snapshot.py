@@ -90,6 +90,19 @@ def split_by_prompt(rows: Sequence[T], held_out_share: float, seed: int) -> tupl
     return train, held_out
 
 
+def split_three_ways(
+    rows: Sequence[T], held_out_share: float, seed: int
+) -> tuple[list[T], list[T], list[T]]:
+    """Rows to train on, to calibrate on and to test on; no prompt is in two of them.
+
+    The first part is that of ``split_by_prompt``; the held-out rows are halved by prompt once more.
+    Raises as ``split_by_prompt``, for either cut.
+    """
+    train, held_out = split_by_prompt(rows, held_out_share, seed)
+    calibrate, test = split_by_prompt(held_out, 0.5, seed + 1)
+    return train, calibrate, test
+
+
 def freeze(
     rows: Sequence[Example],
     kind: Kind,

@@ -11,6 +11,9 @@ Any function here can be pasted into a notebook; nothing imports the rest of hee
 - ``policy``      clipped policy and value losses with their diagnostics
 - ``preference``  DPO and its relatives
 - ``reward``      likelihoods of comparisons, ties, rankings and best-of-K picks
+- ``judgements``  likelihoods of ratings, thumbs, flags and steps, about one answer alone
+- ``aggregates``  one reward from criteria, groups, ensembles, flags and length
+- ``disentangled`` a length head that takes length out of the quality head (ODIN)
 - ``bestofn``     the KL bound of best-of-n and its unbiased estimate
 
 Losses come back per element (token or pair); ``masked`` holds the reductions, because the choice

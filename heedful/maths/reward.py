@@ -79,6 +79,35 @@ def constant_error_bradley_terry(
     return -torch.logaddexp(judged, torch.full_like(judged, math.log(constant_error / 2)))
 
 
+def annotator_accuracy(skill: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+    """``(1 + sigmoid(skill)) / 2``: the chance, from 1/2 to 1, that an annotator reports the truth.
+
+    ``skill`` is a free number, so that an optimiser cannot leave the range; one per annotator.
+    """
+    return (1 + torch.sigmoid(at_least_float32(skill))) / 2
+
+
+def crowd_bradley_terry(
+    chosen_scores: Float[Tensor, "*B"],
+    rejected_scores: Float[Tensor, "*B"],
+    *,
+    skill: Float[Tensor, "*B"],
+) -> Float[Tensor, "*B"]:
+    """``-log(a sigmoid(chosen - rejected) + (1 - a) sigmoid(rejected - chosen))`` by annotator.
+
+    ``a = annotator_accuracy(skill)`` of who gave the label, to be learned with the scores: pass
+    ``skills[annotator]``. Skill moves only where the scores are sure, so many pairs with a small
+    lead do not teach it. Chen et al. 2013, Crowd-BT, but with a of at least 1/2: without a bound
+    scores and accuracies are known up to a common sign only. An a of ``1 - d / 2`` is
+    ``constant_error_bradley_terry``.
+    """
+    delta = at_least_float32(chosen_scores) - at_least_float32(rejected_scores)
+    skill = at_least_float32(skill)
+    # The mixture is s sigmoid(x) + (1 - s) / 2 with s = sigmoid(skill), which is safe at a = 1.
+    guessed = logsigmoid(-skill) - math.log(2)
+    return -torch.logaddexp(logsigmoid(skill) + logsigmoid(delta), guessed)
+
+
 def centring_penalty(
     chosen_scores: Float[Tensor, "*B"], rejected_scores: Float[Tensor, "*B"]
 ) -> Float[Tensor, "*B"]:

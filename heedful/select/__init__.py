@@ -1,9 +1,20 @@
 """Which tasks are worth asking next: scores from reward models, as formulas over arrays.
 
 Imports no torch and no store: jobs bring scores and features in, the queue draws by what comes out.
+``simulation`` measures how many labels a strategy saves, with simulated annotators.
 """
 
 from heedful.select.d_optimal import design_gains
-from heedful.select.disagreement import margin_variance
+from heedful.select.disagreement import bald, closeness, margin_variance
+from heedful.select.optimal import Design, label_counts, label_sequence, optimal_design
 
-__all__ = ["design_gains", "margin_variance"]
+__all__ = [
+    "Design",
+    "bald",
+    "closeness",
+    "design_gains",
+    "label_counts",
+    "label_sequence",
+    "margin_variance",
+    "optimal_design",
+]

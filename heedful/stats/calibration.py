@@ -5,12 +5,16 @@ the chosen response always first have all outcomes 1, so calibration is measured
 the confidence of the predicted winner against how often that prediction is right.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, xlog1py, xlogy
+
+from heedful.stats.intervals import Interval, wilson
+from heedful.stats.votes import encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,64 @@ class ReliabilityBins:
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
     num: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """How good the probabilities of some pairs are. Made by ``calibration_by_slice``.
+
+    ``accuracy.num`` counts the pairs; ``ece_floor`` is what perfect calibration would show with so
+    few. ``Calibration(accuracy=Interval(...), ece=0.05, ece_floor=0.04, brier=0.21, nll=0.62)``
+    """
+
+    accuracy: Interval
+    ece: float
+    ece_floor: float
+    brier: float
+    nll: float
+
+
+def calibration_by_slice(
+    probabilities: ArrayLike,
+    outcomes: ArrayLike,
+    slices: Sequence[str],
+    *,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+) -> dict[str, Calibration]:
+    """Accuracy with Wilson's interval, ECE, Brier and NLL of each slice, names sorted.
+
+    ``slices`` names one slice a pair, such as its topic; look at several kinds of slices in turn.
+    Raises ``ValueError`` as ``ece`` does, and for lists of different lengths.
+    """
+    predicted, observed = _checked(probabilities, outcomes)
+    if len(slices) != len(predicted):
+        raise ValueError(f"{len(predicted)} pairs with {len(slices)} slices; give one per pair")
+    names, code = encode(slices)
+    found = {}
+    for number, name in enumerate(names):
+        p, y = predicted[code == number], observed[code == number]
+        right = _fold(p, y)[1].sum()
+        found[name] = Calibration(
+            accuracy=wilson(float(right), len(p), confidence=confidence),
+            ece=ece(p, y),
+            ece_floor=ece_floor(p, rng=rng),
+            brier=brier(p, y),
+            nll=nll(p, y),
+        )
+    return found
+
+
+def confident_mistakes(
+    probabilities: ArrayLike, outcomes: ArrayLike, *, most: int = 20
+) -> NDArray[np.int64]:
+    """Numbers of the wrongly predicted pairs, the surest first, at most ``most`` of them.
+
+    A probability of exactly 0.5 is no prediction and no mistake. Equal ones keep their order.
+    """
+    confidence, is_right = _fold(*_checked(probabilities, outcomes))
+    wrong = np.flatnonzero(is_right < 0.5)
+    return wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
 
 
 def reliability_bins(

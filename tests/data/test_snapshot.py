@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heedful.data.snapshot import freeze, prompt_of, read_snapshot, split_by_prompt
+from heedful.data.snapshot import (
+    freeze,
+    prompt_of,
+    read_snapshot,
+    split_by_prompt,
+    split_three_ways,
+)
 from heedful.errors import ConfigError, DataError, MissingError, ResourceError
 from heedful.types import Demonstration, Message, Preference, Prompt
 
@@ -128,6 +134,16 @@ def test_split_keeps_every_row_and_shares_no_prompt(num: int, num_each: int, see
     assert not sides[0] & sides[1]
     assert len(train) + len(held_out) == len(rows)
     assert [row for row in rows if row in train] == train
+
+
+def test_split_three_ways_shares_no_prompt_and_trains_on_what_two_ways_train_on() -> None:
+    rows = pairs(200, 2)
+    parts = split_three_ways(rows, 0.5, 0)
+    prompts = [{prompt_of(row).id for row in part} for part in parts]
+    assert sum(map(len, prompts)) == len(set.union(*prompts)) == 200
+    assert parts[0] == split_by_prompt(rows, 0.5, 0)[0]
+    # About 50 prompts each; four standard deviations of the second cut are 20.
+    assert all(30 <= len(part) <= 70 for part in prompts[1:])
 
 
 def test_split_leaves_a_prompt_where_it_was_when_rows_are_added() -> None:

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from heedful.maths.reward import (
+    annotator_accuracy,
     best_of_k,
     bradley_terry,
     centring_penalty,
     constant_error_bradley_terry,
+    crowd_bradley_terry,
     davidson,
     plackett_luce,
     ranked_pairs,
@@ -160,6 +162,59 @@ def test_noise_corrections_recover_the_weights_that_plain_bradley_terry_shrinks(
     # Noise of 25 % doubles the standard error to about 0.05.
     assert (corrected - truth).abs().max() < 0.15
     assert fit(bradley_terry, features)[0] < 0.6 * truth[0]
+
+
+def test_crowd_bradley_terry_mixes_the_label_and_its_opposite():
+    chosen, rejected, skill = random_scores(0, 3, 6)
+    accuracy = annotator_accuracy(skill)
+    assert ((accuracy > 0.5) & (accuracy < 1)).all()
+    right = torch.sigmoid(chosen - rejected)
+    expected = -torch.log(accuracy * right + (1 - accuracy) * (1 - right))
+    torch.testing.assert_close(crowd_bradley_terry(chosen, rejected, skill=skill), expected)
+
+
+def test_crowd_bradley_terry_of_one_accuracy_is_a_constant_error():
+    chosen, rejected = random_scores(0, 2, 5)
+    skill = torch.full((5,), math.log(9), dtype=torch.float64)
+    torch.testing.assert_close(
+        crowd_bradley_terry(chosen, rejected, skill=skill),
+        constant_error_bradley_terry(chosen, rejected, constant_error=0.1),
+    )
+
+
+def test_crowd_bradley_terry_is_finite_with_its_gradient_for_perfect_annotators():
+    skill = torch.tensor([500.0], requires_grad=True)
+    chosen = torch.tensor([-30.0], requires_grad=True)
+    loss = crowd_bradley_terry(chosen, torch.zeros(1), skill=skill)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(30)
+    assert torch.isfinite(skill.grad).all()
+    assert float(chosen.grad) == pytest.approx(-1)
+
+
+def test_crowd_bradley_terry_recovers_planted_accuracies_and_weights():
+    rng = np.random.default_rng(0)
+    truth, accuracies = np.array([3.0, -1.5, 0.75, 0.0, 2.4]), np.linspace(0.55, 0.95, 10)
+    features, annotator = rng.normal(size=(40_000, 5)), rng.integers(10, size=40_000)
+    wins = rng.random(40_000) < 1 / (1 + np.exp(-features @ truth))
+    wins ^= rng.random(40_000) > accuracies[annotator]
+    signed = torch.from_numpy(np.where(wins[:, None], features, -features))
+    person = torch.from_numpy(annotator)
+    found = torch.zeros(15, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([found], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        leads = signed @ found[:5]
+        loss = crowd_bradley_terry(leads, torch.zeros_like(leads), skill=found[5:][person]).mean()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    recovered = annotator_accuracy(found[5:].detach())
+    np.testing.assert_allclose(recovered.numpy(), accuracies, atol=0.05)
+    # Labels of this crowd leave a standard error of about 0.1 on the largest weight.
+    np.testing.assert_allclose(found[:5].detach().numpy(), truth, atol=0.35)
 
 
 def test_centring_penalty_vanishes_only_for_opposite_scores():

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from heedful.select import design_gains, margin_variance
+from heedful.select import bald, closeness, design_gains, margin_variance
 from heedful.select.d_optimal import LARGEST_NORM_QUANTILE, RIDGE
 
 
@@ -97,3 +97,30 @@ def test_members_that_agree_but_for_a_constant_do_not_disagree() -> None:
     assert margin_variance([scores, scores + 7, scores - 2]) == pytest.approx(0, abs=1e-12)
     with pytest.raises(ValueError, match="at least 2 members"):
         margin_variance([scores])
+
+
+def test_bald_equals_its_definition_by_enumerated_answers() -> None:
+    """The mutual information of the answer and the member, from their joint table."""
+    scores = np.random.default_rng(0).standard_normal((5, 3))
+    told = []
+    for one, other in itertools.combinations(range(3), 2):
+        chance = 1 / (1 + np.exp(-(scores[:, one] - scores[:, other])))
+        joint = np.stack([chance, 1 - chance], axis=1) / 5
+        independent = joint.sum(axis=0) * joint.sum(axis=1, keepdims=True)
+        told.append(float((joint * np.log(joint / independent)).sum()))
+    assert bald(scores) == pytest.approx(np.mean(told))
+
+
+def test_bald_of_members_that_agree_on_a_toss_is_zero_and_of_opposites_log_two() -> None:
+    assert bald([[1.0, 1.0], [2.0, 2.0]]) == pytest.approx(0, abs=1e-12)
+    assert bald([[99.0, 0.0], [0.0, 99.0]]) == pytest.approx(np.log(2))
+    with pytest.raises(ValueError, match="at least 2 members"):
+        bald([[1.0, 2.0]])
+
+
+def test_closeness_is_highest_where_the_mean_member_sees_no_difference() -> None:
+    assert closeness([[1.0, 1.0]]) == 0
+    assert closeness([[1.0, 0.0], [0.0, 1.0]]) == 0
+    assert closeness([[3.0, 1.0, 0.0]]) == pytest.approx(-(2 + 3 + 1) / 3)
+    with pytest.raises(ValueError, match="2 answers"):
+        closeness([[1.0]])

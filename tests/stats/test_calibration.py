@@ -5,7 +5,16 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import brier_score_loss, log_loss
 
-from heedful.stats.calibration import brier, ece, ece_floor, fit_temperature, nll, reliability_bins
+from heedful.stats.calibration import (
+    brier,
+    calibration_by_slice,
+    confident_mistakes,
+    ece,
+    ece_floor,
+    fit_temperature,
+    nll,
+    reliability_bins,
+)
 
 
 def simulate(num: int, seed: int = 0):
@@ -100,6 +109,31 @@ def test_brier_and_nll_equal_sklearn():
 def test_nll_of_a_sure_and_wrong_model_is_infinite():
     assert nll([1.0, 0.5], [0, 1]) == math.inf
     assert nll([1.0, 0.0], [1, 0]) == 0
+
+
+def test_calibration_by_slice_is_that_of_its_pairs_alone():
+    probabilities, outcomes = simulate(300)
+    slices = ["short" if n % 3 else "long" for n in range(300)]
+    found = calibration_by_slice(probabilities, outcomes, slices, rng=np.random.default_rng(0))
+    assert list(found) == ["long", "short"]
+    p, y = probabilities[::3], outcomes[::3]
+    long = found["long"]
+    assert (long.ece, long.brier, long.nll) == pytest.approx((ece(p, y), brier(p, y), nll(p, y)))
+    assert long.accuracy.value == pytest.approx(((p > 0.5) == y).mean())
+    assert long.accuracy.num == 100
+    # A calibrated sample's ECE is near its floor: within half of it for 100 and 200 pairs.
+    assert all(one.ece < 1.6 * one.ece_floor for one in found.values())
+
+
+def test_calibration_by_slice_refuses_a_slice_too_few():
+    with pytest.raises(ValueError, match="2 pairs with 1 slices"):
+        calibration_by_slice([0.5, 0.6], [1, 1], ["a"], rng=np.random.default_rng(0))
+
+
+def test_confident_mistakes_are_the_surest_first():
+    found = confident_mistakes([0.9, 0.1, 0.5, 0.4, 0.95, 0.3], [1, 1, 0, 1, 0, 1])
+    assert found.tolist() == [4, 1, 5, 3]
+    assert confident_mistakes([0.9, 0.1], [0, 1], most=1).tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from scipy.stats import binomtest
 
 from heedful.stats.intervals import (
     Interval,
+    bootstrap,
     bootstrap_mean,
     share_by_cluster,
     student_quantile,
@@ -175,3 +176,32 @@ def test_interval_is_a_value():
     assert Interval(value=0.5, low=0.4, high=0.6, num=9) == Interval(
         value=0.5, low=0.4, high=0.6, num=9
     )
+
+
+def test_bootstrap_of_a_mean_is_bootstrap_mean():
+    x = np.random.default_rng(0).normal(size=40)
+    clusters = np.repeat(np.arange(20), 2)[::-1]
+    for labels in (None, clusters):
+        ours = bootstrap(
+            lambda rows: x[rows].mean(), 40, rng=np.random.default_rng(1), clusters=labels
+        )
+        peer = bootstrap_mean(x, rng=np.random.default_rng(1), clusters=labels, num_resamples=1000)
+        assert (ours.value, ours.low, ours.high) == pytest.approx((peer.value, peer.low, peer.high))
+
+
+def test_bootstrap_leaves_out_resamples_without_a_value():
+    x = np.array([1.0, 2.0, np.nan])
+
+    def undefined_with_the_last(rows):
+        return float(x[rows].mean())
+
+    found = bootstrap(undefined_with_the_last, 3, rng=np.random.default_rng(0))
+    assert np.isnan(found.value)
+    assert 1 <= found.low < found.high <= 2
+    same = bootstrap(lambda _: 1.0, 3, rng=np.random.default_rng(0))
+    assert np.isnan(same.low)
+
+
+def test_bootstrap_refuses_one_cluster():
+    with pytest.raises(ValueError, match="there are 1 independent rows"):
+        bootstrap(lambda _: 0.0, 3, rng=np.random.default_rng(0), clusters=[7, 7, 7])

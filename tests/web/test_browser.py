@@ -134,7 +134,7 @@ def test_answers_given_offline_arrive_when_the_line_is_back(page: Any, site: Sit
     page.context.set_offline(True)
     press(page, "1")
     press(page, "2")
-    page.get_by_text("offline, 2 kept here").wait_for()
+    page.locator("#saved", has_text="offline, 2 kept here").wait_for()
     assert site.answers() == []
     page.context.set_offline(False)
     wait_saved(page)
@@ -144,7 +144,7 @@ def test_answers_given_offline_arrive_when_the_line_is_back(page: Any, site: Sit
 def test_answers_that_were_not_sent_survive_closing_the_page(page: Any, site: Site) -> None:
     page.route("**/answers", lambda route: route.abort())
     press(page, "1")
-    page.get_by_text("1 not saved yet").wait_for()
+    page.locator("#saved", has_text="1 not saved yet").wait_for()
     other = page.context.new_page()
     page.close()
     assert site.answers() == []

@@ -154,7 +154,7 @@ def test_on_a_shared_browser_nobody_sends_the_answers_of_somebody_else(
 ) -> None:
     page.context.route("**/answers", lambda route: route.abort())
     press(page, "1")
-    page.get_by_text("1 not saved yet").wait_for()
+    page.locator("#saved", has_text="1 not saved yet").wait_for()
     page.get_by_role("button", name="Sign out").click()
     page.close()
     page.context.unroute("**/answers")
@@ -171,7 +171,7 @@ def test_on_a_shared_browser_nobody_sends_the_answers_of_somebody_else(
 def test_a_page_left_open_does_not_answer_as_who_signed_in_after(page: Any, site: Site) -> None:
     theirs = sign_in(page.context, site, "ben")
     press(page, "1")
-    page.get_by_text("1 kept here").wait_for()
+    page.locator("#saved", has_text="1 kept here").wait_for()
     assert stored(site) == []
     theirs.close()
     again = sign_in(page.context, site, "ann")
@@ -220,7 +220,7 @@ def test_a_line_that_hangs_is_given_up_and_tried_again(page: Any, site: Site) ->
     wait_saved(page)
     page.route("**/answers", lambda _: None, times=1)
     press(page, "1")
-    page.get_by_text("1 not saved yet").wait_for()
+    page.locator("#saved", has_text="1 not saved yet").wait_for()
     wait_saved(page)
     assert len(stored(site)) == 1
 
@@ -242,7 +242,7 @@ def test_an_answer_that_the_server_breaks_on_does_not_hold_up_those_behind_it(
     press(page, "1")
     page.get_by_text("Question 1?").wait_for()
     press(page, "1")
-    page.locator("#saved").get_by_text("1 not saved yet").wait_for()
+    page.locator("#saved", has_text="1 not saved yet").wait_for()
     assert len(stored(site)) == 1
     wait_saved(page)
     assert len(stored(site)) == 2
@@ -264,7 +264,7 @@ def test_a_draft_does_not_follow_its_answer(page: Any, site: Site) -> None:
 def test_a_saved_draft_does_not_hide_that_answers_wait(page: Any, site: Site) -> None:
     page.route("**/answers", lambda route: route.abort())
     press(page, "1")
-    page.get_by_text("1 not saved yet").wait_for()
+    page.locator("#saved", has_text="1 not saved yet").wait_for()
     with page.expect_response("**/drafts/*"):
         write(page, "Next")
     page.wait_for_timeout(100)

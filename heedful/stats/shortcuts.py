@@ -1,0 +1,200 @@
+"""Does length, or another feature of style, do the work of a reward model?
+
+Prompts differ in how long and how good their answers are, so correlations are taken within a
+prompt. That a feature explains a reward does not make it a fault: people may want it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from heedful.stats.intervals import Interval, bootstrap
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchedAccuracy:
+    """Accuracy where a feature cannot help. Made by ``matched_accuracy``, shown on reward cards.
+
+    ``larger_wins`` is the share of all pairs whose chosen answer has more of the feature; once
+    matched it is 0.5. ``num_matched`` counts the pairs that matching keeps, ``num_unmatched`` those
+    in strata of one kind only. ``MatchedAccuracy(accuracy=Interval(value=0.61, low=0.55, high=0.67,
+    num=300), larger_wins=0.64, num_matched=212, num_unmatched=3)``
+    """
+
+    accuracy: Interval
+    larger_wins: float
+    num_matched: int
+    num_unmatched: int
+
+
+def matched_accuracy(
+    is_right: ArrayLike,
+    differences: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    num_strata: int = 5,
+    clusters: ArrayLike | None = None,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+) -> MatchedAccuracy:
+    """Accuracy over pairs matched so that the sign of a feature's difference predicts nothing.
+
+    ``is_right[n]`` is 1, 0 or 0.5 for a tie of scores, ``differences[n]`` the feature of the chosen
+    minus that of the rejected answer, such as tokens. Pairs fall into ``num_strata`` of equal size
+    by the absolute difference. In each, every pair whose chosen answer is longer is matched with
+    one whose chosen answer is shorter, as far as they go: the result is the mean over all such
+    matchings, so the stratum weighs twice the smaller of the two numbers. Pairs without a
+    difference all count. "The longer wins" then scores exactly 0.5, and so does any rule that looks
+    at the difference up to its stratum. Within a stratum sizes may still differ, and features that
+    go with length are not matched. Where people do like length, quality shows most in the pairs
+    they chose against it, so a model that ignores length may do better here than on all pairs:
+    compare models on matched pairs, not one model's two figures.
+
+    The interval resamples pairs, or ``clusters`` such as prompts, with the strata held. Raises
+    ``ValueError`` for shapes that differ or when no stratum has both kinds.
+    """
+    right, gap = np.asarray(is_right, dtype=float), np.asarray(differences, dtype=float)
+    if right.shape != gap.shape or right.ndim != 1:
+        raise ValueError(f"{right.size} answers with {gap.size} differences; give one per pair")
+    stratum = _strata(np.abs(gap), num_strata)
+    cell = 2 * stratum + (gap > 0)
+    num_cells = 2 * (num_strata + 1)
+
+    def totals(rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Pairs and right ones by stratum and sign; pairs without a difference are both kinds."""
+        num = np.bincount(cell[rows], minlength=num_cells).astype(float)
+        hits = np.bincount(cell[rows], weights=right[rows], minlength=num_cells).astype(float)
+        num[:2], hits[:2] = num[:2].sum() / 2, hits[:2].sum() / 2
+        return np.reshape(num, (-1, 2)), np.reshape(hits, (-1, 2))
+
+    def accuracy(rows: NDArray[np.int64]) -> float:
+        num, hits = totals(rows)
+        weight = num.min(axis=1)
+        shares = np.divide(hits, num, out=np.zeros_like(hits), where=num > 0).mean(axis=1)
+        return float(weight @ shares / weight.sum()) if weight.any() else float("nan")
+
+    num, _ = totals(np.arange(len(gap)))
+    weight = num.min(axis=1)
+    if not weight.any():
+        raise ValueError(
+            f"of {len(gap)} pairs {int((gap > 0).sum())} have the larger answer chosen, and no "
+            "stratum has pairs of both kinds; matching needs both; use fewer strata or more pairs"
+        )
+    return MatchedAccuracy(
+        accuracy=bootstrap(
+            accuracy,
+            len(gap),
+            rng=rng,
+            num_resamples=num_resamples,
+            clusters=clusters,
+            confidence=confidence,
+        ),
+        larger_wins=float(np.mean((gap > 0) + 0.5 * (gap == 0))),
+        num_matched=round(2 * weight.sum()),
+        num_unmatched=round(num[weight == 0].sum()),
+    )
+
+
+def within_correlation(
+    scores: ArrayLike,
+    feature: ArrayLike,
+    prompts: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Pearson's correlation of scores and a feature within prompts, -1 to 1.
+
+    One entry an answer; each is taken as its distance from its prompt's mean, so a prompt with one
+    answer says nothing. NaN when either does not vary. The interval resamples prompts.
+    """
+    x, y = _within(scores, prompts), _within(feature, prompts)
+
+    def correlation(rows: NDArray[np.int64]) -> float:
+        one, other = x[rows, 0], y[rows, 0]
+        scale = np.sqrt((one @ one) * (other @ other))
+        return float(one @ other / scale) if scale > 0 else float("nan")
+
+    return bootstrap(
+        correlation,
+        len(x),
+        rng=rng,
+        num_resamples=num_resamples,
+        clusters=prompts,
+        confidence=confidence,
+    )
+
+
+def style_share(
+    scores: ArrayLike,
+    features: ArrayLike,
+    prompts: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    num_folds: int = 5,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Share of the variance of scores within prompts that a linear model of style foretells.
+
+    ``features`` has shape [answers, features]. The model is least squares on the other folds of
+    prompts, so useless features take the share to 0 or a little below instead of up: it is R^2 on
+    prompts that the fit never saw. What features explain together in curves is not counted. The
+    interval resamples prompts with the fits held. Raises ``ValueError`` for fewer prompts than
+    folds or scores that do not vary within a prompt.
+    """
+    y, x = _within(scores, prompts)[:, 0], _within(features, prompts)
+    _, prompt = np.unique(prompts, return_inverse=True)
+    num_prompts = int(prompt.max()) + 1
+    if num_prompts < num_folds:
+        raise ValueError(f"there are {num_prompts} prompts; {num_folds} folds need as many")
+    if not y.any():
+        raise ValueError("scores do not vary within a prompt; give several answers to a prompt")
+    fold = rng.permutation(num_prompts)[prompt] % num_folds
+    error = np.empty_like(y)
+    for held in range(num_folds):
+        out = fold == held
+        weights = np.linalg.lstsq(x[~out], y[~out], rcond=None)[0]
+        error[out] = y[out] - x[out] @ weights
+
+    def share(rows: NDArray[np.int64]) -> float:
+        total = y[rows] @ y[rows]
+        return float(1 - error[rows] @ error[rows] / total) if total > 0 else float("nan")
+
+    return bootstrap(
+        share,
+        len(y),
+        rng=rng,
+        num_resamples=num_resamples,
+        clusters=prompt,
+        confidence=confidence,
+    )
+
+
+def _strata(sizes: Array, num_strata: int) -> NDArray[np.int64]:
+    """0 for no difference, then 1 to ``num_strata`` by quantiles of the others."""
+    differs = sizes > 0
+    stratum = np.zeros(len(sizes), dtype=np.int64)
+    if differs.any():
+        edges = np.quantile(sizes[differs], np.arange(1, num_strata) / num_strata)
+        stratum[differs] = 1 + np.searchsorted(edges, sizes[differs], side="left")
+    return stratum
+
+
+def _within(values: ArrayLike, prompts: ArrayLike) -> Array:
+    """Distances from the mean of the prompt, as a table of columns."""
+    table = np.asarray(values, dtype=float)
+    table = table[:, None] if table.ndim == 1 else table
+    _, prompt = np.unique(prompts, return_inverse=True)
+    if len(prompt) != len(table):
+        raise ValueError(f"{len(table)} answers with {len(prompt)} prompts; give one per answer")
+    sums = np.zeros((int(prompt.max()) + 1, table.shape[1]))
+    np.add.at(sums, prompt, table)
+    centred = table - (sums / np.bincount(prompt)[:, None])[prompt]
+    # Rounding must not pass for variation where all answers of all prompts are alike.
+    noise = 1e-12 * np.abs(table).max(axis=0, initial=0.0)
+    return np.where(np.abs(centred) > noise, centred, 0.0)

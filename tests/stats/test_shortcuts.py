@@ -1,0 +1,159 @@
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import KFold, cross_val_predict
+
+from heedful.stats.shortcuts import matched_accuracy, style_share, within_correlation
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def pairs(seed: int, num: int, *, length_weight: float, liked: float = 1.5):
+    """Whether a model is right, and lengths of chosen minus rejected, of people who like length."""
+    noise = rng(seed)
+    quality, length = noise.normal(size=(2, num))
+    wins = noise.random(num) < 1 / (1 + np.exp(-quality - liked * length))
+    sign = np.where(wins, 1, -1)
+    score = quality + length_weight * length
+    return sign * score > 0, sign * length * 50
+
+
+def test_matched_accuracy_equals_the_mean_over_all_matchings():
+    """One stratum, five longer and three shorter; two without a difference that count as well."""
+    is_right = np.array([1, 1, 0, 1, 0, 0, 1, 0, 1, 1], dtype=float)
+    gaps = np.array([1, 2, 3, 4, 5, -1, -2, -3, 0, 0], dtype=float)
+    means = [
+        np.mean([*is_right[list(longer)], *is_right[5:8], *is_right[8:]])
+        for longer in itertools.combinations(range(5), 3)
+    ]
+    found = matched_accuracy(is_right, gaps, rng=rng(), num_strata=1)
+    assert found.accuracy.value == pytest.approx(np.mean(means))
+    assert found.num_matched == 8
+    assert found.num_unmatched == 0
+    assert found.larger_wins == pytest.approx(0.6)
+
+
+def test_matched_accuracy_of_the_longer_wins_is_one_half():
+    _, gaps = pairs(0, 2000, length_weight=0.0)
+    found = matched_accuracy(gaps > 0, gaps, rng=rng())
+    assert found.larger_wins > 0.65
+    assert found.accuracy.value == pytest.approx(0.5)
+
+
+def test_matched_accuracy_turns_the_order_of_a_fair_model_and_one_that_reads_length():
+    fair, gaps = pairs(0, 20_000, length_weight=0.0)
+    biased, _ = pairs(0, 20_000, length_weight=3.0)
+    assert np.mean(biased) > np.mean(fair) + 0.05
+    matched = [
+        matched_accuracy(right, gaps, rng=rng(), num_resamples=2).accuracy.value
+        for right in (fair, biased)
+    ]
+    assert matched[0] > matched[1] + 0.05
+
+
+def test_matched_accuracy_of_people_indifferent_to_length_is_that_of_all_pairs():
+    right, gaps = pairs(0, 20_000, length_weight=0.5, liked=0.0)
+    found = matched_accuracy(right, gaps, rng=rng(), num_resamples=2)
+    # Three standard errors; almost all pairs find a match.
+    assert found.accuracy.value == pytest.approx(np.mean(right), abs=0.01)
+    assert found.num_matched > 19_000
+
+
+def test_matched_accuracy_covers_its_long_run_value():
+    right, gaps = pairs(99, 200_000, length_weight=1.0)
+    truth = matched_accuracy(right, gaps, rng=rng(), num_resamples=2).accuracy.value
+    intervals = [
+        matched_accuracy(
+            *pairs(seed, 300, length_weight=1.0), rng=rng(seed), num_resamples=150
+        ).accuracy
+        for seed in range(120)
+    ]
+    assert 0.9 < np.mean([i.low <= truth <= i.high for i in intervals]) < 0.99
+
+
+def test_matched_accuracy_counts_pairs_that_have_no_match():
+    gaps = np.array([1.0, -1.0, 1.0, -1.0, 100.0, 110.0])
+    found = matched_accuracy(np.ones(6), gaps, rng=rng(), num_strata=2)
+    assert (found.num_matched, found.num_unmatched) == (4, 2)
+
+
+def test_matched_accuracy_refuses_data_where_the_longer_always_wins():
+    with pytest.raises(ValueError, match="3 have the larger answer chosen"):
+        matched_accuracy([1, 1, 0], [3, 5, 9], rng=rng())
+
+
+def test_within_correlation_ignores_what_differs_between_prompts():
+    prompt = np.repeat(np.arange(200), 4)
+    noise = rng()
+    level = noise.normal(size=200)[prompt]
+    length = 5 * level + noise.normal(size=800)
+    score = 5 * level + noise.normal(size=800)
+    assert np.corrcoef(length, score)[0, 1] > 0.9
+    found = within_correlation(score, length, prompt, rng=rng())
+    assert found.low < 0 < found.high
+    means = [np.array([x[prompt == p].mean() for p in range(200)])[prompt] for x in (length, score)]
+    slow = np.corrcoef(length - means[0], score - means[1])[0, 1]
+    assert found.value == pytest.approx(slow)
+
+
+def test_within_correlation_covers_a_planted_one():
+    covered = 0
+    for seed in range(100):
+        noise = rng(seed)
+        length = noise.normal(size=(60, 3))
+        score = 0.6 * length + 0.8 * noise.normal(size=(60, 3))
+        found = within_correlation(
+            score.ravel(),
+            length.ravel(),
+            np.repeat(np.arange(60), 3),
+            rng=noise,
+            num_resamples=200,
+        )
+        covered += found.low <= 0.6 <= found.high
+    assert 85 < covered < 100
+
+
+def test_within_correlation_of_scores_that_do_not_vary_is_undefined():
+    found = within_correlation([0.1] * 6, range(6), [0, 0, 0, 1, 1, 1], rng=rng())
+    assert np.isnan(found.value)
+
+
+def test_style_share_recovers_a_planted_share_and_covers_it():
+    noise = rng()
+    prompt = np.repeat(np.arange(600), 3)
+    features = noise.normal(size=(1800, 4))
+    score = features @ [0.6, 0.0, 0.3, 0.0] + np.sqrt(0.55) * noise.normal(size=1800)
+    found = style_share(score + noise.normal(size=600)[prompt], features, prompt, rng=rng())
+    assert found.low < 0.45 < found.high
+    assert found.high - found.low < 0.1
+
+
+def test_style_share_of_noise_is_not_above_zero():
+    noise = rng()
+    prompt = np.repeat(np.arange(40), 2)
+    found = style_share(noise.normal(size=80), noise.normal(size=(80, 10)), prompt, rng=rng())
+    assert found.value < 0.05
+    # R^2 of a fit to the same data would be 10 / 40 by chance.
+
+
+def test_style_share_equals_cross_validated_r_squared():
+    """As many folds as prompts, so that the draw of folds does not matter."""
+    noise = rng()
+    prompt = np.repeat(np.arange(12), 2)
+    features, score = noise.normal(size=(24, 2)), noise.normal(size=24)
+    found = style_share(score, features, prompt, rng=rng(), num_folds=12)
+    half = np.stack([x[::2] - x[1::2] for x in (*features.T, score)], axis=1) / 2
+    predicted = cross_val_predict(
+        LinearRegression(fit_intercept=False), half[:, :2], half[:, 2], cv=KFold(12)
+    )
+    expected = 1 - ((half[:, 2] - predicted) ** 2).sum() / (half[:, 2] ** 2).sum()
+    assert found.value == pytest.approx(expected)
+
+
+def test_style_share_refuses_one_answer_a_prompt():
+    with pytest.raises(ValueError, match="do not vary within a prompt"):
+        style_share([1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [0, 1, 2], rng=rng(), num_folds=3)
