@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.store import Transaction, completions, extras, people, projects, queue, undo
+from heedful.store import tasks as task_store
 from heedful.store.queue import Nothing
 from heedful.types import (
     JSON,
@@ -81,7 +82,7 @@ class TaskBody(Strict):
     candidates: Annotated[list[CandidateBody], Field(min_length=1, max_length=9)]
     priority: float = Field(0.0, allow_inf_nan=False)
     known: dict[str, Any] | None = Field(
-        None, description="The answer that is right beyond doubt, about candidates '1', '2', ..."
+        None, description="The answer that is right beyond doubt, about candidates '0', '1', ..."
     )
 
 
@@ -283,7 +284,7 @@ def answer(request: Request, project: Name, body: AnswerBody) -> dict[str, Any]:
     visitor = visitor_of(request)
     refuse_hidden(body.payload)
     with store_of(request).write() as tx:
-        view = queue.get(tx, project, visitor.user.id, body.task)
+        view = queue.get(tx, project, visitor.user.id, body.task, round=body.round)
         receipt = queue.submit(
             tx,
             project,
@@ -430,8 +431,8 @@ def make_task(tx: Transaction, form: str, body: TaskBody) -> Task:
 
 
 def known_of(tx: Transaction, task: Task, payload: dict[str, Any]) -> dict[str, JSON]:
-    """A known answer about the candidates' numbers as one about their ids; raises ``DataError``."""
-    names = {str(number): one for number, one in enumerate(task.completion_ids, start=1)}
+    """A known answer about the candidates' places as one about their ids; raises ``DataError``."""
+    names = {str(place): one for place, one in enumerate(task.completion_ids)}
     known = FORMS[task.form].renamed(payload, names)
     extras.check_gold(task, task_store.get(tx, [task.id])[task.id].completions, known)
     return known

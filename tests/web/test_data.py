@@ -4,7 +4,6 @@ import gzip
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -233,14 +232,18 @@ def test_an_upload_that_unpacks_to_too_much_is_refused_whole(
 def test_a_download_that_is_ended_early_is_in_the_log(
     studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, _ = studio
-    me = SimpleNamespace(user=SimpleNamespace(id="usr_rea"))
-    monkeypatch.setattr(exchange, "store_of", lambda _: store)
-    monkeypatch.setattr(exchange, "visitor_of", lambda _: me)
-    exchange.streamed(None, "support", "json", zip=False)  # type: ignore[arg-type]
+    store, client = studio
+
+    def nothing(file: Any) -> Any:
+        file.close()
+        yield b""
+
+    monkeypatch.setattr(exchange, "pieces", nothing)
+    visitor(store, client, "rea", "reader")
+    client.get("/data/support/download?format=json")
     with store.read() as tx:
         (line, *_) = people.history(tx, limit=10)
-    assert (line.who, line.what, line.subject) == ("usr_rea", "began to export data", "support")
+    assert (line.who, line.what, line.subject) == ("usr_rea", "exported data", "support")
 
 
 def test_pages_show_old_items_that_hold_no_messages(studio) -> None:

@@ -112,7 +112,8 @@ def test_programs_answer_skip_and_draft_the_round_that_they_were_given(disputed)
     taken = client.post(f"{address}/disagreements", json=body, headers=headers).json()
     assert taken["round"] == 2
     first = client.get(f"{address}/tasks/{asked}?round=0").json()
-    assert [one["id"] for one in first["candidates"]] != [one["id"] for one in taken["candidates"]]
+    shown = [[one["messages"] for one in item["candidates"]] for item in (first, taken)]
+    assert shown[0] == shown[1][::-1]
     draft = {"draft": {"comment": "first"}}
     client.put(f"{address}/tasks/{asked}/draft?round=0", json=draft, headers=headers)
     assert client.get(f"{address}/tasks/{asked}?round=2").json()["draft"] is None

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 from studio import Fields, csrf_of, make_studio, visitor
 
-from heedful.store import Store, extras, people, projects, tasks
+from heedful.store import Store, extras, people, projects, queue, tasks
 
 NUM_KNOWN = 4
 PEOPLE = "/projects/support/people"
@@ -45,9 +45,8 @@ def answer_by_page(store: Store, client: TestClient, right: bool) -> None:
     fields = Fields.of(page)
     with store.read() as tx:
         known = {gold.task_id: gold.payload["preferred"] for gold in extras.golds(tx, "support")}
-    shown = client.get(f"{API}/tasks/{fields['task']}").json()["candidates"]
-    places = [one["id"] for one in shown]
-    place = places.index(known[fields["task"]])
+        shown = queue.get(tx, "support", "usr_anna", fields["task"]).shown_order
+    place = shown.index(known[fields["task"]])
     choice = str(place if right else 1 - place)
     client.post("/projects/support/answers", data=fields | {"choice": choice})
 
@@ -149,7 +148,7 @@ def test_tasks_of_the_api_state_known_answers(studio) -> None:
         "prompt": [{"role": "user", "content": "New?"}],
         "candidates": [{"messages": [{"role": "assistant", "content": say}]} for say in ("a", "b")],
     }
-    body = {"tasks": [one | {"known": {"preferred": "2"}}]}
+    body = {"tasks": [one | {"known": {"preferred": "1"}}]}
     made = send(client, "POST", f"{API}/tasks", body)
     assert (made.status_code, made.json()["added"], made.json()["known"]) == (201, 1, 1)
     assert send(client, "POST", f"{API}/tasks", body).json()["known"] == 0
@@ -157,7 +156,7 @@ def test_tasks_of_the_api_state_known_answers(studio) -> None:
     golds = {gold["task"]: gold["payload"] for gold in client.get(f"{API}/gold").json()["golds"]}
     item = client.get(f"/api/data/support/items/{task}").json()
     assert golds[task] == {"preferred": item["completions"][1]["id"]}
-    for known, told in [({"preferred": "1"}, "another known answer"), ({}, "no 'preferred'")]:
+    for known, told in [({"preferred": "0"}, "another known answer"), ({}, "no 'preferred'")]:
         refused = send(client, "POST", f"{API}/tasks", {"tasks": [one | {"known": known}]})
         assert refused.status_code == 422
         assert told in refused.json()["error"]["message"]
