@@ -121,7 +121,8 @@ async def annotate(key: str, record: Record, rng: random.Random, pause: float) -
                     break
                 fields = {
                     "task": item["task"],
-                    "have": " ".join(one["task"] for one in body["items"]),
+                    "round": str(item["round"]),
+                    "have": " ".join(f"{one['task']}:{one['round']}" for one in body["items"]),
                     "key": secrets.token_urlsafe(16),
                     "choice": rng.choice(CHOICES),
                     "seconds": "1.0",
@@ -130,7 +131,7 @@ async def annotate(key: str, record: Record, rng: random.Random, pause: float) -
                     answer = await until_answered(
                         client, "POST", f"{base}/answers", record, data=fields
                     )
-                    record.acknowledged.add(answer["stored"]["annotation"])
+                    record.acknowledged.add(answer["stored"])
                 if record.is_done:
                     return
 
@@ -192,7 +193,8 @@ def verify(store: Store, record: Record) -> dict[str, int]:
     """What must hold of the database; each number but the first two has to be 0."""
     stored, sent, slots = tables.annotations.c, tables.submissions.c, tables.slots.c
     with store.read() as tx:
-        ids = set(tx.connection.scalars(select(stored.id)))
+        keys = set(tx.connection.scalars(select(sent.key)))
+        num_stored = tx.connection.scalar(select(func.count()).select_from(tables.annotations))
         surplus = tx.connection.scalar(select(func.count()).where(sent.is_surplus))
         done = tx.connection.execute(
             select(slots.task_id, func.count()).where(slots.state == "done").group_by(slots.task_id)
@@ -206,9 +208,9 @@ def verify(store: Store, record: Record) -> dict[str, int]:
         )
         unmatched = sum(1 for task, number in rows if filled.get(task, 0) != number)
     return {
-        "stored": len(ids),
+        "stored": num_stored or 0,
         "surplus": surplus or 0,
-        "acknowledged but lost": len(record.acknowledged - ids),
+        "acknowledged but lost": len(record.acknowledged - keys),
         "tasks whose answers are not its filled slots": unmatched,
     }
 
