@@ -199,7 +199,7 @@ def wait_until(look: Any) -> Any:
 def test_a_worker_that_ends_in_the_middle_is_followed_by_another_that_goes_on(
     store: Store, client: TestClient, tmp_path: Path, how: signal.Signals
 ) -> None:
-    spec = {"data": "test", "model": "test", "epochs": 60, "held_out_share": 0.3}
+    spec = {"data": "test", "model": "test", "epochs": 25, "held_out_share": 0.3}
     job = ask(client, "fit_reward", **spec)["id"]
     command = [sys.executable, "-m", "heedful", "work", "--store", str(tmp_path / "heedful.db"),
                "--runs", str(tmp_path / "runs")]  # fmt: skip

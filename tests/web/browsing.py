@@ -9,7 +9,8 @@ from heedful.store import Store, people, tasks
 from heedful.types import User
 from heedful.web.sign_in import make_link
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser")
+CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
 GRACE = 350  # milliseconds in which a new item takes no key
 
 

@@ -12,7 +12,7 @@ from studio import make_studio, serving
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt install chromium)")
+        pytest.skip("Chromium is not installed (apt install chromium-headless-shell)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
