@@ -199,7 +199,7 @@ def verify(store: Store, record: Record) -> dict[str, int]:
         done = tx.connection.execute(
             select(slots.task_id, func.count()).where(slots.state == "done").group_by(slots.task_id)
         )
-        filled: dict[str, int] = dict(done.tuples())
+        filled = {row[0]: row[1] for row in done}
         rows = tx.connection.execute(
             select(stored.task_id, func.count(func.distinct(stored.annotator)))
             .join(tables.submissions, sent.annotation_id == stored.id)
