@@ -2,11 +2,12 @@
 
     python benchmarks/studio.py --answers 100000 --annotators 50 --out benchmarks/results
 
-Annotators are simulated: each draws an answer about once a second. Some answers are sent twice,
-some items are taken and never answered, and the server is killed (SIGKILL) and started again every
-now and then. At the end the database must hold every answer that was acknowledged, once, and no
-task more answers than it has slots unless marked as surplus. ``--store postgresql://...`` runs the
-same on PostgreSQL.
+Annotators are simulated: each draws an answer every ``--pause`` seconds on average, and asks as the
+page's script does: it holds three items, and every answer brings what comes next. Some answers are
+sent twice, some annotators vanish with the items that they hold and come back, and the server is
+killed (SIGKILL) and started again every now and then. At the end the database must hold every
+answer that was acknowledged, once, and no task more answers than it has slots unless marked as
+surplus. ``--store postgresql://...`` runs the same on PostgreSQL.
 """
 
 import argparse
@@ -107,33 +108,40 @@ async def annotate(key: str, record: Record, rng: random.Random, pause: float) -
     """One person at work until enough is done."""
     headers = {"authorization": f"Bearer {key}", "accept": "application/json"}
     base = f"http://127.0.0.1:{PORT}/projects/{PROJECT}"
+    ahead: list[Any] = []
+    guidelines = set[str]()
     async with httpx.AsyncClient(headers=headers, timeout=30) as client:
         while not record.is_done:
-            body = await until_answered(client, "POST", f"{base}/items", record)
-            if not body.get("items"):
+            if not ahead:
+                body = await until_answered(client, "POST", f"{base}/items", record)
+                ahead, guidelines = body["items"], set(body.get("guidelines", ()))
+            if not ahead:
                 record.events["nothing to do"] += 1
                 await asyncio.sleep(1)
                 continue
-            for item in body["items"]:
-                await asyncio.sleep(rng.expovariate(1 / pause))
-                if rng.random() < 0.01:
-                    record.events["client vanished"] += 1  # the item is taken and never answered
-                    break
-                fields = {
-                    "task": item["task"],
-                    "round": str(item["round"]),
-                    "have": " ".join(f"{one['task']}:{one['round']}" for one in body["items"]),
-                    "key": secrets.token_urlsafe(16),
-                    "choice": rng.choice(CHOICES),
-                    "seconds": "1.0",
-                }
-                for _ in range(2 if rng.random() < 0.02 else 1):
-                    answer = await until_answered(
-                        client, "POST", f"{base}/answers", record, data=fields
-                    )
-                    record.acknowledged.add(answer["stored"])
-                if record.is_done:
-                    return
+            await asyncio.sleep(rng.expovariate(1 / pause))
+            if rng.random() < 0.01:
+                record.events["client vanished"] += 1
+                ahead = []
+                continue
+            item = ahead.pop(0)
+            fields = {
+                "task": item["task"],
+                "round": str(item["round"]),
+                "have": " ".join(f"{one['task']}:{one['round']}" for one in ahead),
+                "guidelines": " ".join(guidelines),
+                "key": secrets.token_urlsafe(16),
+                "choice": rng.choice(CHOICES),
+                "seconds": "1.0",
+            }
+            for _ in range(2 if rng.random() < 0.02 else 1):
+                answer = await until_answered(
+                    client, "POST", f"{base}/answers", record, data=fields
+                )
+                record.acknowledged.add(answer["stored"])
+            have = {(one["task"], one["round"]) for one in ahead}
+            ahead += [one for one in answer["items"] if (one["task"], one["round"]) not in have]
+            guidelines |= answer.get("guidelines", {}).keys()
 
 
 async def until_answered(

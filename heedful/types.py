@@ -16,12 +16,12 @@ Source = Literal["human", "model", "rule", "simulated"]
 AnnotationKind = Literal["answer", "repeat", "gold", "adjudication"]
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 JSON = Any  # a JSON value: the payload of a form, a resolved config
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def content_id(prefix: str, content: JSON) -> str:
     """``prefix_`` and 16 hex digits of the SHA-256 of the canonical JSON of ``content``."""
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return f"{prefix}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{prefix}_{hashlib.sha256(_CANONICAL.encode(content).encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

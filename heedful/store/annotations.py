@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, select
+from sqlalchemy import Select, bindparam, select
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
@@ -18,12 +18,17 @@ from heedful.store.page import chunks
 from heedful.types import Annotation, AnnotationKind, standing_adjudication
 
 VOTES: tuple[AnnotationKind, ...] = ("answer",)
+Question = tuple[str, Sequence[str]]  # a task's form, and the ids of the completions that it shows
 _TASKS, _LINKS = tables.tasks, tables.task_completions
 _ASKED = (
     select(_TASKS.c.id, _TASKS.c.form, _LINKS.c.completion_id)
     .join(_LINKS, _LINKS.c.task_id == _TASKS.c.id)
     .where(_TASKS.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(_TASKS.c.id, _LINKS.c.position)
+)
+_OF_KINDS = tables.annotations.c.kind.in_(bindparam("kinds", expanding=True))
+_OF_TASKS = select(tables.annotations).where(
+    tables.annotations.c.task_id.in_(bindparam("ids", expanding=True)), _OF_KINDS
 )
 
 
@@ -32,16 +37,18 @@ def add(
     annotations: Sequence[Annotation],
     *,
     times: Mapping[str, datetime] | None = None,
+    asked: Mapping[str, Question] | None = None,
 ) -> int:
     """Add answers; how many were new. Each is checked by the form of its task.
 
-    ``times`` says by id when answers were given, where that was before now.
+    ``times`` says by id when answers were given, where that was before now. ``asked`` is what the
+    tasks ask, where that has just been read.
 
     Raises ``MissingError`` for an unknown task; ``DataError`` for an answer that the form
     refuses, a shown order that is not the task's completions, or a second answer of one annotator
     at the same revision.
     """
-    questions = _questions(tx, {one.task_id for one in annotations})
+    questions = asked or _questions(tx, {one.task_id for one in annotations})
     for one in annotations:
         _check(one, questions)
     hint = "an annotator answers a task once per revision; raise the revision to change an answer"
@@ -57,7 +64,8 @@ def latest_by_dataset(
     items = tables.dataset_items
     asked = select(items.c.task_id).where(items.c.dataset == dataset)
     found: dict[str, list[Annotation]] = {}
-    for one in _latest(tx, tables.annotations.c.task_id.in_(asked), kinds):
+    query = select(tables.annotations).where(tables.annotations.c.task_id.in_(asked), _OF_KINDS)
+    for one in _latest(tx, query, kinds):
         found.setdefault(one.task_id, []).append(one)
     return found
 
@@ -67,11 +75,7 @@ def latest(
 ) -> list[Annotation]:
     """The newest answers to these tasks by annotator and kind, ordered by task id and annotator."""
     wanted = sorted(set(task_ids))
-    return [
-        one
-        for chunk in chunks(wanted)
-        for one in _latest(tx, tables.annotations.c.task_id.in_(chunk), kinds)
-    ]
+    return [one for chunk in chunks(wanted) for one in _latest(tx, _OF_TASKS, kinds, ids=chunk)]
 
 
 def rulings_by_dataset(tx: Transaction, dataset: str) -> dict[str, Annotation]:
@@ -118,16 +122,16 @@ def ids_by_revision(tx: Transaction, task_ids: Iterable[str]) -> dict[tuple[str,
 
 
 def _latest(
-    tx: Transaction, condition: ColumnElement[bool], kinds: Sequence[AnnotationKind]
+    tx: Transaction, query: Select[Any], kinds: Sequence[AnnotationKind], **found_by: Any
 ) -> list[Annotation]:
-    query = select(tables.annotations).where(condition, tables.annotations.c.kind.in_(kinds))
-    rows = [from_row(row) for row in tx.connection.execute(query)]
+    parameters = {"kinds": list(kinds)} | found_by
+    rows = [from_row(row) for row in tx.connection.execute(query, parameters)]
     # Sorted here: how a database orders names depends on its collation.
     rows.sort(key=lambda one: (one.task_id, one.annotator, one.revision))
     return list({(one.task_id, one.annotator, one.kind): one for one in rows}.values())
 
 
-def _questions(tx: Transaction, task_ids: set[str]) -> dict[str, tuple[str, list[str]]]:
+def _questions(tx: Transaction, task_ids: set[str]) -> Mapping[str, Question]:
     """Form and completion ids of every task."""
     found: dict[str, tuple[str, list[str]]] = {}
     for chunk in chunks(sorted(task_ids)):
@@ -136,7 +140,7 @@ def _questions(tx: Transaction, task_ids: set[str]) -> dict[str, tuple[str, list
     return found
 
 
-def _check(annotation: Annotation, questions: dict[str, tuple[str, list[str]]]) -> None:
+def _check(annotation: Annotation, questions: Mapping[str, Question]) -> None:
     if annotation.task_id not in questions:
         raise MissingError(f"task {annotation.task_id} is not in the store; add it first")
     form, completion_ids = questions[annotation.task_id]

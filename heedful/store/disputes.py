@@ -9,16 +9,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, bindparam, func, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.store import annotations, projects, tables
 from heedful.store.database import Transaction
 from heedful.store.page import chunks
-from heedful.types import Annotation, Project
+from heedful.store.tallies import AT
+from heedful.types import Annotation
 
 ITEMS, STORED = tables.queue_items.c, tables.annotations.c
+_MINE = and_(ITEMS.project == AT, ITEMS.task_id == bindparam("task"))
+_LOCK = select(ITEMS.is_disputed).where(_MINE).with_for_update()
+_NOTE = update(tables.queue_items).where(_MINE).values(is_disputed=bindparam("to_disputed"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,36 +33,38 @@ class Settled:
     votes: tuple[Annotation, ...]
 
 
-def update_dispute(tx: Transaction, project: Project, task_id: str) -> None:
+def update_dispute(tx: Transaction, project: str, task_id: str, form_name: str) -> None:
     """Note whether the votes on a task disagree; nothing is in dispute once it was settled."""
-    mine = and_(ITEMS.project == project.dataset, ITEMS.task_id == task_id)
-    lock(tx, project.dataset, task_id)
+    was_disputed = lock(tx, project, task_id)
     said = annotations.latest(tx, [task_id], ("answer", "adjudication"))
     votes = [one.payload for one in said if one.kind == "answer"]
-    form = FORMS[project.form]
+    form = FORMS[form_name]
     is_settled = any(one.kind == "adjudication" for one in said)
     is_disputed = not is_settled and any(
         form.agrees(one, other) is False for one, other in combinations(votes, 2)
     )
-    statement = update(tables.queue_items).where(mine, ITEMS.is_disputed != is_disputed)
-    tx.connection.execute(statement.values(is_disputed=is_disputed))
+    if was_disputed is not None and is_disputed != was_disputed:
+        parameters = {"at": project, "task": task_id, "to_disputed": is_disputed}
+        tx.connection.execute(_NOTE, parameters)
 
 
-def lock(tx: Transaction, project: str, task_id: str) -> None:
-    """One after the other: of two who answer a task at once, the second has to see the first."""
-    mine = and_(ITEMS.project == project, ITEMS.task_id == task_id)
-    tx.connection.execute(select(ITEMS.task_id).where(mine).with_for_update())
+def lock(tx: Transaction, project: str, task_id: str) -> bool | None:
+    """One after the other: of two who answer a task at once, the second has to see the first.
+
+    Is it in dispute so far? None for a task of another project.
+    """
+    return tx.connection.scalar(_LOCK, {"at": project, "task": task_id})
 
 
 def update_disputes(tx: Transaction, task_ids: Iterable[str]) -> None:
     """Note it for these tasks, in whatever projects they are."""
-    known: dict[str, Project] = {}
+    forms: dict[str, str] = {}
     for chunk in chunks(sorted(set(task_ids))):
         query = select(ITEMS.project, ITEMS.task_id).where(ITEMS.task_id.in_(chunk))
         for row in tx.connection.execute(query.order_by(ITEMS.task_id, ITEMS.project)).all():
-            if row.project not in known:
-                known[row.project] = projects.get(tx, row.project)
-            update_dispute(tx, known[row.project], row.task_id)
+            if row.project not in forms:
+                forms[row.project] = projects.get(tx, row.project).form
+            update_dispute(tx, row.project, row.task_id, forms[row.project])
 
 
 def find_disputes(tx: Transaction) -> None:

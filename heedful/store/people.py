@@ -21,6 +21,12 @@ USERS, CREDENTIALS = tables.users.c, tables.credentials.c
 IS_HERE = ~USERS.id.startswith(GONE, autoescape=True)
 BY_LINK = "link"  # what a session is called that a one-time link began
 _LOCK = select(USERS.role).where(USERS.id == bindparam("id_")).with_for_update()
+_BEARER = (
+    select(tables.users, CREDENTIALS.scopes, CREDENTIALS.source)
+    .add_columns(CREDENTIALS.expires_at, CREDENTIALS.ended_at)
+    .join(tables.credentials, CREDENTIALS.user_id == USERS.id)
+    .where(CREDENTIALS.secret_hash == bindparam("shown"), CREDENTIALS.kind == bindparam("as_"))
+)
 
 
 class Bearer(NamedTuple):
@@ -131,13 +137,8 @@ def grant(
 
 def bearer(tx: Transaction, secret: str, kind: Kind) -> Bearer | None:
     """Who shows this secret; None when it is unknown, ended or too old."""
-    query = (
-        select(tables.users, CREDENTIALS.scopes, CREDENTIALS.source)
-        .add_columns(CREDENTIALS.expires_at, CREDENTIALS.ended_at)
-        .join(tables.credentials, CREDENTIALS.user_id == USERS.id)
-        .where(CREDENTIALS.secret_hash == hash_secret(secret), CREDENTIALS.kind == kind)
-    )
-    row: Any = tx.connection.execute(query).one_or_none()
+    shown = {"shown": hash_secret(secret), "as_": kind}
+    row: Any = tx.connection.execute(_BEARER, shown).one_or_none()
     if row is None or row.ended_at is not None or not row.is_active:
         return None
     if row.expires_at is not None and row.expires_at <= tx.now:

@@ -77,6 +77,12 @@ _FRESH = and_(ITEMS.project == AT, ITEMS.place.is_not(None))
 _SAME_URGENCY = ITEMS.urgency == bindparam("of_urgency")
 _LEAST_URGENCY = select(ITEMS.urgency).where(_FRESH).order_by(ITEMS.urgency).limit(1)
 _LAST_PLACE = select(ITEMS.place).where(_FRESH, _SAME_URGENCY).order_by(ITEMS.place.desc()).limit(1)
+_LAST_FRESH = (  # among the most urgent ones
+    select(ITEMS.urgency, ITEMS.place)
+    .where(_FRESH, ITEMS.urgency == _LEAST_URGENCY.correlate(None).scalar_subquery())
+    .order_by(ITEMS.place.desc())
+    .limit(1)
+)
 _BEST = (
     select(ITEMS.place)
     .where(_FRESH, _SAME_URGENCY, ITEMS.scored_by == bindparam("by"), ITEMS.score.is_not(None))
@@ -107,15 +113,10 @@ def claim(
     annotator: str,
     until: datetime,
     rng: random.Random,
-    *,
-    mine: Any = None,
-) -> str | None:
-    """Lease the next slot to the annotator; its task, or None when there is none for them.
-
-    ``mine`` is their row in the project where that has just been read.
-    """
+) -> slots.Given | None:
+    """Lease the next slot to the annotator; its task, or None when there is none for them."""
     name = project.dataset
-    started = _first_started(tx, name, annotator, mine)
+    started = _first_started(tx, name, annotator)
     fresh = _fresh_urgency(tx, name)
     found = None
     if started is not None and (fresh is None or started[0] <= fresh):
@@ -129,7 +130,7 @@ def claim(
 
 def claim_this(
     tx: Transaction, project: str, task_id: str, annotator: str, until: datetime
-) -> None:
+) -> slots.Given:
     """Lease a slot of exactly this task, if one is open, without a draw."""
     turn = tallies.next_turn(tx, project)
     there = and_(ITEMS.project == project, ITEMS.task_id == task_id)
@@ -137,7 +138,7 @@ def claim_this(
     if urgency is None:
         raise MissingError(f"task {task_id!r} is not in project {project!r}; add it first")
     withdraw(tx, project, task_id, urgency)
-    slots.begin(tx, project, task_id, annotator, until, turn)
+    return slots.begin(tx, project, task_id, annotator, until, turn)
 
 
 def draw_probability(num_fresh: int, *, is_best: bool, random_share: float) -> float:
@@ -177,12 +178,12 @@ def last_place(tx: Transaction, project: str, urgency: float) -> int:
     return -1 if found is None else found
 
 
-def _first_started(tx: Transaction, project: str, annotator: str, mine: Any) -> Place | None:
+def _first_started(tx: Transaction, project: str, annotator: str) -> Place | None:
     """Where the first started slot for the annotator stands; moves their cursor up to there."""
-    mine = mine or tallies.participant(tx, project, annotator)
-    turns = tallies.num_turns(tx, project)
+    mine = tallies.cursor(tx, project, annotator)
+    turns = mine.num_turns
     cursor: Place | None = None
-    if mine is not None and mine.cursor_urgency is not None:
+    if mine.cursor_urgency is not None:
         cursor = (mine.cursor_urgency, mine.cursor_turn)
         if turns > mine.cursor_turns:
             opened = _place(tx, _OPENED_SINCE, {"at": project, "turns": mine.cursor_turns})
@@ -194,7 +195,7 @@ def _first_started(tx: Transaction, project: str, annotator: str, mine: Any) -> 
         parameters |= {"from_urgency": cursor[0], "from_turn": cursor[1]}
         found = _place(tx, _FIRST_BEHIND, parameters)
     moved = found or _end(tx, project) or cursor
-    if mine is not None and moved and (moved != cursor or turns != mine.cursor_turns):
+    if moved and (moved != cursor or turns != mine.cursor_turns):
         tallies.set_cursor(tx, project, annotator, moved, turns)
     return found
 
@@ -212,15 +213,16 @@ def _place(tx: Transaction, statement: Any, parameters: dict[str, Any]) -> Place
 
 def _take_started(
     tx: Transaction, project: str, annotator: str, until: datetime, place: Place
-) -> str | None:
+) -> slots.Given | None:
     """Lease the first started slot for the annotator that nobody else is just taking."""
     parameters = {"at": project, "who": annotator, "ends": until}
     found: str | None = tx.connection.scalar(
         _TAKE_STARTED, parameters | {"from_urgency": place[0], "from_turn": place[1]}
     )
-    if found is not None:
-        tallies.change(tx, project, annotator, num_open=-1, num_leased=1)
-    return found
+    if found is None:
+        return None
+    counted = tallies.change(tx, project, annotator, num_open=-1, num_leased=1, num_given=1)
+    return slots.Given(task_id=found, number=counted.num_given)
 
 
 def _fresh_urgency(tx: Transaction, project: str) -> float | None:
@@ -230,14 +232,14 @@ def _fresh_urgency(tx: Transaction, project: str) -> float | None:
 
 def _draw(
     tx: Transaction, project: Project, annotator: str, until: datetime, rng: random.Random
-) -> str | None:
+) -> slots.Given | None:
     """Begin a task of the most urgent ones and lease a slot of it."""
     name = project.dataset
     turn = tallies.next_turn(tx, name)
-    urgency = _fresh_urgency(tx, name)
-    if urgency is None:
+    fresh: Any = tx.connection.execute(_LAST_FRESH, {"at": name}).one_or_none()
+    if fresh is None:
         return None
-    last = last_place(tx, name, urgency)
+    urgency, last = fresh
     best: int | None = None
     if project.strategy != "random":
         parameters = {"at": name, "of_urgency": urgency, "by": project.strategy}
@@ -249,8 +251,7 @@ def _draw(
     probability = draw_probability(last + 1, is_best=place == best, random_share=share)
     by = "random" if is_random else project.strategy
     task_id = _begin(tx, name, urgency, place, last, probability=probability, by=by)
-    slots.begin(tx, name, task_id, annotator, until, turn)
-    return task_id
+    return slots.begin(tx, name, task_id, annotator, until, turn)
 
 
 def _begin(

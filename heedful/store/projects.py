@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
@@ -36,6 +36,9 @@ _PROJECT = select(tables.projects).where(tables.projects.c.dataset == bindparam(
 _GUIDELINES = select(tables.guidelines).where(tables.guidelines.c.project == bindparam("of"))
 _GUIDELINE = _GUIDELINES.where(tables.guidelines.c.version == bindparam("number"))
 _NEWEST_GUIDELINE = _GUIDELINES.order_by(tables.guidelines.c.version.desc()).limit(1)
+_NEWEST_VERSION = select(func.max(tables.guidelines.c.version)).where(
+    tables.guidelines.c.project == bindparam("of")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +245,11 @@ def guideline(tx: Transaction, dataset: str, version: int | None = None) -> Guid
             raise MissingError(f"project {dataset!r} has no guidelines of version {version}")
         return Guideline(version=0, text="", author="")
     return Guideline(version=row.version, text=row.text, author=row.author)
+
+
+def newest_version(tx: Transaction, dataset: str) -> int:
+    """The number of the newest guidelines; 0 before there are any."""
+    return tx.connection.scalar(_NEWEST_VERSION, {"of": dataset}) or 0
 
 
 def _to_row(project: Project) -> dict[str, Any]:

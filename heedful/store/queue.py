@@ -6,7 +6,7 @@ else is kept as surplus: work that was done is never refused.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -44,15 +44,15 @@ _SENT, _STORED, _SHOWN = tables.submissions.c, tables.annotations.c, tables.task
 _MINE = and_(ASSIGNMENTS.project == AT, ASSIGNMENTS.annotator == WHO)
 _OF_TASK = and_(_MINE, ASSIGNMENTS.task_id == slots.TASK)
 _THIS = and_(_OF_TASK, ASSIGNMENTS.round == bindparam("of_round"))
-_NEWEST = select(tables.assignments).where(_OF_TASK).order_by(ASSIGNMENTS.round.desc()).limit(1)
-_OF_ROUND = select(tables.assignments).where(_THIS)
+_WITH_LEASE = tables.assignments.outerjoin(
+    tables.slots, slots.HELD & (SLOTS.task_id == ASSIGNMENTS.task_id)
+)
+_LEASED = select(tables.assignments, SLOTS.until).select_from(_WITH_LEASE)
+_NEWEST = _LEASED.where(_OF_TASK).order_by(ASSIGNMENTS.round.desc()).limit(1)
+_OF_ROUND = _LEASED.where(_THIS).limit(1)
 _HELD = (
     select(tables.assignments)
-    .select_from(
-        tables.assignments.outerjoin(
-            tables.slots, slots.HELD & (SLOTS.task_id == ASSIGNMENTS.task_id)
-        )
-    )
+    .select_from(_WITH_LEASE)
     .where(_MINE, ASSIGNMENTS.state == "open")
     .where((ASSIGNMENTS.kind != "answer") | SLOTS.id.is_not(None))
     .order_by(ASSIGNMENTS.given)
@@ -146,7 +146,6 @@ def lease(
         return Nothing(reason="paused", retry_seconds=None)
     until = tx.now + timedelta(seconds=settings.lease_seconds)
     slots.release_expired(tx, project, annotator)
-    mine = None
     if entry.is_asked(settings, role):
         mine = tallies.participant(tx, project, annotator)
         is_in = entry.decide(tx, settings, annotator, mine)
@@ -157,14 +156,14 @@ def lease(
         slots.renew(tx, project, annotator, until, is_late_too=True)
     if any(view.kind != "answer" for view in views):
         tx.connection.execute(_RENEW_EXTRAS, {"at": project, "who": annotator, "now": tx.now})
-    version = projects.guideline(tx, project).version
+    version = projects.newest_version(tx, project) if len(views) < count else 0
     while len(views) < count:
-        task_id = picking.claim(tx, settings, annotator, until, rng, mine=mine)
-        if task_id is None:
+        claimed = picking.claim(tx, settings, annotator, until, rng)
+        if claimed is None:
             break
-        mine = None
+        task_id, number = claimed
         order = _shuffled(tx, task_id, rng)
-        views.append(_give(tx, project, task_id, annotator, version, order, until))
+        views.append(_give(tx, project, task_id, annotator, version, order, until, number=number))
         more = extras.draw(tx, settings, annotator, rng)
         if more is not None:
             order = list(more.shown_order) or _shuffled(tx, more.task_id, rng)
@@ -187,13 +186,13 @@ def take(
     this = {"at": project, "who": annotator, "task": task_id, "of_round": 0}
     row: Any = tx.connection.execute(_OF_ROUND, this).one_or_none()
     if row is not None:
-        return _view(row, slots.until_of(tx, project, annotator, task_id))
+        return _view(row, row.until)
     if settings.is_paused:
         raise DataError(f"project {project!r} is paused; an owner can open it")
     until = tx.now + timedelta(seconds=settings.lease_seconds)
-    picking.claim_this(tx, project, task_id, annotator, until)
-    version = projects.guideline(tx, project).version
-    return _give(tx, project, task_id, annotator, version, order, until)
+    _, number = picking.claim_this(tx, project, task_id, annotator, until)
+    version = projects.newest_version(tx, project)
+    return _give(tx, project, task_id, annotator, version, order, until, number=number)
 
 
 def get(
@@ -209,7 +208,7 @@ def get(
     row: Any = tx.connection.execute(statement, parameters).one_or_none()
     if row is None:
         raise MissingError(f"task {task_id!r} was not given to you in {project!r}; take the next")
-    until = slots.until_of(tx, project, annotator, task_id) if row.kind == "answer" else None
+    until = row.until if row.kind == "answer" else None
     if row.kind != "answer" and row.state == "open":  # looks like any other
         until = row.changed_at + timedelta(seconds=projects.get(tx, project).lease_seconds)
     return _view(row, until)
@@ -228,7 +227,7 @@ def adjudicate(
     disputes.require(tx, project, task_id)
     slots.release(tx, project, reviewer, task_id)
     until = tx.now + timedelta(seconds=settings.lease_seconds)
-    version = projects.guideline(tx, project).version
+    version = projects.newest_version(tx, project)
     order = _shuffled(tx, task_id, rng)
     return _give(tx, project, task_id, reviewer, version, order, until, kind="adjudication")
 
@@ -262,7 +261,7 @@ def submit(
     project: str,
     annotator: str,
     task_id: str,
-    payload: Mapping[str, JSON],
+    payload: Mapping[str, JSON] | Callable[[Assignment], Mapping[str, JSON]],
     *,
     key: str,
     seconds: float | None,
@@ -271,7 +270,8 @@ def submit(
 ) -> Receipt:
     """Store an answer, or a new revision of it. The same ``key`` again returns the same receipt.
 
-    ``round`` is the one that was shown, by default the one that was given last.
+    ``round`` is the one that was shown, by default the one that was given last. Who names answers
+    by their places gives a function that makes the payload of the annotator's view.
 
     Raises ``DataError`` for a payload that the form refuses, for a key of another answer and for a
     ruling on what is not in dispute any more, ``MissingError`` for a task that the annotator was
@@ -280,10 +280,11 @@ def submit(
     if not 0 < len(key) <= MAX_KEY:
         raise DataError(f"the key of an answer has {len(key)} characters; give 1 to {MAX_KEY}")
     role = people.serialise(tx, annotator)
+    view = get(tx, project, annotator, task_id, round=round)
+    payload = payload(view) if callable(payload) else payload
     known = _receipt(tx, key, annotator, task_id, payload)
     if known is not None:
         return known
-    view = get(tx, project, annotator, task_id, round=round)
     if view.kind == "adjudication" and view.state != "submitted":
         disputes.lock(tx, project, task_id)
         disputes.require(tx, project, task_id, hint=_SETTLED)
@@ -299,18 +300,19 @@ def submit(
     )
     asked = tasks.get(tx, [task_id])[task_id]
     FORMS[asked.task.form].check(asked.task, asked.completions, answer)
-    annotations.add(tx, [answer])
+    annotations.add(tx, [answer], asked={task_id: (asked.task.form, asked.task.completion_ids)})
     is_surplus = False
     number = None
-    if view.state != "submitted":
-        if view.kind == "answer":
-            is_surplus = not slots.fill(tx, project, annotator, task_id)
+    if view.state != "submitted" and view.kind == "answer":
+        is_filled, number = slots.fill(tx, project, annotator, task_id)
+        is_surplus = not is_filled
+    elif view.state != "submitted":
         number = tallies.change(tx, project, annotator, num_answered=1).num_answered
     row = {"key": key, "annotation_id": answer.id, "is_surplus": is_surplus}
     tx.insert_new(tables.submissions, [row])
     _finish(tx, view, annotator, "submitted", number=number)
     if view.kind in ("answer", "adjudication"):
-        disputes.update_dispute(tx, projects.get(tx, project), task_id)
+        disputes.update_dispute(tx, project, task_id, asked.task.form)
     if view.kind == "gold" and entry.is_asked(settings := projects.get(tx, project), role):
         entry.decide(tx, settings, annotator, tallies.participant(tx, project, annotator))
     return Receipt(annotation_id=answer.id, revision=answer.revision, is_surplus=is_surplus)
@@ -343,13 +345,18 @@ def skip(
 def progress(tx: Transaction, project: str, annotator: str) -> Progress:
     """How far the project is, and this annotator."""
     counts = tallies.read(tx, project)
-    mine = tallies.participant(tx, project, annotator)
     return Progress(
         num_slots=counts.num_slots,
         num_done=counts.num_done,
         num_leased=counts.num_leased,
-        num_own=mine.num_answered if mine else 0,
+        num_own=num_own(tx, project, annotator),
     )
+
+
+def num_own(tx: Transaction, project: str, annotator: str) -> int:
+    """How many tasks of a project an annotator has answered."""
+    mine = tallies.participant(tx, project, annotator)
+    return mine.num_answered if mine else 0
 
 
 def _ask_first(
@@ -373,7 +380,7 @@ def _ask_first(
     new = entry.draw(tx, project, annotator, held=len(views), count=count, rng=rng)
     if new is None:
         return Nothing(reason="no_entry_questions", retry_seconds=None)
-    version = projects.guideline(tx, name).version if new else 0
+    version = projects.newest_version(tx, name) if new else 0
     for task_id in new:
         order = _shuffled(tx, task_id, rng)
         views.append(_give(tx, name, task_id, annotator, version, order, until, kind="gold"))
@@ -403,12 +410,16 @@ def _give(
     until: datetime,
     *,
     kind: AnnotationKind = "answer",
+    number: int | None = None,
 ) -> Assignment:
     """Keep in which order the annotator sees the answers, once and for all.
 
-    A task whose lease they let run out is theirs again as it was.
+    A task whose lease they let run out is theirs again as it was. ``number`` is the how manieth
+    task it is for them, where that was counted with its slot.
     """
-    row = {
+    if number is None:
+        number = tallies.change(tx, project, annotator, num_given=1).num_given
+    row: dict[str, Any] = {
         "project": project,
         "task_id": task_id,
         "annotator": annotator,
@@ -417,7 +428,7 @@ def _give(
         "shown_order": list(order),
         "guideline": guideline,
         "state": "open",
-        "given": tallies.change(tx, project, annotator, num_given=1).num_given,
+        "given": number,
         "changed_at": tx.now,
     }
     if tx.insert_new(tables.assignments, [row]):

@@ -6,7 +6,7 @@ Every change of a slot's state goes through here, so that the counts go with it.
 import itertools
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
@@ -48,7 +48,6 @@ _OPEN_OF_TASK = and_(_OF_TASK, SLOTS.state == "open")
 _FIRST_OPEN = select(SLOTS.id).where(_OPEN_OF_TASK).order_by(SLOTS.number).limit(1)
 _DONE = {"state": "done", "holder": WHO, "until": None}
 _FREE: dict[str, Any] = {"state": "open", "holder": None, "until": None}
-_UNTIL = select(SLOTS.until).where(_HELD_OF_TASK)
 _RENEW = update(tables.slots).where(HELD).values(until=bindparam("ends"))
 _RENEW_LIVE = _RENEW.where(SLOTS.until >= bindparam("now"))
 _HELD_SLOT = select(SLOTS.id).where(_HELD_OF_TASK).with_for_update()
@@ -73,9 +72,11 @@ _EXPIRED = (
 )
 
 
-def until_of(tx: Transaction, project: str, annotator: str, task_id: str) -> datetime | None:
-    """When the annotator's lease on a task runs out; None when they hold none."""
-    return tx.connection.scalar(_UNTIL, _of(project, annotator, task_id))
+class Given(NamedTuple):
+    """A task that somebody is given, and the how manieth it is for them in the project."""
+
+    task_id: str
+    number: int
 
 
 def renew(
@@ -90,24 +91,29 @@ def renew(
 
 def begin(
     tx: Transaction, project: str, task_id: str, annotator: str, until: datetime, turn: int
-) -> None:
+) -> Given:
     """Lease the first slot of a task, if one is open; the others are started from now on."""
     parameters = {"at": project, "task": task_id, "who": annotator, "ends": until}
     tx.connection.execute(_START, {"at": project, "task": task_id, "to_turn": turn})
-    if tx.connection.scalar(_LEASE_FIRST, parameters) is not None:
-        tallies.change(tx, project, annotator, num_open=-1, num_leased=1)
+    is_leased = tx.connection.scalar(_LEASE_FIRST, parameters) is not None
+    counted = {"num_open": -1, "num_leased": 1} if is_leased else {}
+    row = tallies.change(tx, project, annotator, num_given=1, **counted)
+    return Given(task_id=task_id, number=row.num_given)
 
 
-def fill(tx: Transaction, project: str, annotator: str, task_id: str) -> bool:
-    """Mark the annotator's slot as done, or else a free one; False when all are taken."""
+def fill(tx: Transaction, project: str, annotator: str, task_id: str) -> tuple[bool, int]:
+    """Mark the annotator's slot as done, or else a free one, and count the answer.
+
+    Was there a slot, and the how manieth answer of theirs it is.
+    """
     parameters = _of(project, annotator, task_id)
+    counted = {}
     if tx.connection.execute(_FILL_OWN, parameters).rowcount:
-        tallies.change(tx, project, annotator, num_leased=-1, num_done=1)
-        return True
-    if tx.connection.execute(_FILL_FREE, parameters).rowcount:
-        tallies.change(tx, project, annotator, num_open=-1, num_done=1)
-        return True
-    return False
+        counted = {"num_leased": -1, "num_done": 1}
+    elif tx.connection.execute(_FILL_FREE, parameters).rowcount:
+        counted = {"num_open": -1, "num_done": 1}
+    row = tallies.change(tx, project, annotator, num_answered=1, **counted)
+    return bool(counted), row.num_answered
 
 
 def release(tx: Transaction, project: str, annotator: str, task_id: str) -> None:

@@ -19,11 +19,17 @@ from heedful.store.database import Transaction
 QUEUES, PEOPLE = tables.queues.c, tables.participants.c
 COUNTS = ("num_open", "num_leased", "num_done")
 ADDED = (*COUNTS, "num_given", "num_answered")
+CURSOR = ("cursor_urgency", "cursor_turn", "cursor_turns")
 AT: BindParameter[str] = bindparam("at")  # a project
 WHO: BindParameter[str] = bindparam("who")  # an annotator
 
 _MINE = (PEOPLE.project == AT) & (PEOPLE.annotator == WHO)
 _PARTICIPANT = select(tables.participants).where(_MINE)
+_PLACE = (
+    select(tables.queues.c.num_turns, *(PEOPLE[name] for name in CURSOR))
+    .outerjoin(tables.participants, (PEOPLE.project == QUEUES.project) & (PEOPLE.annotator == WHO))
+    .where(QUEUES.project == AT)
+)
 _SUMS = select(*(func.coalesce(func.sum(PEOPLE[name]), 0) for name in COUNTS)).where(
     PEOPLE.project == AT
 )
@@ -48,7 +54,6 @@ _CHANGE_QUEUE = (
     .where(QUEUES.project == AT)
     .values({name: QUEUES[name] + bindparam(f"more_{name}") for name in COUNTS})
 )
-_NUM_TURNS = select(QUEUES.num_turns).where(QUEUES.project == AT)
 _NEXT_TURN = (
     update(tables.queues)
     .where(QUEUES.project == AT)
@@ -111,9 +116,9 @@ def add_queue(tx: Transaction, project: str) -> None:
     tx.insert_new(tables.queues, [row])
 
 
-def num_turns(tx: Transaction, project: str) -> int:
-    """The number of the queue's last turn."""
-    return tx.connection.scalar(_NUM_TURNS, {"at": project}) or 0
+def cursor(tx: Transaction, project: str, annotator: str) -> Any:
+    """The queue's last turn, and where the annotator's cursor stands: None at first."""
+    return tx.connection.execute(_PLACE, {"at": project, "who": annotator}).one()
 
 
 def next_turn(tx: Transaction, project: str) -> int:

@@ -20,8 +20,12 @@ _SHOWN = (
     .add_columns(_LINKS.c.task_id)
     .order_by(_LINKS.c.task_id, _LINKS.c.position)
 )
-_SHOWN_OF = _SHOWN.where(_LINKS.c.task_id.in_(_IDS))
-_TASKS = select(tables.tasks).where(tables.tasks.c.id.in_(_IDS))
+_ASKED = ("form", "guideline", "slots", "priority", "reason")  # columns of a task
+_SHOWN_OF = (
+    _SHOWN.join(tables.tasks, tables.tasks.c.id == _LINKS.c.task_id)
+    .add_columns(*(tables.tasks.c[name].label(name) for name in _ASKED))
+    .where(_LINKS.c.task_id.in_(_IDS))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +97,13 @@ def by_dataset(
 
 def get(tx: Transaction, ids: Sequence[str]) -> dict[str, AnsweredTask]:
     """A few tasks by id, without answers; raises ``MissingError`` for an unknown one."""
-    shown = _shown(tx.connection.execute(_SHOWN_OF, {"ids": list(ids)}))
-    rows = tx.connection.execute(_TASKS, {"ids": list(ids)})
+    rows = tx.connection.execute(_SHOWN_OF, {"ids": list(ids)}).all()
+    shown, asked = _shown(rows), {row.task_id: row for row in rows}
     found = {
-        row.id: AnsweredTask(
-            task=_from_row(row, shown[row.id]), completions=shown[row.id], annotations=()
+        task: AnsweredTask(
+            task=_from_row(asked[task], completions), completions=completions, annotations=()
         )
-        for row in rows
+        for task, completions in shown.items()
     }
     missing = [one for one in ids if one not in found]
     if missing:

@@ -284,13 +284,12 @@ def answer(request: Request, project: Name, body: AnswerBody) -> dict[str, Any]:
     visitor = visitor_of(request)
     refuse_hidden(body.payload)
     with store_of(request).write() as tx:
-        view = queue.get(tx, project, visitor.user.id, body.task, round=body.round)
         receipt = queue.submit(
             tx,
             project,
             visitor.user.id,
             body.task,
-            with_completions(body.payload, view.shown_order),
+            lambda view: with_completions(body.payload, view.shown_order),
             key=body.key,
             seconds=body.seconds,
             source=visitor.source,

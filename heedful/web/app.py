@@ -3,7 +3,7 @@
 import logging
 import random
 import re
-from collections.abc import Callable
+from collections.abc import MutableMapping
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
@@ -13,7 +13,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heedful.errors import (
     ConfigError,
@@ -140,29 +142,46 @@ def create_app(
     app.add_exception_handler(HeedfulError, refuse)
     app.add_exception_handler(HTTPException, refuse_http)
     app.add_exception_handler(RequestValidationError, refuse_shape)
-    app.middleware("http")(protect)
+    app.add_middleware(Protection)
     return app
 
 
-async def protect(request: Request, call_next: Callable[[Request], Any]) -> Response:
-    """Bound the body before it is read, and set the headers that browsers protect people by."""
-    answer: Response = await refuse_body(request) or await answered(request, call_next)
-    for name, value in HEADERS.items():
-        answer.headers.setdefault(name, value)
-    if not request.url.path.startswith("/static/"):
-        answer.headers.setdefault("Cache-Control", "no-store")
-    return answer
+class Protection:
+    """Bounds the body before it is read, and sets the headers that browsers protect people by.
 
+    An error that nobody foresaw gets the shape of all others.
+    """
 
-async def answered(request: Request, call_next: Callable[[Request], Any]) -> Response:
-    """The answer of the route; an error that nobody foresaw has the shape of all others."""
-    try:
-        answer: Response = await call_next(request)
-    except Exception as error:
-        LOG.exception("%s %s", request.method, request.url.path)
-        seen = f"something broke ({type(error).__name__}); the studio's own output says where"
-        answer = told(request, 500, "internal", seen)
-    return answer
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request, has_begun = Request(scope), False
+
+        async def protected(message: MutableMapping[str, Any]) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if not request.url.path.startswith("/static/"):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            answer = await refuse_body(request) or self.app
+            await answer(scope, receive, protected)
+        except Exception as error:
+            LOG.exception("%s %s", request.method, request.url.path)
+            if has_begun:
+                raise
+            seen = f"something broke ({type(error).__name__}); the studio's own output says where"
+            await told(request, 500, "internal", seen)(scope, receive, protected)
 
 
 async def most_of(request: Request) -> int:

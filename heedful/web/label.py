@@ -1,7 +1,7 @@
 """Labelling: the page, what it fetches ahead, and the answers that come back."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -60,12 +60,16 @@ class Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """What comes next: items that the browser lacks, the guidelines that it lacks, by version."""
+    """What comes next: items that the browser lacks, the guidelines that it lacks, by version.
+
+    ``progress`` is the project's, for those who may see it.
+    """
 
     project: Project
     items: Sequence[Given]
     guidelines: Mapping[int, str]
-    progress: Progress
+    num_own: int
+    progress: Progress | None
     nothing: Nothing | None
 
 
@@ -95,8 +99,10 @@ def ahead(
     guidelines: Annotated[str, Form()] = "",
 ) -> Response:
     """The items that a browser keeps ready; it says which it ``have`` and which ``guidelines``."""
-    known = guidelines.split()
-    return JSONResponse(next_items(request, project, count, have=have.split(), known=known))
+    with store_of(request).write() as tx:
+        known = guidelines.split()
+        ready = take(tx, request, project, count, have=have.split(), known=known)
+    return JSONResponse(next_items(request, ready))
 
 
 @router.post("/answers", include_in_schema=False)
@@ -111,40 +117,70 @@ async def answer(request: Request, project: str) -> Response:
 
 
 def store_answer(request: Request, project: str, fields: Mapping[str, str]) -> Response:
-    """The answer in one transaction; what comes next in another, so that it cannot undo it."""
+    """Store the answer that a page states; goes on to the next."""
     try:
-        submit(request, project, fields)
+        ready = then_next(
+            request,
+            project,
+            lambda tx: submit(tx, request, project, fields),
+            have=fields.get("have", "").split(),
+            known=fields.get("guidelines", "").split(),
+        )
     except DataError as error:
         if not wants_page(request):
             raise
         return refused_page(request, project, fields, str(error))
-    if not wants_json(request):
+    if ready is None:
         return RedirectResponse(f"/projects/{project}/label", status_code=303)
-    have, known = fields.get("have", "").split(), fields.get("guidelines", "").split()
-    ready = next_items(request, project, AHEAD, have=have, known=known)
     # an annotation's id and number would tell whether the task measured its annotator
     return JSONResponse({"stored": fields.get("key", "")} | ready)
 
 
-def submit(request: Request, project: str, fields: Mapping[str, str]) -> None:
+def submit(tx: Transaction, request: Request, project: str, fields: Mapping[str, str]) -> None:
     """Store what the fields of a page state."""
-    visitor, task, round = visitor_of(request), fields.get("task", ""), round_of(fields)
+    visitor, settings = visitor_of(request), projects.get(tx, project)
+
+    def payload(view: Assignment) -> Mapping[str, JSON]:
+        return refuse_hidden(payload_of(settings.form, fields, view.shown_order))
+
+    queue.submit(
+        tx,
+        project,
+        visitor.user.id,
+        fields.get("task", ""),
+        payload,
+        key=fields.get("key", ""),
+        seconds=seconds_of(fields.get("seconds", "")),
+        source=visitor.source,
+        round=round_of(fields),
+    )
+
+
+def then_next(
+    request: Request,
+    project: str,
+    stored: Callable[[Transaction], None],
+    *,
+    have: Collection[str],
+    known: Collection[str],
+) -> dict[str, JSON] | None:
+    """Store something, then take what comes next, in one transaction; None for a page of its own.
+
+    Where the second part fails, the first one stays and the error is raised after it.
+    """
     with store_of(request).write() as tx:
-        settings = projects.get(tx, project)
-        view = queue.get(tx, project, visitor.user.id, task, round=round)
-        payload = payload_of(settings.form, fields, view.shown_order)
-        refuse_hidden(payload)
-        queue.submit(
-            tx,
-            project,
-            visitor.user.id,
-            task,
-            payload,
-            key=fields.get("key", ""),
-            seconds=seconds_of(fields.get("seconds", "")),
-            source=visitor.source,
-            round=round,
-        )
+        stored(tx)
+        if not wants_json(request):
+            return None
+        ready: Ready | Exception
+        try:
+            with tx.part():
+                ready = take(tx, request, project, AHEAD, have=have, known=known)
+        except Exception as error:
+            ready = error
+    if isinstance(ready, Exception):
+        raise ready
+    return next_items(request, ready)
 
 
 def refused_page(
@@ -170,12 +206,17 @@ def skip(
     guidelines: Annotated[str, Form()] = "",
 ) -> Response:
     """Give a task back."""
-    with store_of(request).write() as tx:
-        queue.skip(tx, project, visitor_of(request).user.id, task, reason, round=round)
-    if not wants_json(request):
+    who = visitor_of(request).user.id
+    ready = then_next(
+        request,
+        project,
+        lambda tx: queue.skip(tx, project, who, task, reason, round=round),
+        have=have.split(),
+        known=guidelines.split(),
+    )
+    if ready is None:
         return RedirectResponse(f"/projects/{project}/label", status_code=303)
-    known = guidelines.split()
-    return JSONResponse(next_items(request, project, AHEAD, have=have.split(), known=known))
+    return JSONResponse(ready)
 
 
 @router.put("/drafts/{task}", include_in_schema=False)
@@ -265,21 +306,10 @@ def task_page(
     )
 
 
-def next_items(
-    request: Request,
-    project: str,
-    count: int,
-    *,
-    have: Collection[str] = (),
-    known: Collection[str] = (),
-) -> dict[str, JSON]:
-    """Items to show next, without those that the browser has; or why there is none.
-
-    With the guidelines they were given under, without the versions that the browser has.
-    """
-    ready = take(request, project, count, have=have, known=known)
-    state: dict[str, JSON] = {"own": ready.progress.num_own}
-    if visitor_of(request).may("view"):  # the project's count stands still on what measures people
+def next_items(request: Request, ready: Ready) -> dict[str, JSON]:
+    """Items to show next, with the guidelines they were given under; or why there is none."""
+    state: dict[str, JSON] = {"own": ready.num_own}
+    if ready.progress is not None:
         state |= {"done": ready.progress.num_done, "slots": ready.progress.num_slots}
     if ready.nothing is not None:
         retry = ready.nothing.retry_seconds
@@ -293,22 +323,29 @@ def next_items(
 
 
 def take(
-    request: Request, project: str, count: int, *, have: Collection[str], known: Collection[str]
+    tx: Transaction,
+    request: Request,
+    project: str,
+    count: int,
+    *,
+    have: Collection[str],
+    known: Collection[str],
 ) -> Ready:
-    """Lease what comes next, and read what it takes to draw it."""
-    who = visitor_of(request).user.id
-    with store_of(request).write() as tx:
-        settings = projects.get(tx, project)
-        found = queue.lease(tx, project, who, count=count, rng=request.app.state.rng)
-        held = [] if isinstance(found, Nothing) else found
-        new = [view for view in held if f"{view.task_id}:{view.round}" not in have]
-        return Ready(
-            project=settings,
-            items=given(tx, who, new),
-            guidelines=guidelines_of(tx, project, new, known),
-            progress=queue.progress(tx, project, who),
-            nothing=found if isinstance(found, Nothing) else None,
-        )
+    """Lease what comes next, and read what it takes to draw what the browser does not have."""
+    visitor, settings = visitor_of(request), projects.get(tx, project)
+    who = visitor.user.id
+    found = queue.lease(tx, project, who, count=count, rng=request.app.state.rng)
+    held = [] if isinstance(found, Nothing) else found
+    new = [view for view in held if f"{view.task_id}:{view.round}" not in have]
+    return Ready(
+        project=settings,
+        items=given(tx, who, new),
+        guidelines=guidelines_of(tx, project, new, known),
+        num_own=queue.num_own(tx, project, who),
+        # the project's count stands still on what measures people
+        progress=queue.progress(tx, project, who) if visitor.may("view") else None,
+        nothing=found if isinstance(found, Nothing) else None,
+    )
 
 
 def guidelines_of(
@@ -371,7 +408,7 @@ def item(request: Request, project: Project, found: Given) -> Markup:
             candidate(place, completions[one], project, given)
             for place, one in enumerate(view.shown_order)
         ],
-        steps=split_steps(hide(completions[view.shown_order[0]].messages, project)),
+        steps=steps_of(project, completions[view.shown_order[0]]),
         flag_names=FLAGS,
         given=given,
         draft=view.draft or {},
@@ -379,6 +416,11 @@ def item(request: Request, project: Project, found: Given) -> Markup:
         key=new_secret(),
         csrf=visitor_of(request).csrf,
     )
+
+
+def steps_of(project: Project, completion: Completion) -> Sequence[str]:
+    """The steps of an answer, for the form that asks about each."""
+    return split_steps(hide(completion.messages, project)) if project.form == "steps" else ()
 
 
 def candidate(
@@ -428,13 +470,14 @@ def hidden_content(message: Message, project: Project) -> str:
     return hidden(message.content, project.masked)
 
 
-def refuse_hidden(payload: Mapping[str, JSON]) -> None:
+def refuse_hidden(payload: Mapping[str, JSON]) -> Mapping[str, JSON]:
     """Refuse a written answer in which a hidden phrase stands: a model would learn the mark."""
     if render.HIDDEN in str(payload.get("written", "")):
         raise DataError(
             f"the written answer contains {render.HIDDEN}, which stands for a hidden phrase; "
             "write what should stand there, or leave it out"
         )
+    return payload
 
 
 def round_of(fields: Mapping[str, str]) -> int | None:

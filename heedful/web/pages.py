@@ -15,6 +15,7 @@ ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=select_autoescape(default=True, default_for_string=True),
     undefined=ChainableUndefined,  # what an answer leaves out is not stated
+    auto_reload=False,
     trim_blocks=True,
     lstrip_blocks=True,
 )

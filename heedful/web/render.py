@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from html import escape, unescape
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,9 @@ MAX_QUOTED = 12_000  # lines times the depth of quotes: every line is tried at e
 MAX_DEPTH = 40  # of nested elements; the parser would drop what lies deeper
 MAX_COLOURED = 10_000  # characters of code in a text; lexers can take quadratic time
 MAX_COLOURED_BLOCK = 5_000
+# Several people are asked about the same answers within minutes, so the last ones are kept drawn.
+NUM_KEPT = 256
+MAX_KEPT = 8_000  # characters of a text
 
 # Lexers that stay under 0.3 s on the worst 5,000 characters that we found. Java is coloured as C#,
 # which shares most of its words: Java's own lexer needs four times as long.
@@ -174,6 +177,10 @@ def markdown(text: str) -> Markup:
     link, since CommonMark would hide them. Text above ``MAX_CHARACTERS``, ``MAX_MARKS``,
     ``MAX_QUOTED`` or ``MAX_DEPTH`` comes back as ``preformatted``.
     """
+    return _kept(text) if len(text) <= MAX_KEPT else _drawn(text)
+
+
+def _drawn(text: str) -> Markup:
     if len(text) > MAX_CHARACTERS or len(MARKS.findall(text)) > MAX_MARKS:
         return preformatted(text)
     if text.count("\n") * max(start.count(">") for start in QUOTES.findall(text)) > MAX_QUOTED:
@@ -184,6 +191,9 @@ def markdown(text: str) -> Markup:
     if _depth(tokens) >= MAX_DEPTH:
         return preformatted(text)
     return _safe(parser.renderer.render(tokens, parser.options, env))
+
+
+_kept = lru_cache(NUM_KEPT)(_drawn)
 
 
 def preformatted(text: str) -> Markup:
@@ -201,17 +211,24 @@ def masked(text: str, phrases: Sequence[str] = IDENTITY_PHRASES) -> str:
     ``gpt 4``. Marks of Markdown and characters without ink may stand within, as in
     ``Chat**GPT**``. Longer phrases go first.
     """
+    pattern = _any_of(tuple(phrases))
+    return pattern.sub(_hidden, text) if pattern else text
+
+
+@lru_cache(64)
+def _any_of(phrases: tuple[str, ...]) -> re.Pattern[str] | None:
+    """What finds any of the phrases; None when they have no words."""
     parted = ([part for part in re.split(r"[\s-]+", phrase) if part] for phrase in phrases)
     words = [parts for parts in parted if parts]
     if not words:
-        return text
+        return None
     words.sort(key=lambda parts: -sum(map(len, parts)))
     choices = "|".join(
         BETWEEN_WORDS.join(WITHIN_WORDS.join(map(re.escape, part)) for part in parts)
         for parts in words
     )
     # Not \b: in _ChatGPT_ the underscores are emphasis.
-    return re.sub(rf"(?<![^\W_])(?:{choices})(?![^\W_])", _hidden, text, flags=re.IGNORECASE)
+    return re.compile(rf"(?<![^\W_])(?:{choices})(?![^\W_])", re.IGNORECASE)
 
 
 def _hidden(found: re.Match[str]) -> str:

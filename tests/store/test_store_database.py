@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from store_samples import pair
 
 from heedful.errors import ConfigError, DataError, MissingError, ResourceError
 from heedful.store import Store, completions, integrity, open_store, tables
+from heedful.store import database as database_module
 
 # Fresh interpreters: a forked connection would be shared with the parent.
 SPAWN = multiprocessing.get_context("spawn")
@@ -74,6 +76,34 @@ def test_reader_sees_one_state_while_another_writes(store: Store) -> None:
         assert completions.by_models(before, "import:test") == []
     with store.read() as after:
         assert len(completions.by_models(after, "import:test")) == 2
+
+
+def test_writers_of_a_process_follow_each_other_and_none_waits_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    at_once: list[int] = []
+
+    def add(number: int) -> None:
+        with store.write() as tx:
+            held.append(number)
+            at_once.append(len(held))
+            completions.add(tx, pair(number)[1][:1])
+            held.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    with store.read() as tx:
+        assert tx.connection.scalar(text("select count(*) from completions")) == 40
+    if store.engine.dialect.name != "sqlite":
+        return
+    assert set(at_once) == {1}
+    monkeypatch.setattr(database_module, "BUSY_SECONDS", 0.01)
+    with store.write(), ThreadPoolExecutor(1) as pool:
+        late = pool.submit(add, 41)
+        with pytest.raises(ResourceError, match="another writer of this process"):
+            late.result()
+    add(42)
 
 
 def test_opening_waits_for_no_writer(store: Store, open_again) -> None:

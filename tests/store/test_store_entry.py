@@ -247,7 +247,7 @@ def test_settings_out_of_range_are_refused(settings: dict, told: str) -> None:  
         projects.check(replace(PROJECT, **settings))
 
 
-def test_a_lease_costs_no_statement_more_where_nothing_is_asked_or_it_is_decided(made) -> None:
+def test_a_lease_costs_one_statement_more_where_it_is_decided_who_is_in(made) -> None:
     store, _ = made
     with store.write() as tx:
         entry.set_by_hand(tx, "p", "usr_a", True, who="usr_o")
@@ -267,7 +267,7 @@ def test_a_lease_costs_no_statement_more_where_nothing_is_asked_or_it_is_decided
         counted.append(seen)
         with store.write() as tx:
             queue.skip(tx, "p", "usr_a", view.task_id, "no")
-    assert len(counted[0]) == len(counted[1])
+    assert len(counted[1]) == len(counted[0]) + 1
     assert not any("golds" in statement for statement in counted[1])
 
 

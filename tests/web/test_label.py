@@ -285,6 +285,20 @@ def test_the_ids_of_tool_calls_do_not_tell_who_made_them() -> None:
     assert (one.name, two.name) == ("", "search")
 
 
+def test_what_comes_next_cannot_undo_the_answer(studio, monkeypatch) -> None:
+    store, client = studio
+    fields = Fields.of(client.get(LABEL).text)
+    monkeypatch.setattr(
+        queue, "lease", lambda tx, *_, **__: tx.connection.exec_driver_sql("nonsense")
+    )
+    answer = client.post(ANSWERS, data=fields | {"choice": "0"}, headers=AS_JSON)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "missing")
+    monkeypatch.undo()
+    assert client.post(ANSWERS, data=fields | {"choice": "0"}, headers=AS_JSON).json()["items"]
+    with store.read() as tx:
+        assert len(annotations.latest(tx, [fields["task"]])) == 1
+
+
 def test_no_transaction_is_open_while_a_task_is_drawn(studio, monkeypatch) -> None:
     store, client = studio
     open_ones, drawn = [], render.conversation

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from reading import complaints, find, parsed, printed, shown
 
 from heedful.types import Message
+from heedful.web import render
 from heedful.web.render import (
     HIDDEN,
     MAX_CHARACTERS,
@@ -456,3 +457,11 @@ def test_hiding_a_phrase_keeps_the_format_around_it() -> None:
     )
     for plain in ("a &amp; b \\* c", "[x](https://example.com)", "| GPT | 4 |\n|-|-|\n| GPT | 4 |"):
         assert blinded(plain, ("Chat GPT", "GPT-4")) == plain
+
+
+def test_the_last_short_texts_are_kept_drawn_and_long_ones_are_not() -> None:
+    render._kept.cache_clear()
+    assert render.markdown("*a*") is render.markdown("*a*")
+    long = "a " * render.MAX_KEPT
+    assert render.markdown(long) == render.markdown(long)
+    assert render._kept.cache_info().currsize == 1
