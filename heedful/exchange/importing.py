@@ -371,7 +371,7 @@ def _annotation(
         payload=form.renamed(answer.payload, ids),
         shown_order=order,
         revision=_whole("revision", answer.revision),
-        seconds=None if answer.seconds is None else _finite("seconds", answer.seconds),
+        seconds=None if answer.seconds is None else _time_taken(answer.seconds),
         kind=answer.kind,
     )
     try:
@@ -386,6 +386,12 @@ def _whole(key: str, value: int) -> int:
     if not 0 <= value <= _MAX_INT:
         raise RowDropped("wrong_number", f"{key} is {value}; write 0 to {_MAX_INT}")
     return value
+
+
+def _time_taken(seconds: float) -> float:
+    if seconds < 0:
+        raise RowDropped("wrong_number", f"seconds is {seconds}; write 0 or more, or leave it out")
+    return _finite("seconds", seconds)
 
 
 def _finite(key: str, value: float) -> float:

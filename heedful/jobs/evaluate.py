@@ -354,7 +354,9 @@ def compare(
     results["start"] = describe(start)
     policy = results["policy"]
     if "best_of_n" in results:
-        results["best_of_n"]["kl"] = float(best_of_n_kl_bound(config.best_of))
+        # A bound of what the candidates were drawn from, not a mean of what was measured.
+        bound = float(best_of_n_kl_bound(config.best_of))
+        results["best_of_n"] |= {"kl": bound, "kl_ci": None}
     return {
         "num_prompts": len(start),
         "judge": config.gold or f"reward {config.reward}",
@@ -394,10 +396,14 @@ def half_point_interval(outcomes: Sequence[float]) -> Interval:
 
 
 def describe(answers: Sequence[Answer]) -> dict[str, JSON]:
-    """Length, endings, diversity, proxy and distance of one arm."""
+    """Length, endings, diversity, proxy and distance of one arm.
+
+    The distance has no interval (None) when there is one prompt, which shows no variation.
+    """
     texts = [answer.text for answer in answers]
     kl = np.array([answer.kl_nats for answer in answers])
-    half = 1.96 * float(kl.std(ddof=1)) / len(kl) ** 0.5 if len(kl) > 1 else 0.0
+    mean = float(kl.mean())
+    half = 1.96 * float(kl.std(ddof=1)) / len(kl) ** 0.5 if len(kl) > 1 else None
     proxies = [answer.proxy for answer in answers if answer.proxy is not None]
     return {
         "tokens": float(np.mean([len(answer.token_ids) for answer in answers])),
@@ -406,8 +412,8 @@ def describe(answers: Sequence[Answer]) -> dict[str, JSON]:
         "distinct_2": float(distinct_n(texts, 2)),
         "unique_rate": len(set(texts)) / len(texts),
         "proxy": float(np.mean(proxies)) if proxies else None,
-        "kl": float(kl.mean()),
-        "kl_ci": [float(kl.mean()) - half, float(kl.mean()) + half],
+        "kl": mean,
+        "kl_ci": None if half is None else [mean - half, mean + half],
     }
 
 

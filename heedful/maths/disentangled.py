@@ -17,13 +17,14 @@ def correlation(x: Float[Tensor, "B"], y: Float[Tensor, "B"]) -> Float[Tensor, "
 
     Over a small batch it is mostly noise, about ``1 / sqrt(B)``: gather the whole optimiser step.
     """
-    x, y = (at_least_float32(side) - at_least_float32(side).mean() for side in (x, y))
     for name, side in (("first", x), ("second", y)):
-        if side.numel() < 2 or not side.any():
+        # Not by the distances from the mean, which rounding takes from 0.
+        if side.numel() < 2 or bool((side == side[0]).all()):
             raise ValueError(
                 f"the {name} of {side.numel()} values do not vary; a correlation needs at least 2 "
                 "that differ; use a larger batch"
             )
+    x, y = (at_least_float32(side) - at_least_float32(side).mean() for side in (x, y))
     return cosine_similarity(x, y, dim=0)
 
 

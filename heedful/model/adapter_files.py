@@ -159,8 +159,16 @@ def read_card(directory: Path) -> AdapterCard:
         raise MissingError(
             f"{directory} holds no {CARD}; give a run directory or a model that heedful wrote"
         ) from None
-    parents = tuple(Parent(**one) for one in fields.pop("parents", ()))
-    return AdapterCard(**fields, parents=parents)
+    except ValueError as error:
+        raise DataError(f"{directory / CARD} is no JSON ({error}); save the model again") from error
+    try:
+        parents = tuple(Parent(**one) for one in fields.pop("parents", ()))
+        return AdapterCard(**fields, parents=parents)
+    except (TypeError, AttributeError) as error:
+        raise DataError(
+            f"{directory / CARD} is a card that this version does not know ({error}); save the "
+            "model again, or update heedful"
+        ) from error
 
 
 def read_learned(directory: Path) -> frozenset[str] | None:
@@ -213,7 +221,14 @@ def copy_weights(trunk: Trunk, role: str, tensors: Mapping[str, torch.Tensor]) -
             for which, name in peft_names(path):
                 if name not in tensors:
                     raise DataError(f"the adapter file lacks {name}; it is not whole")
-                getattr(layer, which)[role].copy_(tensors[name])
+                own: torch.Tensor = getattr(layer, which)[role]
+                # copy_ would repeat a row until it fits.
+                if tensors[name].shape != own.shape:
+                    raise DataError(
+                        f"{name} of the adapter file has shape {list(tensors[name].shape)}, its "
+                        f"settings and this base ask for {list(own.shape)}; save the model again"
+                    )
+                own.copy_(tensors[name])
                 unused.discard(name)
     if unused:
         raise DataError(f"the adapter file has {min(unused)}, which this base has no place for")

@@ -166,14 +166,16 @@ def reward_stat(data: DemoData, ceiling: float | None = None) -> Stat:
 def kl_stat(data: DemoData) -> Stat:
     """How far the policy went."""
     result = data.evaluation
-    value, (low, high) = result["kl"], result["kl_ci"]
+    value, interval = result["kl"], result["kl_ci"]
+    low, high = interval or (value, value)
     target = data.settings.get("policy.kl.target")
     marks = ((float(target), "target"),) if target else ()
     end = 1.15 * max(high, *(at for at, _ in marks), 1.0)
     return Stat(
         label="KL to the start",
         value=f"{value:.2f} nats",
-        detail=f"per answer; 95 % interval {low:.2f} to {high:.2f}"
+        detail="per answer"
+        + (f"; 95 % interval {low:.2f} to {high:.2f}" if interval else ", of one prompt")
         + (f"; the brake pulls towards {target:g}" if target else ""),
         span=Span(low=low, value=value, high=high, end=end, marks=marks),
     )

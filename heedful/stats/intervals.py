@@ -121,11 +121,12 @@ def bootstrap(
             f"there are {min(num, len(groups))} independent rows; a bootstrap needs at least 2; "
             "collect more prompts"
         )
-    drawn = rng.integers(len(groups), size=(num_resamples, len(groups)))
-    if len(groups) == num:
-        values = np.array([statistic(rows) for rows in order[drawn]])
-    else:
-        values = np.array([statistic(np.concatenate([groups[g] for g in row])) for row in drawn])
+    values = np.empty(num_resamples)
+    for resample in range(num_resamples):  # one at a time: together they would fill memory
+        drawn = rng.integers(len(groups), size=len(groups))
+        is_alone = len(groups) == num
+        rows = order[drawn] if is_alone else np.concatenate([groups[g] for g in drawn])
+        values[resample] = statistic(rows)
     defined = values[~np.isnan(values)]
     low, high = float("nan"), float("nan")
     if len(defined) and defined.min() < defined.max():

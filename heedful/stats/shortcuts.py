@@ -54,11 +54,12 @@ def matched_accuracy(
     compare models on matched pairs, not one model's two figures.
 
     The interval resamples pairs, or ``clusters`` such as prompts, with the strata held. Raises
-    ``ValueError`` for shapes that differ or when no stratum has both kinds.
+    ``ValueError`` for shapes that differ, values that are not finite, or no stratum of both kinds.
     """
     right, gap = np.asarray(is_right, dtype=float), np.asarray(differences, dtype=float)
     if right.shape != gap.shape or right.ndim != 1:
         raise ValueError(f"{right.size} answers with {gap.size} differences; give one per pair")
+    _refuse_missing("a difference or is_right", np.stack([right, gap]))
     stratum = _strata(np.abs(gap), num_strata)
     cell = 2 * stratum + (gap > 0)
     num_cells = 2 * (num_strata + 1)
@@ -185,6 +186,12 @@ def _strata(sizes: Array, num_strata: int) -> NDArray[np.int64]:
     return stratum
 
 
+def _refuse_missing(what: str, values: Array) -> None:
+    """NaN compares as no difference and no variation, so it would count as an answer."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} is NaN or infinite; leave out what was not measured")
+
+
 def _within(values: ArrayLike, prompts: ArrayLike) -> Array:
     """Distances from the mean of the prompt, as a table of columns."""
     table = np.asarray(values, dtype=float)
@@ -192,6 +199,7 @@ def _within(values: ArrayLike, prompts: ArrayLike) -> Array:
     _, prompt = np.unique(prompts, return_inverse=True)
     if len(prompt) != len(table):
         raise ValueError(f"{len(table)} answers with {len(prompt)} prompts; give one per answer")
+    _refuse_missing("a score or a feature", table)
     sums = np.zeros((int(prompt.max()) + 1, table.shape[1]))
     np.add.at(sums, prompt, table)
     centred = table - (sums / np.bincount(prompt)[:, None])[prompt]

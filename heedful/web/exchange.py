@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import SEEK_END
 from pathlib import Path, PurePosixPath
@@ -112,8 +112,15 @@ def spooled(store: Store, dataset: str, kind: Format, *, zip: bool) -> tuple[IO[
         with store.read() as tx:
             plain = exporting.encoded(tx, dataset, kind, tally)
             file.writelines(exporting.zipped(plain) if zip else plain)
-    except BaseException:
-        file.close()
+        file.flush()
+    except BaseException as error:
+        with suppress(OSError):  # what is left in the buffer has no room either
+            file.close()
+        if isinstance(error, OSError) and not isinstance(error, ResourceError):
+            raise ResourceError(
+                f"could not write the export of {dataset}: {error.strerror}; free space on the "
+                "server, or use heedful export"
+            ) from error
         raise
     return file, tally
 

@@ -38,3 +38,23 @@ def test_an_answer_that_cannot_be_read_is_left_out_alone() -> None:
     found = parse(row)
     assert [one.annotator for one in found.answers] == ["ann"]
     assert [rule for rule, _ in found.left_out] == ["invalid_text"]
+
+
+@pytest.mark.parametrize("user", ["a\0b", "\ud800"])
+def test_a_user_whom_no_database_can_name_is_dropped(user: str) -> None:
+    with pytest.raises(RowDropped, match=r"invalid_text.*preferred has a user that has"):
+        parse(record(responses=["tie"], **{"responses.users": [user]}))
+
+
+def test_answers_that_were_not_submitted_are_counted_by_their_status() -> None:
+    lists: dict[str, Any] = {
+        "responses": ["tie"] * 4,
+        "responses.users": list("abcd"),
+        "responses.status": ["draft", "submitted", "pending", "discarded"],
+    }
+    found = parse(record(**lists))
+    assert [one.annotator for one in found.answers] == ["b"]
+    assert [rule for rule, _ in found.left_out] == ["draft", "pending", "discarded"]
+    lists["responses.status"][0] = "\ud800"
+    with pytest.raises(RowDropped, match=r"unknown_status.*preferred has '.ud800'; known: submi"):
+        parse(record(**lists))

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from heedful.data.formats import Drop, Parsed, csv_table, read_files, reading
@@ -145,6 +147,53 @@ def test_cells_over_many_lines_are_bounded_too(
     assert "is broken CSV (field larger" in refused(tmp_path / "a", content, "csv")
 
 
+def test_json_that_is_nested_too_far_drops_its_row_alone(tmp_path: Path) -> None:
+    rows = [json.loads(ROW) | {"tools": tools} for tools in (100_000 * "[", "[]")]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    deep, sound = read(path)
+    assert isinstance(deep, Drop)
+    assert (deep.rule, deep.line) == ("too_deep", 1)
+    assert isinstance(sound, Parsed)
+
+
+def parquet(path: Path, texts: pa.Array, **columns: list[str]) -> Path:
+    """Bare prompts, and columns of texts beside them."""
+    turns = pa.StructArray.from_arrays(
+        [pa.array(["user"] * len(texts)), texts], ["role", "content"]
+    )
+    lists = pa.ListArray.from_arrays(pa.array(range(len(texts) + 1), pa.int32()), turns)
+    prompts = pa.StructArray.from_arrays([lists], ["messages"])
+    pq.write_table(pa.table({"prompt": prompts, **columns}), path)
+    return path
+
+
+def test_parquet_with_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", pa.array([b"\xff"]).view(pa.string()))
+    with pytest.raises(DataError, match=r"a\.parquet is not a sound Parquet file .*can't decode"):
+        read(path, "parquet")
+
+
+def test_parquet_with_a_known_answer_to_no_form_is_dropped_and_not_read_without_it(
+    tmp_path: Path,
+) -> None:
+    path = parquet(tmp_path / "a.parquet", pa.array(["q", "r"]), known=['{"preferred": "1"}', None])
+    stated, bare = read(path, "parquet")
+    assert isinstance(stated, Drop)
+    assert "known is given without form" in stated.detail
+    assert isinstance(bare, Parsed)
+
+
+def test_a_known_answer_that_is_no_json_is_named_by_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("form,prompt,answer_1,known\ndemonstration,q,a,yes\n")
+    (drop,) = read(path, "csv")
+    assert isinstance(drop, Drop)
+    assert (drop.rule, drop.detail) == (
+        "wrong_judgement", "known is 'yes'; write a JSON object"
+    )  # fmt: skip
+
+
 def test_keys_of_messages_and_margins_without_meaning_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     side = [{"role": "assistant", "content": "a", "weight": 0, "name": None}]
@@ -169,3 +218,13 @@ def test_keys_inside_the_messages_of_an_item_are_named(tmp_path: Path) -> None:
     (one,) = read(path, "json")
     assert isinstance(one, Parsed)
     assert one.ignored == ("completions[].messages[].score", "prompt.messages[].time")
+
+
+def test_a_key_that_utf_8_cannot_hold_is_named_as_json_spells_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(json.loads(ROW) | {"\ud800": 1}))
+    (one,) = read(path)
+    assert isinstance(one, Parsed)
+    assert one.ignored == ("\\ud800",)
+    message = refused(tmp_path / "b.jsonl", b'{"\\ud800": 1}')
+    assert "its keys are \\ud800; expected" in message

@@ -243,6 +243,16 @@ def test_an_annotation_that_cannot_be_read_is_dropped_alone(store: Store, tmp_pa
     assert result.drops_by_rule == {"wrong_time": 1}
 
 
+@pytest.mark.parametrize("seconds", [-1, -math.inf, math.nan])
+def test_an_answer_that_took_no_time_that_can_be_is_dropped_alone(
+    store: Store, tmp_path: Path, seconds: float
+) -> None:
+    path = document(tmp_path / "a.json", item(prefers("ann"), prefers("ben", seconds=seconds)))
+    result = import_preferences(store, "json", [path])
+    assert (result.num_new, result.num_answers) == (1, 1)
+    assert result.drops_by_rule == {"wrong_number": 1}
+
+
 @pytest.mark.parametrize("format", ["json", "parquet", "csv"])
 def test_what_a_project_sampled_and_asked_comes_back_as_itself(
     store: Store, tmp_path: Path, format: str

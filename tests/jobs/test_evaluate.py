@@ -14,7 +14,7 @@ from heedful.errors import DataError, MissingError
 from heedful.jobs import models
 from heedful.jobs.asking import Sampling, sample
 from heedful.jobs.chatting import write_draft
-from heedful.jobs.evaluate import evaluate
+from heedful.jobs.evaluate import Answer, compare, evaluate
 from heedful.jobs.fit import FitResult, fit_ppo, fit_reward, fit_sft
 from heedful.model.adapter_files import read_card, read_learned
 from heedful.store import Store, chat, completions, open_store, people, runs
@@ -79,6 +79,27 @@ def test_a_policy_is_compared_with_the_policy_that_it_started_from(
         known = {version.path: version for version in model_table.list_all(tx)}
         assert len(list(completions.by_models(tx, known[first.path].id))) == 2 * 32
         assert len(list(completions.by_models(tx, known[second.path].id))) == 32
+
+
+def arm(name: str, *kl: float) -> list[Answer]:
+    """One answer of a few tokens to every prompt."""
+    return [
+        Answer(arm=name, prompt="q", text=f"{name} {number}", token_ids=(1, 2), kl_nats=nats,
+               finish_reason="stop", proxy=nats)
+        for number, nats in enumerate(kl)
+    ]  # fmt: skip
+
+
+def test_a_distance_has_an_interval_only_where_it_was_measured_more_than_once() -> None:
+    arms = {name: arm(name, 0, 0) for name in ("start", "start_1", "best_of_n")}
+    config = EvaluateConfig(data="test", model="test", reward="r", best_of=4)
+    found = compare(config, arms | {"policy": arm("policy", 1, 3)}, None)
+    # 1.96 standard errors of two values that lie 2 apart
+    assert found["kl_ci"] == pytest.approx([2 - 1.96, 2 + 1.96])
+    best = found["arms"]["best_of_n"]
+    assert (best["kl"], best["kl_ci"]) == (pytest.approx(0.636294, abs=1e-6), None)
+    one = {name: arm(name, 3) for name in ("start", "start_1", "policy")}
+    assert compare(config, one, None)["kl_ci"] is None
 
 
 def test_a_moved_policy_still_knows_its_start_and_misses_one_that_was_fitted_again(

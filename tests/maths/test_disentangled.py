@@ -25,6 +25,13 @@ def test_correlation_refuses_a_batch_of_equal_lengths():
         correlation(random(0, 3), torch.full((3,), 7.0).double())
 
 
+def test_correlation_refuses_equal_values_whose_mean_is_rounded():
+    equal = torch.full((7,), 0.1)
+    assert equal.mean() != equal[0]
+    with pytest.raises(ValueError, match="the first of 7 values do not vary"):
+        correlation(equal, random(0, 7))
+
+
 def test_length_terms_are_least_when_the_length_head_alone_knows_the_length():
     lengths = torch.tensor([-1.0, 1.0, -1.0, 1.0]).double()
     quality = torch.tensor([1.0, 1.0, -1.0, -1.0]).double()

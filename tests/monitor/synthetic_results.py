@@ -71,7 +71,7 @@ def evaluation(**changes: Any) -> dict[str, Any]:
     arms = {
         "policy": arm(0.733, kl=7.2, kl_ci=[6.7, 7.7], gold=0.57, proxy=1.15, tokens=37.1,
                       distinct_2=0.84, distinct_1=0.43, finished_rate=0.3),
-        "best_of_n": arm(0.621, kl=0.636, gold=0.48, proxy=0.78),
+        "best_of_n": arm(0.621, kl=0.636, kl_ci=None, gold=0.48, proxy=0.78),
         "control": arm(0.492, gold=0.425),
         "start": arm(0.5),
     }  # fmt: skip

@@ -58,6 +58,13 @@ def test_all_that_was_promised_is_there(report: Report) -> None:
     }
 
 
+def test_a_distance_of_one_prompt_claims_no_interval() -> None:
+    found = demo_report(demo_data(evaluation=evaluation(num_prompts=1, kl_ci=None)))
+    (distance,) = [stat for stat in found.headline if stat.label == "KL to the start"]
+    assert distance.value == "7.20 nats"
+    assert distance.detail.startswith("per answer, of one prompt")
+
+
 def test_hostile_samples_are_shown_and_never_run(page: str) -> None:
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -187,6 +189,16 @@ def test_bootstrap_of_a_mean_is_bootstrap_mean():
         )
         peer = bootstrap_mean(x, rng=np.random.default_rng(1), clusters=labels, num_resamples=1000)
         assert (ours.value, ours.low, ours.high) == pytest.approx((peer.value, peer.low, peer.high))
+
+
+def test_bootstrap_holds_one_resample_at_a_time():
+    num, num_resamples = 20_000, 400
+    tracemalloc.start()
+    bootstrap(lambda _: 0.0, num, rng=np.random.default_rng(0), num_resamples=num_resamples)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    all_at_once = 8 * num * num_resamples
+    assert peak < all_at_once / 4
 
 
 def test_bootstrap_leaves_out_resamples_without_a_value():

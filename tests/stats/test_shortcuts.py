@@ -157,3 +157,14 @@ def test_style_share_equals_cross_validated_r_squared():
 def test_style_share_refuses_one_answer_a_prompt():
     with pytest.raises(ValueError, match="do not vary within a prompt"):
         style_share([1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [0, 1, 2], rng=rng(), num_folds=3)
+
+
+def test_what_was_not_measured_is_refused_and_not_taken_for_no_difference():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="a difference or is_right is NaN"):
+        matched_accuracy([1, 0, 1], [1, -1, np.nan], rng=rng)
+    scores, prompts = [1.0, 2.0, 3.0, 5.0], ["a", "a", "b", "b"]
+    with pytest.raises(ValueError, match="a score or a feature is NaN"):
+        within_correlation(scores, [1, 2, np.nan, 4], prompts, rng=rng)
+    with pytest.raises(ValueError, match="a score or a feature is NaN"):
+        style_share(scores, [[1, 2], [2, 1], [3, np.inf], [4, 0]], prompts, rng=rng, num_folds=2)

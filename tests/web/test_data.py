@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from studio import SECRET_MODEL, csrf_of, make_studio, visitor
 
 from heedful.data.formats import FORMATS
+from heedful.errors import ResourceError
 from heedful.jobs.quality import compute
 from heedful.store import Store, annotations, completions, datasets, items, people, projects, queue
 from heedful.store.summaries import KINDS
@@ -315,3 +316,15 @@ def test_few_exports_are_written_at_once_and_connections_that_lack_are_told(
         for _ in range(15):
             taken.enter_context(store.read())
         assert client.get("/data").status_code == 503
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_an_export_onto_a_full_disk_says_so(
+    studio, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    store, _ = studio
+    full = Path("/dev/full").open("w+b", buffering=1 << 20)  # noqa: SIM115 - it is to be closed
+    monkeypatch.setattr(exchange, "TemporaryFile", lambda **_: full)
+    with pytest.raises(ResourceError, match="could not write the export of support: No space left"):
+        exchange.spooled(store, "support", FORMATS["json"], zip=zipped)
+    assert full.closed

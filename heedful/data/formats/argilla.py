@@ -12,9 +12,10 @@ questions there are:
 - ``critique``: ``critique``; and with each form ``comment``.
 
 A record without ``form`` is told by its questions. A question without users has one answer; lists
-that do not say of each answer once who gave it are dropped (``uneven_lists``). Drafts and discarded
-answers are left out when read (``draft``, ``discarded``). Written are people's newest answers;
-rankings with ties (``ranking_with_ties``) and the other forms are left out.
+that do not say of each answer once who gave it are dropped (``uneven_lists``), and so is a status
+that Argilla has not (``unknown_status``). Answers that were not submitted are left out when read
+(``draft``, ``discarded``, ``pending``). Written are people's newest answers; rankings with ties
+(``ranking_with_ties``) and the other forms are left out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ from heedful.data.formats.base import (
     RowDropped,
     Tally,
     answers_of,
+    check_name,
     check_text,
     labels,
     only,
@@ -37,6 +39,7 @@ from heedful.data.formats.base import (
     usable,
 )
 from heedful.data.formats.conversation import Turns
+from heedful.forms.base import MAX_SHOWN
 from heedful.types import JSON, Annotation, Item, Prompt, Role
 
 QUESTIONS = {
@@ -48,7 +51,8 @@ QUESTIONS = {
 _TELLING = ("preferred", "ranking", "accepted", "critique")
 _ENDS = (".responses", ".responses.users", ".responses.status")
 _NAMES = {name for names in QUESTIONS.values() for name in names}
-_RESPONSES = tuple(f"response_{label}" for label in labels(9))
+_RESPONSES = tuple(f"response_{label}" for label in labels(MAX_SHOWN))
+_STATES = ("submitted", "draft", "discarded", "pending")
 _VERDICTS = {"yes": "1", "no": None}
 
 
@@ -113,6 +117,11 @@ def _check_lists(question: str, values: list[JSON], users: list[str], states: li
     """Drop lists that do not say of each answer once who gave it."""
     if not all(isinstance(one, str) for one in (*users, *states)):
         raise RowDropped("unsupported_content", f"{question} has a user that is no text")
+    for user in users:
+        check_name(user, f"{question} has a user that")
+    if unknown := [one for one in states if one not in _STATES]:
+        known = ", ".join(_STATES)
+        raise RowDropped("unknown_status", f"{question} has {unknown[0]!r:.40}; known: {known}")
     if not len(values) == len(users) == len(states):
         raise RowDropped("uneven_lists", f"{question}: {len(values)} of {len(users)} users")
     if len(set(users)) < len(users):

@@ -144,7 +144,7 @@ def _answer(form: str, cells: Mapping[str, str]) -> Answer:
 
 def _values(cells: Mapping[str, str], key: str, defaults: Mapping[str, JSON]) -> dict[str, JSON]:
     """The values that a cell of JSON states, and the defaults of the others."""
-    stated = _object(key, cells[key]) if key in cells else {}
+    stated = _object(key, cells[key], _wrong(key)) if key in cells else {}
     for name, value in stated.items():
         if name not in defaults:
             raise RowDropped(_wrong(key), f"{key} has {name!r:.40}; known: {', '.join(defaults)}")
@@ -171,16 +171,16 @@ def _judgement(form: str, text: str, column: str = "judgement") -> dict[str, JSO
     if form == "ranking":
         groups = [group.split("=") for group in text.split(">")]
         return {"ranks": [[one.strip() for one in group] for group in groups]}
-    return _object("judgement", text) if text else {}
+    return _object(column, text, "wrong_judgement") if text else {}
 
 
-def _object(key: str, text: str) -> dict[str, JSON]:
+def _object(column: str, text: str, rule: str) -> dict[str, JSON]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise RowDropped(_wrong(key), f"{key} is {excerpt(text)}; write a JSON object")
+        raise RowDropped(rule, f"{column} is {excerpt(text)}; write a JSON object")
     return value
 
 

@@ -105,10 +105,10 @@ def _plain(row: Row) -> Row:
     """The row as ``json`` has it: columns of JSON texts read, absent fields left out."""
     plain = {key: value for key, value in row.items() if value is not None}
     plain["prompt"] = {**row["prompt"], "messages": _messages(row["prompt"]["messages"])}
-    if "form" not in plain:
-        return {"prompt": plain["prompt"]}
     if isinstance(plain.get("known"), str):
         plain["known"] = json.loads(plain["known"])
+    if "form" not in plain:
+        return {key: plain[key] for key in ("prompt", "known") if key in plain}
     plain["completions"] = [
         {**one, "messages": _messages(one["messages"]), "params": json.loads(one["params"] or "{}")}
         for one in row["completions"]
@@ -187,7 +187,7 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         seen = str(error).splitlines()[0]
         raise DataError(f"{path} is not a sound Parquet file ({seen}); export it again") from error
 

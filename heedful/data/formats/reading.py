@@ -55,9 +55,11 @@ def read(
 def _parse(format: Format, path: Path, line: int, row: Mapping[str, JSON]) -> Parsed | Drop:
     try:
         record = format.parse(row)
+        ignored = tuple(sorted(set(map(_printable, _ignored(format, row)))))
     except RowDropped as drop:
         return Drop(rule=drop.rule, file=str(path), line=line, detail=drop.detail)
-    ignored = tuple(sorted(set(_ignored(format, row))))
+    except RecursionError:  # also of JSON inside a text, which the reader of the file does not see
+        return Drop(rule="too_deep", file=str(path), line=line, detail="its JSON is nested too far")
     return Parsed(record=record, file=str(path), line=line, ignored=ignored)
 
 
@@ -71,11 +73,16 @@ def _ignored(format: Format, row: Row) -> Iterator[str]:
     yield from format.unused(row)
 
 
+def _printable(key: str) -> str:
+    """A key as it can be printed: JSON can spell half of a surrogate pair, which UTF-8 cannot."""
+    return key.encode("utf-8", "backslashreplace").decode()
+
+
 def _wrong_format(
     format: Format, path: Path, line: int, row: Mapping[str, JSON], others: Iterable[Format]
 ) -> str:
-    keys = ", ".join(sorted(row)) or "none"
-    seen = f"{path} line {line} is not in format {format.name!r}: its keys are {keys}"
+    keys = _printable(", ".join(sorted(row))) or "none"
+    seen = f"{path} line {line} is not in format {format.name!r}: its keys are {keys:.200}"
     alike = (other for other in others if other.rows is format.rows)
     fitting = [other.name for other in alike if other.recognises(row)]
     if fitting:
