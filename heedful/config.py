@@ -271,6 +271,22 @@ class EvaluateConfig(Section):
     tokens_per_micro_step: PositiveInt = 1024
 
 
+class RewardCardConfig(Section):
+    """How good a reward is on pairs that it has not seen.
+
+    ``format`` says how a file that was not imported is written; ``beta`` makes a policy the reward:
+    ``beta`` times its log-ratio to its start.
+    """
+
+    data: str = Field(description="data set in the store, snapshot, file in a format, or 'test'")
+    model: str = Field(description="reward run, model directory or registered model")
+    format: str | None = None
+    beta: float | None = Field(None, gt=0)
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    tokens_per_micro_step: PositiveInt = 1024
+
+
 class DemoConfig(Section):
     """The whole chain on the shipped prompts, with simulated annotators or with people."""
 

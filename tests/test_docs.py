@@ -40,6 +40,7 @@ def test_every_command_in_the_docs_parses(page: str, command: str) -> None:
     arguments = shlex.split(command.partition("#")[0])[1:]
     group: Any = typer.main.get_command(app)
     while hasattr(group, "commands"):
+        arguments = getattr(group, "with_default", list)(arguments)
         name = arguments.pop(0)
         found = group.commands.get(name)
         assert found is not None, f"{page}: heedful has no command {name!r}"

@@ -2,8 +2,8 @@
 
 import errno
 import sys
+from typing import Any
 
-import click
 import typer
 
 from heedful.cli import (
@@ -23,6 +23,8 @@ from heedful.cli import (
 from heedful.errors import HeedfulError, ResourceError
 
 INTERRUPTED = 130
+# what a wrong command line raises: click's own class, or that of the copy which newer typers bring
+USAGE: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
 # modules that only the pages need
 OF_STUDIO = (
     *("fastapi", "httpx", "jinja2", "markdown_it", "markupsafe", "math_core", "multipart", "nh3"),
@@ -41,7 +43,7 @@ app.command("import")(data.import_file)
 app.command("export")(data.export_file)
 app.command("snapshot")(data.snapshot)
 app.add_typer(fit.app, name="fit")
-app.command("evaluate")(evaluate.evaluate)
+app.add_typer(evaluate.app, name="evaluate")
 app.command("ask")(ask.ask)
 app.command("rank")(rank.rank)
 app.command("studio")(studio.studio)
@@ -60,10 +62,10 @@ def main() -> None:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # typer turns Ctrl-C into this
             raise KeyboardInterrupt
-    except click.ClickException as error:
+    except USAGE as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         fail("interrupted; nothing is lost: the same command continues where it was", INTERRUPTED)
     except HeedfulError as error:
         fail(str(error), error.exit_code)

@@ -1,6 +1,6 @@
 """``heedful import``, ``heedful export`` and ``heedful snapshot``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -36,18 +36,6 @@ class Kind(StrEnum):
     prompt = "prompt"
 
 
-def _steps(advance: Callable[..., None]) -> Callable[[int], None]:
-    """Progress in rows so far, for a bar that takes steps."""
-    done = 0
-
-    def move(so_far: int) -> None:
-        nonlocal done
-        advance(so_far - done)
-        done = so_far
-
-    return move
-
-
 def import_file(
     format: Annotated[Format, typer.Argument(help="How the file is written: docs/data.md.")],
     files: Annotated[list[Path], typer.Argument(help="Plain or gzipped.")],
@@ -68,11 +56,11 @@ def import_file(
     Example: heedful import hh hh-harmless/train.jsonl.gz
     """
     from heedful.exchange.importing import import_preferences
-    from heedful.jobs.progress import progress
+    from heedful.jobs.progress import progress, steps
 
     with opened(store) as opened_store, progress("import", 0) as advance:
         result = import_preferences(
-            opened_store, format.value, files, dataset=dataset, progress=_steps(advance)
+            opened_store, format.value, files, dataset=dataset, progress=steps(advance)
         )
     lines = [
         f"data set    {result.dataset}",
@@ -131,11 +119,11 @@ def export_file(
     """
     from heedful.data.formats import FORMATS
     from heedful.exchange.exporting import export_dataset
-    from heedful.jobs.progress import progress
+    from heedful.jobs.progress import progress, steps
 
     with opened(store) as opened_store, progress("export", 0) as advance:
         result = export_dataset(
-            opened_store, dataset, out, format=format.value, progress=_steps(advance)
+            opened_store, dataset, out, format=format.value, progress=steps(advance)
         )
     tally, loses = result.tally, FORMATS[format.value].loses
     lines = [

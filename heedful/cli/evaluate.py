@@ -1,8 +1,10 @@
-"""``heedful evaluate``."""
+"""``heedful evaluate`` and ``heedful evaluate reward``."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from heedful.cli.options import (
     DEFAULT_STORE,
@@ -17,7 +19,31 @@ from heedful.cli.options import (
     show,
 )
 
+DEFAULT = "policy"
 
+
+class WithDefault(TyperGroup):
+    """A group that runs ``policy`` when the first word is none of its commands."""
+
+    def with_default(self, arguments: list[str]) -> list[str]:
+        """The arguments with the command named."""
+        if arguments and (arguments[0] in self.commands or arguments[0] == "--help"):
+            return arguments
+        return [DEFAULT, *arguments]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what ``with_default`` says."""
+        return super().parse_args(ctx, self.with_default(args))
+
+
+app = typer.Typer(
+    cls=WithDefault,
+    rich_markup_mode=None,
+    help="Measure: a policy against its start (also without the word policy), or a reward's card.",
+)
+
+
+@app.command(DEFAULT)
 def evaluate(
     out: OutOption,
     overrides: OverridesArgument = None,
@@ -34,9 +60,11 @@ def evaluate(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a policy with its start on held-out prompts, or measure a reward model on pairs.
+    """Compare a policy with its start on held-out prompts, or count a reward model's right pairs.
 
-    Example: heedful evaluate --data hh-harmless-dev --model runs/reward --out runs/eval
+    The word 'policy' may be left out.
+
+    Example: heedful evaluate policy --data hh-dev --model runs/ppo --gold kind --out runs/e
     """
     from heedful.config import EvaluateConfig, resolve
 
@@ -56,3 +84,81 @@ def evaluate(
     else:
         lines += [f"ece  {result['ece']:.3f}", f"pairs  {result['num_held_out']}"]
     show(summary | {"run": str(out)}, as_json, *lines, f"result {out / 'result.json'}")
+
+
+@app.command("reward")
+def reward(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Reward run, directory or registered model.")
+    ],
+    overrides: OverridesArgument = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Data set in the store, snapshot, file (--format) or 'test'."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help="How the file is written, such as hh; it is not imported."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory; runs/card-MODEL-DATA otherwise.")
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option("--beta", help="Measure a policy as the reward that it implies."),
+    ] = None,
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the card of a reward: accuracy beside people, calibration, slices, length, mistakes.
+
+    Example: heedful evaluate reward runs/reward --data hh-dev
+    """
+    from heedful.config import RewardCardConfig, resolve
+
+    flags = {"model": model, "data": data, "format": format, "beta": beta, "seed": seed}
+    resolved = resolve(RewardCardConfig, file=config, overrides=overrides or (), flags=flags)
+    target = out or default_out(resolved.model, resolved.data)
+    typer.echo(f"evaluate reward {resolved.model} on {resolved.data} -> {target}", err=True)
+
+    from heedful.jobs.reward_card import reward_card
+
+    with opened(store) as opened_store:
+        result = reward_card(resolved, target, store=opened_store)
+    show(
+        {k: v for k, v in result.items() if k != "card"} | {"run": str(target)},
+        as_json,
+        *card_lines(result),
+        f"report {target / 'report.html'}",
+        f"result {target / 'result.json'}",
+        f"next   heedful fit ppo --reward {resolved.model} --data PROMPTS --out runs/ppo",
+    )
+
+
+def default_out(model: str, data: str) -> Path:
+    """``runs/card-reward-hh-dev`` for ``runs/reward`` and ``hh-dev.jsonl.gz``."""
+    path = Path(model)
+    name = path.parent.name if path.name == "model" else path.name
+    return Path("runs") / f"card-{name}-{Path(data).name.partition('.')[0]}"
+
+
+def card_lines(result: dict[str, Any]) -> list[str]:
+    """The main figures and the warnings, one a line."""
+    names = {
+        "accuracy": "accuracy",
+        "length_matched_accuracy": "length-matched",
+        "human_accuracy": "a person",
+        "style_share": "style foretells",
+    }
+    lines = [
+        f"{label}  {percent(result[name], result[f'{name}_ci'])}"
+        for name, label in names.items()
+        if name in result and None not in (result[name], *result[f"{name}_ci"])
+    ]
+    lines.append(f"ece  {result['ece']:.3f}")
+    if "temperature" in result:
+        lines.append(f"ece at temperature {result['temperature']:.2f}  {result['ece_scaled']:.3f}")
+    lines.append(f"pairs  {result['num_held_out']}")
+    return lines + [f"{one['level']}  {one['cause']} {one['remedy']}" for one in result["warnings"]]

@@ -13,9 +13,13 @@ from heedful.types import Demonstration, Message, Preference, Prompt
 
 @dataclass(slots=True)
 class Encoded:
-    """Trees and the count of records dropped by each rule. Made by encoders, used by sources."""
+    """Trees and the count of records dropped by each rule. Made by encoders, used by sources.
+
+    ``pairs`` are the numbers of the preferences behind the trees' pairs, in their order.
+    """
 
     trees: list[Tree] = field(default_factory=list)
+    pairs: list[int] = field(default_factory=list)
     drops: Counter[str] = field(default_factory=Counter)
 
     def require(self, what: str) -> "Encoded":
@@ -34,34 +38,40 @@ def preference_trees(
     A prompt whose longest conversation exceeds ``max_tokens`` loses those answers
     (rule ``too_long``); nothing is cut short.
     """
-    by_prompt: dict[str, list[Preference]] = {}
-    for preference in preferences:
-        by_prompt.setdefault(preference.prompt.id, []).append(preference)
+    by_prompt: dict[str, list[tuple[int, Preference]]] = {}
+    for number, preference in enumerate(preferences):
+        by_prompt.setdefault(preference.prompt.id, []).append((number, preference))
     encoded = Encoded()
     for prompt_id, group in by_prompt.items():
-        tree = _tree(tokenizer, prompt_id, group, max_tokens, encoded.drops)
+        tree = _tree(tokenizer, prompt_id, group, max_tokens, encoded)
         if tree is not None:
             encoded.trees.append(tree)
     return encoded
 
 
 def _tree(
-    tokenizer: Any, prompt_id: str, group: Sequence[Preference], limit: int, drops: Counter[str]
+    tokenizer: Any,
+    prompt_id: str,
+    group: Sequence[tuple[int, Preference]],
+    limit: int,
+    encoded: Encoded,
 ) -> Tree | None:
-    prompt = encode_prompt(tokenizer, group[0].prompt)
+    """The tree of a prompt's preferences, or None; ``encoded`` is told which ones it has."""
+    prompt = encode_prompt(tokenizer, group[0][1].prompt)
     responses: dict[tuple[int, ...], int] = {}
     pairs, weights, margins = [], [], []
-    for preference in group:
+    for number, preference in group:
         sides = [
             encode_response(tokenizer, preference.prompt, side)
             for side in (preference.chosen, preference.rejected)
         ]
         if len(prompt) + max(map(len, sides)) > limit:
-            drops["too_long"] += 1
+            encoded.drops["too_long"] += 1
             continue
         if sides[0] == sides[1]:
-            drops["identical_sides"] += 1
+            encoded.drops["identical_sides"] += 1
             continue
+        encoded.pairs.append(number)
         chosen, rejected = (responses.setdefault(side, len(responses)) for side in sides)
         pairs.append((chosen, rejected))
         weights.append(preference.weight)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from heedful.config import EvaluateConfig
+from heedful.config import EvaluateConfig, RewardCardConfig
 from heedful.data import testing
 from heedful.data.chat import encode_prompt
 from heedful.data.collate import Tree, packed
@@ -98,7 +98,9 @@ def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -
     return result
 
 
-def leave_out_learned(rows: Sequence[Any], config: EvaluateConfig, ref: models.ModelRef) -> HeldOut:
+def leave_out_learned(
+    rows: Sequence[Any], config: EvaluateConfig | RewardCardConfig, ref: models.ModelRef
+) -> HeldOut:
     """The rows whose prompts neither the model nor its parents were fitted to.
 
     ``test`` is there to try the commands and is kept whole, without a claim. Raises ``DataError``

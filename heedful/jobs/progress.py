@@ -19,6 +19,18 @@ def progress(description: str, total: int, *, done: int = 0) -> Iterator[Advance
         yield _Lines(description, total, done).advance
 
 
+def steps(advance: Advance) -> Callable[[int], None]:
+    """For who counts how much is done so far: moves a bar that takes steps."""
+    done = 0
+
+    def move(so_far: int) -> None:
+        nonlocal done
+        advance(so_far - done)
+        done = so_far
+
+    return move
+
+
 @contextmanager
 def _bar(description: str, total: int, done: int) -> Iterator[Advance]:
     from rich.console import Console
@@ -56,7 +68,8 @@ class _Lines:
         self.spoke = now
         rate = (now - self.started) / max(self.done - self.first, 1)
         left = rate * (self.total - self.done)
-        text = f"{self.description}  {self.done}/{self.total}  {left:.0f} s left  {_shown(values)}"
+        pace = f"{self.done}/{self.total}  {left:.0f} s left" if self.total else f"{self.done}"
+        text = f"{self.description}  {pace}  {_shown(values)}"
         print(text.rstrip(), file=sys.stderr, flush=True)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, xlog1py, xlogy
 
-from heedful.stats.intervals import Interval, wilson
+from heedful.stats.intervals import Interval, share_by_cluster
 from heedful.stats.votes import encode
 
 
@@ -50,23 +50,26 @@ def calibration_by_slice(
     slices: Sequence[str],
     *,
     rng: np.random.Generator,
+    clusters: ArrayLike | None = None,
     confidence: float = 0.95,
 ) -> dict[str, Calibration]:
     """Accuracy with Wilson's interval, ECE, Brier and NLL of each slice, names sorted.
 
     ``slices`` names one slice a pair, such as its topic; look at several kinds of slices in turn.
+    The pairs of one of the ``clusters``, such as a prompt, go together (``share_by_cluster``).
     Raises ``ValueError`` as ``ece`` does, and for lists of different lengths.
     """
     predicted, observed = _checked(probabilities, outcomes)
     if len(slices) != len(predicted):
         raise ValueError(f"{len(predicted)} pairs with {len(slices)} slices; give one per pair")
     names, code = encode(slices)
+    labels = np.arange(len(predicted)) if clusters is None else np.asarray(clusters)
     found = {}
     for number, name in enumerate(names):
-        p, y = predicted[code == number], observed[code == number]
-        right = _fold(p, y)[1].sum()
+        rows = code == number
+        p, y = predicted[rows], observed[rows]
         found[name] = Calibration(
-            accuracy=wilson(float(right), len(p), confidence=confidence),
+            accuracy=share_by_cluster(_fold(p, y)[1], labels[rows], confidence=confidence),
             ece=ece(p, y),
             ece_floor=ece_floor(p, rng=rng),
             brier=brier(p, y),

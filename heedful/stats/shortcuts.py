@@ -4,7 +4,7 @@ Prompts differ in how long and how good their answers are, so correlations are t
 prompt. That a feature explains a reward does not make it a fault: people may want it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -113,21 +113,18 @@ def within_correlation(
     One entry an answer; each is taken as its distance from its prompt's mean, so a prompt with one
     answer says nothing. NaN when either does not vary. The interval resamples prompts.
     """
-    x, y = _within(scores, prompts), _within(feature, prompts)
+    x, y = _within(scores, prompts)[:, 0], _within(feature, prompts)[:, 0]
+    sums = _sums_by_prompt(np.stack([x * y, x * x, y * y], axis=1), prompts)
 
-    def correlation(rows: NDArray[np.int64]) -> float:
-        one, other = x[rows, 0], y[rows, 0]
-        scale = np.sqrt((one @ one) * (other @ other))
-        return float(one @ other / scale) if scale > 0 else float("nan")
+    def correlation(drawn: NDArray[np.int64]) -> float:
+        both, one, other = sums[drawn].sum(axis=0)
+        scale = np.sqrt(one * other)
+        return float(both / scale) if scale > 0 else float("nan")
 
-    return bootstrap(
-        correlation,
-        len(x),
-        rng=rng,
-        num_resamples=num_resamples,
-        clusters=prompts,
-        confidence=confidence,
+    found = bootstrap(
+        correlation, len(sums), rng=rng, num_resamples=num_resamples, confidence=confidence
     )
+    return replace(found, num=len(x))
 
 
 def style_share(
@@ -162,18 +159,14 @@ def style_share(
         weights = np.linalg.lstsq(x[~out], y[~out], rcond=None)[0]
         error[out] = y[out] - x[out] @ weights
 
-    def share(rows: NDArray[np.int64]) -> float:
-        total = y[rows] @ y[rows]
-        return float(1 - error[rows] @ error[rows] / total) if total > 0 else float("nan")
+    sums = _sums_by_prompt(np.stack([error**2, y**2], axis=1), prompt)
 
-    return bootstrap(
-        share,
-        len(y),
-        rng=rng,
-        num_resamples=num_resamples,
-        clusters=prompt,
-        confidence=confidence,
-    )
+    def share(drawn: NDArray[np.int64]) -> float:
+        unexplained, total = sums[drawn].sum(axis=0)
+        return float(1 - unexplained / total) if total > 0 else float("nan")
+
+    found = bootstrap(share, len(sums), rng=rng, num_resamples=num_resamples, confidence=confidence)
+    return replace(found, num=len(y))
 
 
 def _strata(sizes: Array, num_strata: int) -> NDArray[np.int64]:
@@ -200,9 +193,15 @@ def _within(values: ArrayLike, prompts: ArrayLike) -> Array:
     if len(prompt) != len(table):
         raise ValueError(f"{len(table)} answers with {len(prompt)} prompts; give one per answer")
     _refuse_missing("a score or a feature", table)
-    sums = np.zeros((int(prompt.max()) + 1, table.shape[1]))
-    np.add.at(sums, prompt, table)
-    centred = table - (sums / np.bincount(prompt)[:, None])[prompt]
+    centred = table - (_sums_by_prompt(table, prompt) / np.bincount(prompt)[:, None])[prompt]
     # Rounding must not pass for variation where all answers of all prompts are alike.
     noise = 1e-12 * np.abs(table).max(axis=0, initial=0.0)
     return np.where(np.abs(centred) > noise, centred, 0.0)
+
+
+def _sums_by_prompt(table: Array, prompts: ArrayLike) -> Array:
+    """Sums of the rows of each prompt: all that a resample of prompts needs."""
+    _, prompt = np.unique(prompts, return_inverse=True)
+    sums = np.zeros((int(prompt.max()) + 1, table.shape[1]))
+    np.add.at(sums, prompt, table)
+    return sums

@@ -78,6 +78,16 @@ def latest(
     return [one for chunk in chunks(wanted) for one in _latest(tx, _OF_TASKS, kinds, ids=chunk)]
 
 
+def by_ids(tx: Transaction, ids: Iterable[str]) -> dict[str, Annotation]:
+    """The answers with these ids, as far as the store has them."""
+    table = tables.annotations
+    return {
+        row.id: from_row(row)
+        for chunk in chunks(sorted(set(ids)))
+        for row in tx.connection.execute(select(table).where(table.c.id.in_(chunk)))
+    }
+
+
 def rulings_by_dataset(tx: Transaction, dataset: str) -> dict[str, Annotation]:
     """The adjudication that stands, by task id, of every task that has one."""
     items, columns = tables.dataset_items.c, tables.annotations.c

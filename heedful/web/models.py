@@ -137,9 +137,15 @@ def one_model(request: Request, model: str) -> Response:
         model=view,
         others=[(one.id, chain.called(one), one.version.role) for one in others],
         figure=figure,
+        card=card_of(view.evidence),
         number=charts.number,
         when=when,
     )
+
+
+def card_of(evidence: Sequence[Evidence]) -> Mapping[str, JSON] | None:
+    """What the newest reward card says: its main figures by name, its run and its data."""
+    return next((one.detail for one in reversed(evidence) if one.detail.get("card")), None)
 
 
 def whole(tx: Transaction, model_id: str) -> Registered:

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import typer
 
 from heedful.cli import app as cli_app
 from heedful.cli import work
@@ -146,6 +147,15 @@ def test_whole_chain_on_imported_preferences(
     with gzip.open(dev, "wt") as stream:
         stream.write(json.dumps({k: v.replace("hello", "good evening") for k, v in PAIR.items()}))
     assert run(monkeypatch, capsys, "import", "hh", str(dev), *store)[0] == 0
+    code, out, err = run(
+        monkeypatch, capsys, "evaluate", "reward", reward, "--data", "hh-harmless-dev", *store,
+        "--out", str(tmp_path / "card"), "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    card = json.loads(out.splitlines()[-1])
+    assert (card["num_held_out"], card["num_learned"]) == (1, 0)
+    assert "every figure is rough" in err
+    assert (tmp_path / "card" / "report.html").exists()
     measure = ("--model", policy, "--reward", reward, *store)
     code, _, err = run(
         monkeypatch, capsys, "evaluate", "--data", "hh-harmless-train", *measure,
@@ -172,6 +182,45 @@ def test_whole_chain_on_imported_preferences(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("evaluate", "reward"), "Missing argument 'MODEL'"),
+        (("evaluate", "--data", "d"), "Missing option '--out'"),
+        (("evaluate", "reward", "m", "--sed", "1"), "No such option: --sed"),
+    ],
+)
+def test_a_wrong_command_line_is_told_without_a_traceback(
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["--data", "d", "--out", "o"], ["policy", "--data", "d", "--out", "o"]),
+        (["seed=1", "--out", "o"], ["policy", "seed=1", "--out", "o"]),
+        ([], ["policy"]),
+        (["policy", "--out", "o"], ["policy", "--out", "o"]),
+        (["reward", "runs/reward"], ["reward", "runs/reward"]),
+        (["--help"], ["--help"]),
+    ],
+)
+def test_evaluate_without_a_command_is_that_of_policies(given: list[str], meant: list[str]) -> None:
+    group = typer.main.get_command(cli_app.app).commands["evaluate"]
+    assert group.with_default(given) == meant
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "reward", "test", "--data", "test"), "test is no reward model"),
+        (("evaluate", "reward", "test"), "'data' is required"),
+        (("evaluate", "reward", "test", "--data", "test", "sed=1"), "did you mean 'seed'"),
+        (("evaluate", "reward", "test", "--data", "test", "--beta", "0"), "'beta' is 0.0"),
         (("fit", "reward", "--data", "nosuch", "--model", "test"), "nosuch"),
         (("fit", "reward", "--data", "test", "--model", "nosuch-model"), "unknown model"),
         (("fit", "reward", "--data", "test", "--model", "test", "epoch=2"),

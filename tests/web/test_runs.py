@@ -13,7 +13,7 @@ from heedful.config import EvaluateConfig, PPOConfig, Rollouts
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import fit_ppo
 from heedful.store import Store, models, open_store, run_files, runs
-from heedful.types import ModelVersion, Run
+from heedful.types import Evidence, ModelVersion, Run
 from heedful.web.app import create_app
 
 
@@ -269,3 +269,28 @@ def test_two_processes_do_not_work_on_one_run(tmp_path: Path, monkeypatch: Any) 
     ):
         pass
     assert not run_files.is_held(tmp_path)
+
+
+def test_a_reward_models_page_shows_the_newest_card(owner: Any) -> None:
+    store, client = owner
+    model = ModelVersion(role="reward", name="kind", weights_hash="a" * 32, path="/nowhere")
+    with store.write() as tx:
+        models.add(tx, model)
+    bare = client.get(f"/models/{model.id}").text
+    assert f"heedful evaluate reward {model.id}" in bare
+    assert "The whole card" not in bare
+    for value, data in ((0.6, "old"), (0.7, "<new>")):
+        detail = {"data": data, "run": "run_1", "card": {"accuracy": f"{value} shown"}}
+        with store.write() as tx:
+            runs.add_evidence(
+                tx,
+                Evidence(
+                    model=model.id, test="accuracy on held-out data", value=value, low=0.5,
+                    high=0.8, num=50, detail=detail,
+                ),
+            )  # fmt: skip
+    html = client.get(f"/models/{model.id}").text
+    assert "0.7 shown" in html
+    assert "0.6 shown" not in html
+    assert "&lt;new&gt;" in html
+    assert 'href="/runs/run_1"' in html

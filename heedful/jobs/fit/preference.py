@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from heedful.config import PreferenceConfig
-from heedful.data.collate import Tree, packed
+from heedful.data.collate import Tree
 from heedful.data.examples import preference_trees
 from heedful.data.snapshot import split_by_prompt
 from heedful.jobs.fit.accuracy import accuracy_of
@@ -25,6 +23,7 @@ from heedful.jobs.fit.policy import add_policy, prove_policy, with_adapter_of_st
 from heedful.jobs.progress import progress
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
+from heedful.reward.implicit import implicit_scores
 from heedful.store.database import Store
 from heedful.tensors import Batch
 from heedful.train import algorithms
@@ -71,7 +70,6 @@ def fit_preference(
     return run_fit("preference", config, out, store, data, build, profile=profile)
 
 
-@torch.no_grad()
 def implicit_accuracy(
     trunk: Trunk,
     trees: Sequence[Tree],
@@ -79,12 +77,13 @@ def implicit_accuracy(
     max_tokens: int,
 ) -> dict[str, JSON]:
     """Share of held-out pairs whose chosen side gained more log-probability."""
-    deltas: list[float] = []
     with progress("held-out pairs", len(trees)) as advance:
-        for plain in packed(trees, trunk.device, max_tokens, advance):
-            batch = replace(plain, stem=trunk.stem("policy", reference))
-            before = logprobs_of(trunk, batch, reference)
-            gain = (logprobs_of(trunk, batch, "policy") - before).sum(dim=1)
-            assert batch.pairs is not None
-            deltas += (gain[batch.pairs[:, 0]] - gain[batch.pairs[:, 1]]).tolist()
+        gains = implicit_scores(
+            trunk, trees, reference, beta=1.0, max_tokens=max_tokens, advance=advance
+        )
+    deltas = [
+        scores[chosen] - scores[rejected]
+        for tree, scores in zip(trees, gains, strict=True)
+        for chosen, rejected in tree.pairs
+    ]
     return accuracy_of(deltas, trees)

@@ -1,0 +1,278 @@
+"""Scores of pairs to the figures of a card. Formulas are those of ``heedful.stats``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from heedful.annotators.features import words as words_of
+from heedful.annotators.text_patterns import PATTERNS, describe
+from heedful.data.collate import Advance, silent
+from heedful.data.examples import last_user_text
+from heedful.data.snapshot import split_by_prompt
+from heedful.errors import DataError
+from heedful.jobs.quality.plain import attempt
+from heedful.jobs.reward_card.people import (
+    Background,
+    agreement_of_people,
+    count_contradicted,
+    pair_key,
+)
+from heedful.jobs.reward_card.slices import Kind, slices_of
+from heedful.monitor.reward_card import Doubt, Mistake, RewardCard, Scaling, Slice
+from heedful.reward.scorers import Scored
+from heedful.stats.calibration import (
+    Calibration,
+    calibration_by_slice,
+    confident_mistakes,
+    fit_temperature,
+)
+from heedful.stats.intervals import Interval, share_by_cluster
+from heedful.stats.shortcuts import matched_accuracy, style_share, within_correlation
+from heedful.stats.uncertainty import error_detection, risk_coverage
+from heedful.stats.votes import encode
+from heedful.types import Message, Preference
+
+Array = NDArray[np.float64]
+CALIBRATION_SHARE = 0.5  # of the prompts that the temperature is fitted to
+NUM_RESAMPLES = 500  # of each of many features
+NUM_MISTAKES = 20
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a card is of: names for its head, and what was left out before anything was scored."""
+
+    model: str
+    data: str
+    scale: str
+    seed: int
+    num_learned: int | None
+    without_pair: Mapping[str, int] = field(default_factory=dict)
+
+
+def measure(
+    about: About,
+    rows: Sequence[Preference],
+    scored: Scored,
+    background: Background,
+    *,
+    swapped: Scored | None = None,
+    advance: Advance = silent,
+) -> RewardCard:
+    """The card of scored pairs; ``rows`` are all that were given to the scorer.
+
+    ``swapped`` are the scores of the same rows with their sides changed, of a scorer that reads
+    pairs. ``advance`` hears of the features of style. What the data do not allow is left out with a
+    note.
+    """
+    kept = [rows[number] for number in scored.pairs]
+    seeds = np.random.SeedSequence([about.seed, 6]).spawn(8)
+    rngs = [np.random.default_rng(one) for one in seeds]
+    notes: list[str] = []
+    deltas = (scored.chosen - scored.rejected).mean(axis=1)
+    _, prompts = encode([row.prompt.id for row in kept])
+    right = (np.sign(deltas) + 1) / 2
+    words = np.array(
+        [[len(words_of(text_of(side))) for side in (row.chosen, row.rejected)] for row in kept],
+        dtype=float,
+    )
+    correlations, style = follow_style(kept, scored, notes, rngs[1], advance)
+    return RewardCard(
+        model=about.model,
+        data=about.data,
+        scale=about.scale,
+        seed=about.seed,
+        num_prompts=len(np.unique(prompts)),
+        num_learned=about.num_learned,
+        num_contradicted=count_contradicted(kept),
+        without_pair=dict(about.without_pair),
+        drops=dict(scored.drops),
+        measured=calibrated(deltas, prompts, rngs[0]),
+        matched=attempt(
+            notes,
+            "length-matched accuracy",
+            lambda: matched_accuracy(
+                right, words[:, 0] - words[:, 1], rng=rngs[2], clusters=prompts
+            ),
+        ),
+        correlations=correlations,
+        style=style,
+        people=agreement_of_people(kept, deltas, background, notes, rng=rngs[3]),
+        scaling=scale(kept, deltas, prompts, about.seed, notes, rngs[4]),
+        slices=[
+            one
+            for kind in slices_of(kept, words, background, notes, rng=rngs[5])
+            for one in measured_slices(kind, deltas, prompts, rngs[6])
+        ],
+        swap=consistent(rows, scored, swapped, notes),
+        doubt=doubt_against_error(scored, deltas, prompts, notes, rngs[7]),
+        mistakes=surest_mistakes(kept, deltas),
+        notes=notes,
+    )
+
+
+def surest_mistakes(rows: Sequence[Preference], deltas: Array) -> list[Mistake]:
+    """The surest mistakes, a pair that several people judged only once."""
+    order = confident_mistakes(expit(deltas), np.ones(len(deltas)), most=len(deltas))
+    pairs: dict[str, int] = {}
+    for n in order.tolist():
+        pairs.setdefault(pair_key(rows[n])[0], n)
+    return [
+        Mistake(
+            prompt=last_user_text(rows[n].prompt),
+            chosen=text_of(rows[n].chosen),
+            rejected=text_of(rows[n].rejected),
+            confidence=float(expit(-deltas[n])),
+            annotations=rows[n].annotation_ids,
+        )
+        for n in list(pairs.values())[:NUM_MISTAKES]
+    ]
+
+
+def text_of(messages: Sequence[Message]) -> str:
+    """What an answer says, without its calls of tools."""
+    return "\n".join(message.content for message in messages if message.content)
+
+
+def calibrated(deltas: Array, prompts: NDArray[np.int64], rng: np.random.Generator) -> Calibration:
+    """Accuracy and calibration of score differences; the chosen side always won."""
+    probabilities, won = expit(deltas), np.ones(len(deltas))
+    names = [ALL] * len(deltas)
+    return calibration_by_slice(probabilities, won, names, rng=rng, clusters=prompts)[ALL]
+
+
+def measured_slices(
+    kind: Kind, deltas: Array, prompts: NDArray[np.int64], rng: np.random.Generator
+) -> list[Slice]:
+    """The figures of every slice of a kind, in its order."""
+    probabilities, won = expit(deltas), np.ones(len(deltas))
+    found = calibration_by_slice(probabilities, won, kind.of, rng=rng, clusters=prompts)
+    return [Slice(kind=kind.name, name=name, measured=found[name]) for name in kind.names]
+
+
+def scale(
+    rows: Sequence[Preference],
+    deltas: Array,
+    prompts: NDArray[np.int64],
+    seed: int,
+    notes: list[str],
+    rng: np.random.Generator,
+) -> Scaling | None:
+    """Calibration on one half of the prompts, before and after a temperature of the other half."""
+    try:
+        _, fitted = split_by_prompt(rows, CALIBRATION_SHARE, seed)
+    except DataError as error:
+        notes.append(f"No temperature: {error}.")
+        return None
+    ids = {row.prompt.id for row in fitted}
+    is_fitted = np.array([row.prompt.id in ids for row in rows])
+    tested = ~is_fitted
+    temperature = attempt(notes, "temperature", lambda: fit_temperature(deltas[is_fitted]))
+    after = None
+    if temperature is not None:
+        after = calibrated(deltas[tested] / temperature, prompts[tested], rng)
+    return Scaling(
+        temperature=temperature,
+        num_fitted=int(is_fitted.sum()),
+        before=calibrated(deltas[tested], prompts[tested], rng),
+        after=after,
+        deltas=[float(one) for one in deltas[tested]],
+    )
+
+
+def follow_style(
+    rows: Sequence[Preference],
+    scored: Scored,
+    notes: list[str],
+    rng: np.random.Generator,
+    advance: Advance,
+) -> tuple[dict[str, Interval], Interval | None]:
+    """Correlation of scores with features of style within prompts, and the share style explains.
+
+    Each distinct answer of a prompt counts once.
+    """
+    answers: dict[tuple[str, str], float] = {}
+    for n, row in enumerate(rows):
+        for side, scores in ((row.chosen, scored.chosen), (row.rejected, scored.rejected)):
+            answers.setdefault((row.prompt.id, text_of(side)), float(scores[n].mean()))
+    described: dict[str, list[float]] = {}
+    features = []
+    for _, text in answers:
+        if text not in described:
+            described[text] = describe(text)
+        features.append(described[text])
+        advance(1)
+    table, values = np.array(features), np.array(list(answers.values()))
+    prompts = np.array([prompt for prompt, _ in answers])
+    found = {}
+    for place, name in enumerate(PATTERNS):
+        one = attempt(
+            notes,
+            f"correlation with {name}",
+            lambda place=place: within_correlation(  # type: ignore[misc]
+                values, table[:, place], prompts, rng=rng, num_resamples=NUM_RESAMPLES
+            ),
+        )
+        if one is not None:
+            found[name] = one
+    share = attempt(notes, "share of style", lambda: style_share(values, table, prompts, rng=rng))
+    return found, share
+
+
+def consistent(
+    rows: Sequence[Preference], scored: Scored, swapped: Scored | None, notes: list[str]
+) -> Interval | None:
+    """Share of pairs that are judged the same with their sides changed."""
+    if swapped is None:
+        notes.append(
+            "No swap consistency: every answer is scored by itself, so the order of two answers "
+            "cannot change their scores."
+        )
+        return None
+    # what was rejected is called chosen there, and a judge that is consistent says the opposite
+    there = dict(zip(swapped.pairs, _signs(swapped), strict=True))
+    both = [(n, sign) for n, sign in zip(scored.pairs, _signs(scored), strict=True) if n in there]
+    if not both:
+        notes.append("No swap consistency: no pair was scored both ways.")
+        return None
+    _, prompts = encode([rows[n].prompt.id for n, _ in both])
+    return share_by_cluster([float(sign == -there[n]) for n, sign in both], prompts)
+
+
+def _signs(scored: Scored) -> Array:
+    return np.asarray(np.sign((scored.chosen - scored.rejected).mean(axis=1)))
+
+
+def doubt_against_error(
+    scored: Scored,
+    deltas: Array,
+    prompts: NDArray[np.int64],
+    notes: list[str],
+    rng: np.random.Generator,
+) -> Doubt | None:
+    """Whether the members disagree where their mean errs."""
+    num_members = scored.chosen.shape[1]
+    if num_members < 2:
+        notes.append(
+            "No uncertainty against error: the model has one head and states no uncertainty."
+        )
+        return None
+    clear = deltas != 0
+    spread = (scored.chosen - scored.rejected).std(axis=1, ddof=1)[clear]
+    is_right = (deltas[clear] > 0).astype(float)
+    if len(np.unique(is_right)) < 2:
+        notes.append("No uncertainty against error: all pairs are right, or all are wrong.")
+        return None
+    return attempt(
+        notes,
+        "uncertainty against error",
+        lambda: Doubt(
+            num_members=num_members,
+            detection=error_detection(spread, is_right, rng=rng, clusters=prompts[clear]),
+            curve=risk_coverage(spread, is_right),
+        ),
+    )

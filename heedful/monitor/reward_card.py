@@ -1,0 +1,300 @@
+"""What is known of a reward model on pairs that it has not seen, and what to be wary of."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from heedful.monitor.charts import percent
+from heedful.stats.calibration import Calibration
+from heedful.stats.ceiling import HumanCeiling
+from heedful.stats.intervals import Interval
+from heedful.stats.shortcuts import MatchedAccuracy
+from heedful.stats.uncertainty import RiskCoverage
+from heedful.types import Finding
+
+FEW_IN_SLICE = 40  # an accuracy near 0.7 has an interval of 14 points either way
+FEW = 100  # and of 9 points
+MUCH_STYLE = 0.5  # of the variance within prompts: style explains more than all else together
+ECE_ABOVE_FLOOR = 0.05
+MUCH_DROPPED = 0.1
+SWAPPED_ALIKE = 0.95
+CHANCE = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The pairs of one kind: ``Slice(kind="turns", name="2 turns", measured=Calibration(...))``."""
+
+    kind: str
+    name: str
+    measured: Calibration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """Calibration before and after scaling, on pairs that the temperature was not fitted to.
+
+    ``after`` and ``temperature`` are None where no temperature exists. ``deltas`` are the score
+    differences of these pairs, chosen minus rejected, before.
+    """
+
+    temperature: float | None
+    num_fitted: int
+    before: Calibration
+    after: Calibration | None
+    deltas: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """How far people agree on these pairs, and what that leaves for a model.
+
+    ``agreement`` is that of two answers to one pair (``of``: by whom), and the best possible
+    accuracy lies between ``best_low`` and ``best_high`` (``accuracy_ceiling``). ``ceiling`` needs
+    pairs that two people answered, ``majority`` is the model's accuracy against their majority.
+    """
+
+    of: str
+    agreement: Interval
+    best_low: Interval
+    best_high: Interval
+    ceiling: HumanCeiling | None = None
+    majority: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """A pair that the reward model ranks the wrong way round, and how sure it is of it."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    confidence: float
+    annotations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """The spread of an ensemble's members against its errors, on pairs without a tie."""
+
+    num_members: int
+    detection: Interval
+    curve: RiskCoverage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardCard:
+    """The card. Made by ``jobs.reward_card``, drawn by ``reward_report``, kept as JSON.
+
+    ``num_learned`` pairs were left out because the model or its parents were fitted to their
+    prompts, None: that could not be told. ``num_contradicted`` pairs of answers were judged both
+    ways. ``without_pair`` counts by rule the answers that state no pair, such as ties, and the rows
+    of a file that could not be used; ``drops`` the pairs that were not scored. ``correlations`` are
+    those of the score with each feature of style, within prompts. ``notes`` say what was left out
+    and why.
+    """
+
+    model: str
+    data: str
+    scale: str
+    seed: int
+    num_prompts: int
+    num_learned: int | None
+    num_contradicted: int
+    without_pair: Mapping[str, int]
+    drops: Mapping[str, int]
+    measured: Calibration
+    matched: MatchedAccuracy | None
+    correlations: Mapping[str, Interval]
+    style: Interval | None
+    people: People | None
+    scaling: Scaling | None
+    slices: Sequence[Slice]
+    swap: Interval | None
+    doubt: Doubt | None
+    mistakes: Sequence[Mistake]
+    notes: Sequence[str]
+
+    @property
+    def accuracy(self) -> Interval:
+        """Share of the pairs whose chosen side scores higher, a tie one half."""
+        return self.measured.accuracy
+
+
+def spread(interval: Interval) -> str:
+    """``71.2 % (66.0 to 75.9)``, without the bounds where there are none."""
+    if math.isnan(interval.low):
+        return percent(interval.value)
+    return f"{percent(interval.value)} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+
+
+def lower(interval: Interval) -> float:
+    """The lower bound; the value itself where nothing varied that could be resampled."""
+    return interval.value if math.isnan(interval.low) else interval.low
+
+
+def findings(card: RewardCard) -> list[Finding]:
+    """What to be wary of, in words, the gravest first."""
+    found = [*_leakage(card), *_figures(card), *_shortcuts(card), *_slices(card), *_data(card)]
+    order = {"error": 0, "warning": 1, "info": 2}
+    return sorted(found, key=lambda one: order[one.level])
+
+
+def _leakage(card: RewardCard) -> Iterator[Finding]:
+    if card.num_learned is None:
+        yield Finding(
+            rule="leakage_unknown",
+            level="warning",
+            value=float("nan"),
+            cause="It is not known whether the model was fitted to these prompts, so nothing here "
+            "is a claim about held-out data.",
+            remedy="Measure it on a data set that it cannot have seen.",
+        )
+    elif card.num_learned:
+        yield Finding(
+            rule="leakage",
+            level="info",
+            value=float(card.num_learned),
+            cause=f"{card.num_learned:,} pairs were left out: the model, or one that it builds on, "
+            "was fitted to their prompts.",
+            remedy="The figures are of the other pairs alone.",
+        )
+
+
+def _figures(card: RewardCard) -> Iterator[Finding]:
+    accuracy = card.accuracy
+    if accuracy.low <= CHANCE:
+        yield Finding(
+            rule="chance",
+            level="warning",
+            value=accuracy.value,
+            cause=f"Accuracy is {spread(accuracy)}: no better than tossing a coin, as far as "
+            f"{accuracy.num:,} pairs tell.",
+            remedy="Measure more pairs, or fit to more or cleaner preferences.",
+        )
+    if accuracy.num < FEW:
+        yield Finding(
+            rule="few_pairs",
+            level="warning",
+            value=float(accuracy.num),
+            cause=f"There are {accuracy.num} pairs, so every figure is rough.",
+            remedy=f"Measure at least {FEW}; 1,000 know an accuracy to 3 points.",
+        )
+    kept = card.scaling and (card.scaling.after or card.scaling.before)
+    if kept and kept.ece > kept.ece_floor + ECE_ABOVE_FLOOR:
+        yield Finding(
+            rule="calibration",
+            level="warning",
+            value=kept.ece,
+            cause=f"The probabilities are off by {100 * kept.ece:.1f} points on average, where "
+            f"chance alone would show {100 * kept.ece_floor:.1f}.",
+            remedy="Use the order of its scores, and no threshold on its probabilities.",
+        )
+    people = card.people and card.people.ceiling
+    if people and people.lead is not None and people.lead.high < 0:
+        yield Finding(
+            rule="below_people",
+            level="info",
+            value=people.lead.value,
+            cause="It agrees with the majority of the others "
+            f"{-100 * people.lead.value:.1f} points less often than a person does.",
+            remedy="There is something left to learn: more labels, or a larger model.",
+        )
+    if card.swap is not None and card.swap.value < SWAPPED_ALIKE:
+        yield Finding(
+            rule="swap",
+            level="warning",
+            value=card.swap.value,
+            cause=f"Only {spread(card.swap)} of its judgements stay the same when the two answers "
+            "change places.",
+            remedy="Ask it both ways round and average.",
+        )
+    if card.doubt is not None and lower(card.doubt.detection) <= CHANCE:
+        yield Finding(
+            rule="uncertainty",
+            level="warning",
+            value=card.doubt.detection.value,
+            cause="Where its members disagree it is not shown to err more often.",
+            remedy="Do not lean on its uncertainty; members fitted to other pairs differ more.",
+        )
+
+
+def _shortcuts(card: RewardCard) -> Iterator[Finding]:
+    matched = card.matched
+    if matched is not None and lower(matched.accuracy) <= CHANCE < card.accuracy.low:
+        yield Finding(
+            rule="length",
+            level="warning",
+            value=matched.accuracy.value,
+            cause=f"Length does most of the work: accuracy is {spread(card.accuracy)}, but "
+            f"{spread(matched.accuracy)} where length tells nothing.",
+            remedy="Balance the pairs by length, or keep length out of the reward, and compare "
+            "models by length-matched accuracy.",
+        )
+    if card.style is not None and card.style.value > MUCH_STYLE:
+        yield Finding(
+            rule="style",
+            level="warning",
+            value=card.style.value,
+            cause=f"Style foretells {percent(card.style.value)} of the variance of its scores "
+            "within prompts.",
+            remedy="Look at the features that it follows most; a policy will follow them too.",
+        )
+
+
+def _slices(card: RewardCard) -> Iterator[Finding]:
+    few = [one for one in card.slices if one.measured.accuracy.num < FEW_IN_SLICE]
+    if few:
+        yield Finding(
+            rule="few_in_slice",
+            level="warning",
+            value=float(len(few)),
+            cause=f"Too few pairs to judge by: {_named(few)}.",
+            remedy=f"Collect at least {FEW_IN_SLICE} pairs of each before you compare them.",
+        )
+    weak = [
+        one
+        for one in card.slices
+        if one.measured.accuracy.num >= FEW_IN_SLICE
+        and one.measured.accuracy.high < card.accuracy.value
+    ]
+    if weak:
+        yield Finding(
+            rule="weak_slice",
+            level="warning",
+            value=min(one.measured.accuracy.value for one in weak),
+            cause=f"It does worse on {_named(weak)} than on all pairs. Of {len(card.slices)} "
+            "slices about one in forty would look so by chance.",
+            remedy="Collect preferences there first.",
+        )
+
+
+def _named(slices: Sequence[Slice]) -> str:
+    return "; ".join(
+        f"{one.kind}: {one.name} ({one.measured.accuracy.num} pairs, "
+        f"{percent(one.measured.accuracy.value)})"
+        for one in slices
+    )
+
+
+def _data(card: RewardCard) -> Iterator[Finding]:
+    dropped = sum(card.drops.values())
+    total = dropped + card.accuracy.num
+    if dropped:
+        rules = ", ".join(f"{rule.replace('_', ' ')}: {n:,}" for rule, n in card.drops.items())
+        yield Finding(
+            rule="dropped",
+            level="warning" if dropped > MUCH_DROPPED * total else "info",
+            value=dropped / total,
+            cause=f"{dropped:,} of {total:,} pairs could not be scored ({rules}).",
+            remedy="The figures are of the others alone.",
+        )
+    if card.num_contradicted:
+        yield Finding(
+            rule="contradicted",
+            level="info",
+            value=float(card.num_contradicted),
+            cause=f"{card.num_contradicted:,} pairs of answers were judged both ways, where no "
+            "model is right twice.",
+            remedy="Read accuracy beside the agreement of people.",
+        )

@@ -1,0 +1,455 @@
+"""What a reward card says of scores whose faults are known, and of real ones."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from heedful.config import PreferenceConfig, RewardCardConfig, RewardConfig, resolve
+from heedful.data import testing
+from heedful.data.collate import Advance, silent
+from heedful.data.examples import answer
+from heedful.data.snapshot import freeze
+from heedful.errors import ConfigError, DataError, MissingError
+from heedful.exchange.importing import import_preferences
+from heedful.jobs.fit import FitResult, fit_preference, fit_reward
+from heedful.jobs.reward_card import reward_card
+from heedful.jobs.reward_card.job import score_pairs
+from heedful.jobs.reward_card.measure import About, measure
+from heedful.jobs.reward_card.people import Background, read_background
+from heedful.jobs.snapshot import make_snapshot
+from heedful.monitor.report import read_report_data, render
+from heedful.monitor.reward_card import RewardCard, findings
+from heedful.monitor.reward_report import main_figures, reward_report
+from heedful.reward.scorers import Scored
+from heedful.store import Store, annotations, open_store, people, runs, tasks
+from heedful.store import models as model_table
+from heedful.types import Annotation, Preference, Prompt, User
+
+ABOUT = About(model="m", data="d", scale="made up", seed=0, num_learned=0)
+FLAGS = {"data": "test", "model": "test"}
+
+
+def pair(number: int, chosen: str = "yes", rejected: str = "no", *ids: str) -> Preference:
+    return Preference(
+        prompt=Prompt.of(f"question {number}"),
+        chosen=answer(chosen),
+        rejected=answer(rejected),
+        annotation_ids=ids,
+    )
+
+
+def scored(deltas: Sequence[float]) -> Scored:
+    gaps = np.asarray(deltas, dtype=float).reshape(len(deltas), -1)
+    return Scored(
+        pairs=tuple(range(len(gaps))), chosen=gaps / 2, rejected=-gaps / 2, drops={}
+    )  # fmt: skip
+
+
+def rules(card: RewardCard) -> set[str]:
+    return {one.rule for one in findings(card)}
+
+
+def judged(rng: np.random.Generator, num: int, quality: float, length: float) -> list[Preference]:
+    """Pairs whose better answer is longer by ``length`` in log-odds."""
+    rows = []
+    for number in range(num):
+        words = rng.integers(3, 30, size=2)
+        likes_first = rng.random() < expit(length * np.sign(words[0] - words[1]) + quality)
+        texts = [f"{'word ' * n}{side}" for side, n in zip("ab", words, strict=True)]
+        rows.append(pair(number, *(texts if likes_first else texts[::-1])))
+    return rows
+
+
+def num_words(row: Preference) -> tuple[int, int]:
+    return len(row.chosen[0].content.split()), len(row.rejected[0].content.split())
+
+
+def test_a_reward_of_length_alone_is_right_until_length_is_matched() -> None:
+    rows = judged(np.random.default_rng(0), 400, 0.0, 1.5)
+    card = measure(ABOUT, rows, scored([0.3 * (a - b) for a, b in map(num_words, rows)]),
+                   Background())  # fmt: skip
+    assert card.accuracy.low > 0.7
+    assert card.matched is not None
+    assert card.matched.accuracy.value == pytest.approx(0.5, abs=0.01)
+    assert card.style is not None
+    assert card.style.value > 0.7
+    assert max(card.correlations, key=lambda name: card.correlations[name].value) == "length"
+    assert {"length", "style"} <= rules(card)
+
+
+def test_a_reward_of_quality_is_not_accused_of_length() -> None:
+    rng = np.random.default_rng(1)
+    rows = judged(rng, 400, 0.0, 0.0)
+    card = measure(ABOUT, rows, scored(rng.normal(1.0, 1.0, 400)), Background())
+    assert card.matched is not None
+    assert card.matched.accuracy.value == pytest.approx(card.accuracy.value, abs=0.03)
+    assert not {"length", "style", "chance", "few_pairs"} & rules(card)
+
+
+def test_the_temperature_of_one_half_mends_the_other_and_leaves_accuracy() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.normal(0.0, 1.5, 2000)
+    sign = np.where(rng.random(2000) < expit(truth), 1, -1)  # the chosen side is first
+    rows = [pair(number) for number in range(2000)]
+    card = measure(ABOUT, rows, scored(3 * truth * sign), Background())
+    kept = card.scaling
+    assert kept is not None
+    assert kept.after is not None
+    assert kept.temperature == pytest.approx(3, abs=0.4)
+    assert kept.num_fitted + kept.before.accuracy.num == 2000
+    assert kept.after.accuracy == kept.before.accuracy
+    assert kept.before.ece > 0.1
+    assert kept.after.ece < kept.after.ece_floor + 0.02
+    assert kept.after.nll < kept.before.nll
+    assert "calibration" not in rules(card)
+
+
+def test_a_model_that_is_always_right_has_no_temperature_and_says_so() -> None:
+    card = measure(ABOUT, [pair(n) for n in range(60)], scored(np.ones(60)), Background())
+    assert card.scaling is not None
+    assert (card.scaling.temperature, card.scaling.after) == (None, None)
+    assert any(note.startswith("No temperature: all pairs are ranked") for note in card.notes)
+    assert card.mistakes == []
+    assert "few_pairs" in rules(card)
+
+
+def test_one_prompt_cannot_be_split_and_is_measured_all_the_same() -> None:
+    rows = [pair(0, f"a{n}", f"b{n}") for n in range(3)]
+    card = measure(ABOUT, rows, scored([1.0, 2.0, -1.0]), Background())
+    assert card.scaling is None
+    assert card.accuracy.value == pytest.approx(2 / 3)
+    assert any("cannot be split" in note for note in card.notes)
+    render(reward_report(card))
+
+
+def test_the_slices_of_a_kind_hold_every_pair_once() -> None:
+    rng = np.random.default_rng(3)
+    rows = judged(rng, 200, 0.0, 0.0)
+    long = replace(rows[0], prompt=Prompt(messages=rows[0].prompt.messages * 3))
+    rows[0] = long
+    card = measure(ABOUT, rows, scored(rng.normal(0.5, 1.0, 200)), Background())
+    kinds = {one.kind for one in card.slices}
+    assert {"the longer answer", "length", "turns", "topic"} >= kinds
+    assert {"the longer answer", "length", "turns"} <= kinds
+    for kind in kinds:
+        assert sum(s.measured.accuracy.num for s in card.slices if s.kind == kind) == 200
+    turns = [(s.name, s.measured.accuracy.num) for s in card.slices if s.kind == "turns"]
+    assert turns == [("1 turn", 199), ("3 turns", 1)]
+    lengths = [s.name for s in card.slices if s.kind == "length"]
+    assert [name.split()[0] for name in lengths][::2] == ["up", "above"]
+    (few,) = [one for one in findings(card) if one.rule == "few_in_slice"]
+    assert "turns: 3 turns (1 pairs" in few.cause
+    assert any(note.startswith("No slices by source") for note in card.notes)
+
+
+def test_a_slice_where_the_model_fails_is_named() -> None:
+    rows = judged(np.random.default_rng(4), 300, 0.0, 0.0)
+    gaps = [1.0 if a <= b or n % 3 == 0 else -1.0 for n, (a, b) in enumerate(map(num_words, rows))]
+    (weak,) = [
+        one
+        for one in findings(measure(ABOUT, rows, scored(gaps), Background()))
+        if one.rule == "weak_slice"
+    ]
+    assert "the longer answer: was chosen" in weak.cause
+    assert "was rejected" not in weak.cause
+
+
+def test_the_surest_mistake_stands_first_and_once() -> None:
+    rows = [pair(0), pair(1, "good", "bad", "a"), pair(1, "good", "bad", "b"), pair(2)]
+    card = measure(ABOUT, rows, scored([1.0, -2.0, -2.0, -0.5]), Background())
+    assert [one.prompt for one in card.mistakes] == ["question 1", "question 2"]
+    first = card.mistakes[0]
+    assert (first.chosen, first.rejected, first.annotations) == ("good", "bad", ("a",))
+    assert first.confidence == pytest.approx(expit(2.0))
+
+
+def test_pairs_judged_both_ways_are_counted() -> None:
+    rows = [pair(0, "a", "b"), pair(0, "b", "a"), pair(1, "a", "b"), pair(1, "a", "b")]
+    card = measure(ABOUT, rows, scored([1.0, -1.0, 1.0, 1.0]), Background())
+    assert card.num_contradicted == 1
+    assert "contradicted" in rules(card)
+
+
+def test_members_that_disagree_on_errors_are_certified_and_others_are_not() -> None:
+    rng = np.random.default_rng(5)
+    rows = [pair(n) for n in range(400)]
+    mean = rng.normal(1.0, 1.0, 400)
+    honest = mean[:, None] + np.where(mean < 0, 1.0, 0.1)[:, None] * [1, -1]
+    card = measure(ABOUT, rows, scored(honest), Background())
+    assert card.doubt is not None
+    assert (card.doubt.num_members, card.doubt.detection.value) == (2, 1.0)
+    assert "uncertainty" not in rules(card)
+    blind = mean[:, None] + rng.random(400)[:, None] * [1, -1]
+    assert "uncertainty" in rules(measure(ABOUT, rows, scored(blind), Background()))
+    one = measure(ABOUT, rows, scored(mean), Background())
+    assert one.doubt is None
+    assert any(note.startswith("No uncertainty against error: the model has one") for note in
+               one.notes)  # fmt: skip
+
+
+class PreferFirst:
+    """A judge that reads both sides and likes the first one, but for every fifth pair."""
+
+    reads_pairs = True
+    scale = "judge"
+
+    def score(self, pairs: Sequence[Preference], advance: Advance = silent) -> Scored:
+        advance(len(pairs))
+        fair = [n % 5 == 0 and (1.0 if row.chosen[0].content == "yes" else -1.0)
+                for n, row in enumerate(pairs)]  # fmt: skip
+        return scored([one or 1.0 for one in fair])
+
+
+def test_a_judge_that_follows_the_order_is_found_out() -> None:
+    rows = [pair(number) for number in range(100)]
+    plain, swapped = score_pairs(PreferFirst(), rows)
+    card = measure(ABOUT, rows, plain, Background(), swapped=swapped)
+    assert card.swap is not None
+    assert card.swap.value == pytest.approx(0.2)
+    assert "swap" in rules(card)
+    assert "Swap consistency" in render(reward_report(card))
+    alone = measure(ABOUT, rows, plain, Background())
+    assert alone.swap is None
+    assert any(note.startswith("No swap consistency: every answer") for note in alone.notes)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "s.db") as opened:
+        yield opened
+
+
+def crowd(path: Path, num: int = 60) -> Path:
+    """Three people about each pair: the first two say 1, the third 2 on every third pair."""
+    lines = ["prompt,answer_1,answer_2,judgement,annotator"]
+    for n in range(num):
+        said = {"ann": 1, "bob": 1, "cid": 2 if n % 3 == 0 else 1}
+        lines += [f"question {n},yes {n},no {n},{one},{who}" for who, one in said.items()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def rows_of(store: Store, dataset: str, directory: Path) -> list[Preference]:
+    from heedful.data.snapshot import read_snapshot
+
+    rows = read_snapshot(make_snapshot(store, dataset, "preference", directory).path)
+    return [row for row in rows if isinstance(row, Preference)]
+
+
+def test_the_human_ceiling_is_that_of_people_who_judged_the_same_pairs(
+    store: Store, tmp_path: Path
+) -> None:
+    import_preferences(store, "csv", [crowd(tmp_path / "c.csv")], dataset="crowd")
+    with store.write() as tx:
+        people.add(tx, User(id="ann", name="Ann", role="annotator", attributes={"field": "law"}))
+        people.add(tx, User(id="bob", name="Bob", role="annotator", attributes={"field": "art"}))
+    rows = rows_of(store, "crowd", tmp_path)
+    likes_yes = [1.0 if row.chosen[0].content.startswith("yes") else -1.0 for row in rows]
+    card = measure(ABOUT, rows, scored(likes_yes), read_background(store, rows))
+    found = card.people
+    assert found is not None
+    assert found.ceiling is not None
+    assert found.ceiling.lead is not None
+    # of 9 answers to three pairs, 6 have agreeing others; on the odd pair two see a tie, one 0
+    assert found.ceiling.human.value == pytest.approx((6 + 0.5 + 0.5) / 9)
+    assert found.ceiling.model is not None
+    assert found.ceiling.model.value == pytest.approx((6 + 0.5 + 0.5 + 1) / 9)
+    assert found.agreement.value == pytest.approx((1 + 1 + 1 / 3) / 3)
+    assert found.best_low.value <= found.best_high.value
+    assert found.majority is not None
+    assert (found.majority.value, found.majority.num) == (1.0, 60)
+    assert card.accuracy.value == pytest.approx(8 / 9)
+    groups = {s.name: s.measured.accuracy for s in card.slices if s.kind == "annotators by field"}
+    assert {name: one.num for name, one in groups.items()} == {
+        "law": 60,
+        "art": 60,
+        "not known": 60,
+    }
+    assert groups["not known"].value == pytest.approx(2 / 3)
+
+
+def test_without_overlap_the_ceiling_comes_from_who_was_asked_twice(
+    store: Store, tmp_path: Path
+) -> None:
+    file = tmp_path / "one.csv"
+    lines = [f"question {n},yes {n},no {n},1,ann" for n in range(20)]
+    file.write_text("\n".join(["prompt,answer_1,answer_2,judgement,annotator", *lines]) + "\n")
+    import_preferences(store, "csv", [file], dataset="one")
+    rows = rows_of(store, "one", tmp_path)
+    bare = measure(ABOUT, rows, scored(np.ones(20)), read_background(store, rows))
+    assert bare.people is None
+    assert any(note.startswith("No human ceiling") for note in bare.notes)
+    with store.write() as tx:
+        asked = tasks.by_dataset(tx, "one")[:10]
+        repeats = []
+        for n, one in enumerate(asked):
+            (said,) = one.annotations
+            other = next(c for c in one.task.completion_ids if c != said.payload["preferred"])
+            again = said.payload["preferred"] if n < 8 else other
+            repeats.append(
+                Annotation(
+                    task_id=one.task.id, annotator="ann", source="human", kind="repeat",
+                    payload={"preferred": again}, shown_order=said.shown_order, revision=1,
+                )
+            )  # fmt: skip
+        annotations.add(tx, repeats)
+    found = measure(ABOUT, rows, scored(np.ones(20)), read_background(store, rows)).people
+    assert found is not None
+    assert (found.agreement.value, found.agreement.num) == (0.8, 10)
+    assert found.best_low.value == 0.8
+    assert found.best_high.value == pytest.approx((1 + 0.6**0.5) / 2)
+    assert found.ceiling is None
+
+
+def test_the_report_shows_every_figure_of_the_card(store: Store, tmp_path: Path) -> None:
+    import_preferences(store, "csv", [crowd(tmp_path / "c.csv")], dataset="crowd")
+    with store.write() as tx:
+        people.add(tx, User(id="ann", name="Ann", role="annotator", attributes={"field": "law"}))
+    rows = rows_of(store, "crowd", tmp_path)
+    rng = np.random.default_rng(6)
+    card = measure(
+        replace(ABOUT, num_learned=7), rows, scored(rng.normal(0.6, 1, (180, 3))),
+        read_background(store, rows),
+    )  # fmt: skip
+    page = render(reward_report(card))
+    for text in (
+        "Accuracy beside the agreement of people", "Reliability, as scored",
+        "Reliability, after scaling", "What the score goes with", "Accuracy by slice",
+        "Uncertainty against error", "Mistakes", "What it does not say",
+        "7 pairs were left out",
+    ):  # fmt: skip
+        assert text in page, text
+    assert not re.search(r"\bnan\b", re.sub(r'base64,[^"]*', "", page), re.IGNORECASE)
+    (tmp_path / "report.html").write_text(page)
+    data = read_report_data(tmp_path / "report.html")
+    assert sum(row["pairs"] for row in data["Reliability, as scored"]) == len(card.scaling.deltas)
+    assert main_figures(card)["pairs"] == "180"
+
+
+@pytest.fixture(scope="module")
+def reward(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    """A reward model of the first half of the test pairs."""
+    root = tmp_path_factory.mktemp("reward")
+    data = freeze(testing.preferences()[:16], "preference", root).path
+    overrides = ["held_out_share=0", "epochs=2"]
+    config = resolve(RewardConfig, overrides=overrides, flags=FLAGS | {"data": data})
+    return fit_reward(config, root / "reward")
+
+
+def unseen(directory: Path, first: int = 16) -> str:
+    return freeze(testing.preferences()[first:], "preference", directory).path
+
+
+def test_a_card_is_a_page_a_result_and_evidence_of_the_model(
+    reward: FitResult, store: Store, tmp_path: Path
+) -> None:
+    config = RewardCardConfig(model=reward.run, data=unseen(tmp_path, 12))
+    result = reward_card(config, tmp_path / "card", store=store)
+    assert (result["num_held_out"], result["num_learned"]) == (16, 4)
+    assert json.loads((tmp_path / "card" / "result.json").read_text()) == result
+    assert "4 pairs were left out" in (tmp_path / "card" / "report.html").read_text()
+    lines = (tmp_path / "card" / "scores.jsonl").read_text().splitlines()
+    pairs = [json.loads(line) for line in lines]
+    right = sum(one["chosen"][0] > one["rejected"][0] for one in pairs)
+    assert result["accuracy"] == pytest.approx(right / 16)
+    assert {one["prompt"] for one in pairs} == {row.id for row in testing.prompts()[16:]}
+    with store.read() as tx:
+        version = model_table.at_path(tx, str(Path(reward.run).resolve()))
+        assert version is not None
+        evidence = runs.evidence_of(tx, version)
+        (run,) = runs.list_all(tx)
+    accuracy = next(one for one in evidence if one.test == "accuracy on held-out data")
+    assert (accuracy.value, accuracy.num) == (result["accuracy"], 16)
+    assert accuracy.detail["card"]["pairs"] == "16"
+    assert accuracy.detail["run"] == run.id
+    assert (run.kind, run.status) == ("reward_card", "finished")
+    assert reward_card(config, tmp_path / "card", store=store) == result
+
+
+def test_two_cards_of_one_seed_are_alike(reward: FitResult, tmp_path: Path) -> None:
+    config = RewardCardConfig(model=reward.run, data=unseen(tmp_path))
+    assert reward_card(config, tmp_path / "a") == reward_card(config, tmp_path / "b")
+
+
+def test_a_file_is_measured_and_not_imported(
+    reward: FitResult, store: Store, tmp_path: Path
+) -> None:
+    file = crowd(tmp_path / "crowd.csv", 10)
+    with file.open("a") as stream:
+        stream.write("question 0,yes 0,no 0,tie,dan\nquestion 1,yes 1,no 1,mine,eve\n")
+    config = RewardCardConfig(model=reward.run, data=str(file), format="csv")
+    result = reward_card(config, tmp_path / "card", store=store)
+    assert result["num_held_out"] == 30
+    assert result["num_prompts"] == 10
+    assert result["without_pair"] == {"tie": 1, "wrong_judgement": 1}
+    assert "no pair: wrong judgement" in (tmp_path / "card" / "report.html").read_text()
+    assert result["human_accuracy"] is not None
+    with store.read() as tx:
+        from heedful.store import datasets
+
+        assert not datasets.exists(tx, "crowd")
+
+
+def test_a_policy_is_measured_by_the_reward_that_it_implies(tmp_path: Path) -> None:
+    overrides = ["held_out_share=0", "epochs=4", "optimiser.learning_rate=1e-2"]
+    data = freeze(testing.preferences()[:16], "preference", tmp_path).path
+    flags = FLAGS | {"data": data}
+    policy = fit_preference(
+        resolve(PreferenceConfig, overrides=overrides, flags=flags), tmp_path / "dpo"
+    )
+    given = {"model": policy.run, "data": unseen(tmp_path)}
+    one = reward_card(RewardCardConfig(**given, beta=0.1), tmp_path / "a")
+    ten = reward_card(RewardCardConfig(**given, beta=1.0), tmp_path / "b")
+    assert one["accuracy"] == ten["accuracy"] > 0.9
+    deltas = [
+        [line["chosen"][0] - line["rejected"][0]
+         for line in map(json.loads, (tmp_path / name / "scores.jsonl").read_text().splitlines())]
+        for name in "ab"
+    ]  # fmt: skip
+    assert np.allclose(10 * np.array(deltas[0]), deltas[1], atol=1e-4)
+    with pytest.raises(DataError, match=r"is a policy and no reward model.*--beta"):
+        reward_card(RewardCardConfig(**given), tmp_path / "c")
+
+
+def test_what_is_no_reward_or_no_pair_is_refused_in_one_line(
+    reward: FitResult, store: Store, tmp_path: Path
+) -> None:
+    def measured(**settings: object) -> None:
+        given = {"model": reward.run, "data": unseen(tmp_path)} | settings
+        reward_card(RewardCardConfig(**given), tmp_path / "out", store=store)
+
+    with pytest.raises(DataError, match="test is no reward model"):
+        measured(model="test")
+    with pytest.raises(DataError, match=r"is a reward model and beta is 0\.1"):
+        measured(beta=0.1)
+    with pytest.raises(MissingError, match="'nosuch' is not in the store"):
+        measured(data="nosuch")
+    with pytest.raises(DataError, match=r"pairs\.csv is a file; say how it is written"):
+        measured(data=str(crowd(tmp_path / "pairs.csv")))
+    with pytest.raises(ConfigError, match="did you mean 'csv'"):
+        measured(data=str(tmp_path / "pairs.csv"), format="cvs")
+    with pytest.raises(MissingError, match=r"gone\.csv does not exist"):
+        measured(data="gone.csv", format="csv")
+    prompts = freeze(testing.prompts(), "prompt", tmp_path).path
+    with pytest.raises(DataError, match="holds prompt rows"):
+        measured(data=prompts)
+    learned = freeze(testing.preferences()[:3], "preference", tmp_path).path
+    with pytest.raises(DataError, match="fitted to the prompts of all 3 rows"):
+        measured(data=learned)
+    alike = freeze([pair(1, "same", "same"), pair(2, "so", "so")], "preference", tmp_path).path
+    with pytest.raises(DataError, match=r"none of 2 pairs can be scored.*identical_sides: 2"):
+        measured(data=alike)
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_pairs_with_equal_sides_are_counted_and_left_out(reward: FitResult, tmp_path: Path) -> None:
+    rows = [*testing.preferences()[16:], pair(1, "same", "same")]
+    data = freeze(rows, "preference", tmp_path).path
+    result = reward_card(RewardCardConfig(model=reward.run, data=data), tmp_path / "card")
+    assert (result["num_held_out"], result["drops"]) == (16, {"identical_sides": 1})
