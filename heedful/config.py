@@ -149,7 +149,7 @@ class RewardConfig(ExampleConfig):
 
     adapter: RewardAdapter = RewardAdapter()
     optimiser: RewardOptimiser = RewardOptimiser()
-    pooling: Literal["mean", "last"] = "mean"
+    pooling: Literal["mean", "last", "last_centred"] = "mean"
     warm_start: bool = Field(True, description="start the head at the probe on the base's states")
     loss: str = "bradley_terry"
     params: dict[str, float] = Field(default_factory=dict, description="of the loss function")

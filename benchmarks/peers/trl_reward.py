@@ -7,8 +7,8 @@ TRL's own defaults, except for the learning rate, steps of 8 pairs in parts of 2
 with less padding and a quarter of the memory), no gradient checkpointing, and nothing saved. The
 learning rate falls linearly over the budget. The clock is the processor time of all threads, which
 other work on the machine does not stop; it starts at the first step, so that loading is not held
-against it. The rows are those that ``heedful import hh`` keeps, so both sides see the same pairs. Its
-environment needs SciPy beside TRL, for our readers and intervals.
+against it. The rows are those that ``heedful import hh`` keeps, so both sides see the same pairs.
+Its environment needs SciPy beside TRL, for our readers and intervals.
 """
 
 import argparse

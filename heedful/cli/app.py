@@ -16,6 +16,8 @@ from heedful.cli import (
     forget,
     quality,
     rank,
+    score,
+    serve,
     studio,
     trace,
     work,
@@ -44,6 +46,8 @@ app.command("export")(data.export_file)
 app.command("snapshot")(data.snapshot)
 app.add_typer(fit.app, name="fit")
 app.add_typer(evaluate.app, name="evaluate")
+app.command("score")(score.score)
+app.add_typer(serve.app, name="serve")
 app.command("ask")(ask.ask)
 app.command("rank")(rank.rank)
 app.command("studio")(studio.studio)
@@ -66,7 +70,9 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted; nothing is lost: the same command continues where it was", INTERRUPTED)
+        fail(
+            "interrupted; nothing is lost or half-written: give the same command again", INTERRUPTED
+        )
     except HeedfulError as error:
         fail(str(error), error.exit_code)
     except OSError as error:

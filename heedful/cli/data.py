@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened, show
+from heedful.errors import ConfigError
 
 
 class Format(StrEnum):
@@ -102,7 +103,13 @@ def _ignored(key: str, num: int, near: Mapping[str, str]) -> str:
 
 
 def export_file(
-    dataset: Annotated[str, typer.Argument(help="Data set in the store.")],
+    dataset: Annotated[
+        str, typer.Argument(help="Data set in the store; or 'reward', with a MODEL after it.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Reward model, run directory or registered; --out is a directory."),
+    ] = None,
     format: Annotated[
         Format, typer.Option("--format", help="How the file is written: docs/data.md.")
     ] = Format.json,
@@ -115,8 +122,14 @@ def export_file(
 ) -> None:
     """Write a data set to a file; without --format, everything as plain JSON.
 
+    'heedful export reward MODEL --out DIR' writes a reward model as a sequence classifier of
+    transformers: adapter merged, float32, safetensors. It fits when the model reads the last token.
+
     Example: heedful export hh-harmless-train --format trl --out pairs.jsonl.gz
     """
+    if model is not None:
+        export_model(dataset, model, out, store, as_json)
+        return
     from heedful.data.formats import FORMATS
     from heedful.exchange.exporting import export_dataset
     from heedful.jobs.progress import progress, steps
@@ -142,6 +155,38 @@ def export_file(
         "left_out": dict(sorted(tally.left_out.items())),
         "changed": dict(sorted(tally.changed.items())),
         "loses": list(loses),
+    }
+    show(summary, as_json, *lines)
+
+
+def export_model(kind: str, model: str, out: Path | None, store: str, as_json: bool) -> None:
+    """``heedful export reward MODEL --out DIR``."""
+    if kind != "reward":
+        raise ConfigError(
+            f"heedful export takes one data set, and {kind!r} has {model!r} behind it; a model is "
+            "exported by: heedful export reward MODEL --out DIR"
+        )
+    if out is None:
+        raise ConfigError("a model needs a new directory; give --out DIR")
+    from heedful.jobs.rewards import export_classifier
+
+    typer.echo(f"export {model} -> {out}", err=True)
+    with opened(store) as opened_store:
+        made = export_classifier(model, opened_store, out)
+    lines = [
+        f"classifier  {made.path}",
+        f"layers      {made.num_layers}",
+        f"padding     {made.pad_token}",
+        f"offset      {made.offset:.7g}: reward = logit + offset",
+        f"difference  {made.error:.1e} at most on the texts it was checked with",
+        f"next        AutoModelForSequenceClassification.from_pretrained({made.path!r})",
+    ]
+    summary = {
+        "path": made.path,
+        "layers": made.num_layers,
+        "offset": made.offset,
+        "pad_token": made.pad_token,
+        "difference": made.error,
     }
     show(summary, as_json, *lines)
 

@@ -68,13 +68,20 @@ def pool(states: Float[Tensor, "N D"], batch: Batch, pooling: str) -> Float[Tens
     """One state per response: its ``last`` token's, or the ``mean`` over its tokens.
 
     Scaled to unit root mean square, so that one head initialisation and learning rate suit every
-    base.
+    base. ``last_centred`` takes the state's own mean off first, as a LayerNorm does.
     """
-    if pooling == "last":
-        return normalise(states[batch.last])
+    if pooling != "mean":
+        return of_last(states[batch.last], pooling)
     own = states[batch.places].float()
     sums = own.new_zeros(len(batch.last), own.shape[1]).index_add(0, batch.rows, own)
     return normalise(sums)
+
+
+def of_last(states: Float[Tensor, "M D"], pooling: str) -> Float[Tensor, "M D"]:
+    """What a head on the ``last`` state reads, or on the ``last_centred`` one."""
+    if pooling == "last_centred":
+        states = states.float() - states.float().mean(dim=-1, keepdim=True)
+    return normalise(states)
 
 
 def normalise(states: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:

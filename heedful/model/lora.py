@@ -79,12 +79,17 @@ class AdaptedLinear(nn.Module):
         """Ready the weight for sampling, with the role's term folded in if it has one."""
         if role not in self.scale and not blocked:
             return
+        self.fixed = product(self.folded(role), self.base.bias, blocked=blocked)  # type: ignore[arg-type]
+
+    def folded(self, role: str | None) -> Tensor:
+        """The weight ``[out, in]`` with the role's term added, if it has one."""
         weight: Tensor = self.base.weight  # type: ignore[assignment]
         weight = weight if isinstance(self.base, nn.Linear) else weight.T
-        if role in self.scale:
-            delta = (self.lora_b[role] @ self.lora_a[role]) * self.scale[role]
-            weight = (weight.float() + delta).to(weight.dtype)
-        self.fixed = product(weight, self.base.bias, blocked=blocked)  # type: ignore[arg-type]
+        if role not in self.scale:
+            return weight
+        delta = (self.lora_b[role] @ self.lora_a[role]) * self.scale[role]
+        folded: Tensor = (weight.float() + delta).to(weight.dtype)
+        return folded
 
 
 def layer_number(path: str) -> int | None:

@@ -146,7 +146,7 @@ class Trunk:
     ) -> nn.Linear:
         """A float32 scalar head on a state and ``num_extra`` more features; ``std`` 0: all zero.
 
-        ``pooling`` says what a head that scores whole responses reads: ``last`` or ``mean``.
+        ``pooling`` says what a head that scores whole responses reads (``forward.pool``).
         """
         width = self.width + num_extra
         head = nn.Linear(width, 1, device=self.device, dtype=torch.float32)

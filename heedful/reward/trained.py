@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heedful.data.collate import Advance, Tree, packed, silent
-from heedful.model.forward import apply_head, forward, hidden_states, normalise, pool
+from heedful.model.forward import apply_head, forward, hidden_states, normalise, of_last, pool
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch
 
@@ -48,10 +48,11 @@ class TrainedReward:
         """
         assert states is not None
         num_before = batch.columns.float()
-        if self.trunk.pooling[self.role] == "last":
-            pooled = normalise(states[batch.predictors])
-        else:
+        pooling = self.trunk.pooling[self.role]
+        if pooling == "mean":
             pooled = normalise(sums_before(states[batch.places].float(), batch))
+        else:
+            pooled = of_last(states[batch.predictors], pooling)
         raw = apply_head(self.trunk.heads[self.role], pooled)
         return (raw - self.mean) / self.std * num_before / (num_before + HALF_SHRUNK)
 

@@ -11,19 +11,13 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from heedful.errors import (
-    ConfigError,
-    DataError,
-    HeedfulError,
-    MissingError,
-    ResourceError,
-)
+from heedful.errors import HeedfulError
 from heedful.store import Store
 from heedful.web import (
     api,
@@ -44,6 +38,7 @@ from heedful.web import (
     models,
     pages,
     people,
+    problems,
     projects,
     quality,
     quality_api,
@@ -65,14 +60,10 @@ from heedful.web.goal import Goal
 from heedful.web.pages import page, wants_page
 
 HERE = Path(__file__).parent
-STATUS: dict[type[HeedfulError], tuple[int, str]] = {
+STATUS = problems.STATUS | {
     SignInNeededError: (401, "sign_in_needed"),
     TooManyError: (429, "too_many"),
     NotAllowedError: (403, "not_allowed"),
-    MissingError: (404, "missing"),
-    DataError: (422, "data"),
-    ConfigError: (422, "config"),
-    ResourceError: (503, "resource"),
 }
 HEADERS = {
     # scripts and styles are files of ours; nothing is loaded from anywhere else
@@ -85,10 +76,6 @@ HEADERS = {
 MAX_BODY = 2_000_000  # bytes
 UPLOADS = re.compile(r"/import|/api/data/[^/]+/import")
 LOG = logging.getLogger(__name__)
-# newer versions of FastAPI would look at the environment for somewhere to report to
-NO_TELEMETRY: Any = dict.fromkeys(
-    ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
-)
 
 
 def create_app(
@@ -104,7 +91,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        telemetry=NO_TELEMETRY,
+        telemetry=problems.NO_TELEMETRY,
     )
     app.state.store = store
     app.state.rng = rng or random.SystemRandom()
@@ -174,7 +161,7 @@ class Protection:
             await send(message)
 
         try:
-            answer = await refuse_body(request) or self.app
+            answer = problems.refuse_body(request, await most_of(request)) or self.app
             await answer(scope, receive, protected)
         except Exception as error:
             LOG.exception("%s %s", request.method, request.url.path)
@@ -193,38 +180,16 @@ async def most_of(request: Request) -> int:
     return exchange.MAX_UPLOAD if visitor is not None and visitor.may("manage") else MAX_BODY
 
 
-async def refuse_body(request: Request) -> Response | None:
-    """Why a body is not read: its size is unknown or too large, or it is packed."""
-    headers = request.headers
-    if "transfer-encoding" in headers:
-        return problem(411, "length_required", "send the body whole, with a Content-Length")
-    length = headers.get("content-length", "0")
-    most = await most_of(request)
-    if not length.isdecimal() or len(length) > 15 or int(length) > most:
-        return problem(413, "too_large", f"a request has at most {most} bytes")
-    packing = headers.get("content-encoding", "identity")
-    if packing.lower() != "identity":
-        seen = f"the body is packed ({packing:.40}); send it as it is"
-        return problem(415, "packed", seen)
-    return None
-
-
-def problem(status: int, code: str, message: str) -> JSONResponse:
-    """The one shape of an error."""
-    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
-
-
 def told(request: Request, status: int, code: str, message: str) -> Response:
     """An error as a page, or as JSON."""
     if wants_page(request):
         return page(request, "problem.html", status=status, message=message)
-    return problem(status, code, message)
+    return problems.problem(status, code, message)
 
 
 async def refuse(request: Request, error: Exception) -> Response:
     """One of our errors as JSON, as a page, or as the way to the sign-in page."""
-    kinds = (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    status, code = next(kinds, (500, "internal"))
+    status, code = problems.status_of(error, STATUS)
     if isinstance(error, SignInNeededError) and wants_page(request):
         return RedirectResponse("/sign-in", status_code=303)
     return told(request, status, code, str(error))
@@ -239,6 +204,4 @@ async def refuse_http(request: Request, error: Exception) -> Response:
 async def refuse_shape(request: Request, error: Exception) -> Response:
     """A body that is not what the route takes."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return told(request, 422, "shape", f"{place}: {first['msg'].lower()}")
+    return told(request, 422, "shape", problems.misshapen(error))

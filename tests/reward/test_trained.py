@@ -26,7 +26,7 @@ def trunk_with_reward(pooling: str) -> Trunk:
     return trunk
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "last_centred"])
 @torch.no_grad()
 def test_score_so_far_is_the_shrunk_score_of_the_answer_cut_there(pooling: str) -> None:
     torch.manual_seed(0)

@@ -1,0 +1,82 @@
+"""``heedful score``: the reward of every completion in a file."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened, show
+from heedful.errors import ConfigError
+
+STANDARD = "-"  # input or output
+
+
+def score(
+    model: Annotated[str, typer.Argument(help="Run directory or registered reward model.")],
+    file: Annotated[
+        str, typer.Argument(help="Prompts with completions, plain or gzipped; - reads stdin.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", help="JSON Lines, gone or whole; - writes to stdout.")
+    ] = STANDARD,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help="How the file is written, if it is not plain: docs/data.md."),
+    ] = None,
+    show_dropped: Annotated[
+        bool, typer.Option("--show-dropped", help="List the rows that were left out, and why.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the reward of every completion in a file, in order: {"line", "completion", "reward"}.
+
+    The file has rows of prompt and completion, or completions, or is one that heedful import reads.
+    It is checked as a whole before the model is loaded.
+
+    Example: heedful score runs/reward pairs.jsonl --out rewards.jsonl
+    """
+    if as_json and out == STANDARD:
+        raise ConfigError("--json ends stdout with a summary, which has the rewards; give --out")
+
+    from heedful.jobs.rewards import find_reward, open_reward
+    from heedful.jobs.scoring import score_file, spooled
+
+    given = spooled(sys.stdin.buffer) if file == STANDARD else nullcontext(Path(file))
+    with opened(store) as opened_store, given as path:
+        find_reward(model, opened_store)
+        typer.echo(f"score {file} with {model} -> {out}", err=True)
+        result = score_file(
+            lambda: open_reward(model, opened_store),
+            path,
+            format=format,
+            out=None if out == STANDARD else Path(out),
+            write=typer.echo,
+        )
+    num_dropped = result.rules.total()
+    lines = [
+        f"format   {result.format}",
+        f"rows     {result.num_rows}",
+        f"scored   {result.num_scored} completions, mean {result.mean:.4g}",
+        f"dropped  {num_dropped}",
+        *(f"  {rule}  {count}" for rule, count in sorted(result.rules.items())),
+    ]
+    if show_dropped:
+        lines += [f"{one.file}:{one.line}  {one.rule}  {one.detail}" for one in result.drops]
+        if more := num_dropped - len(result.drops):
+            lines.append(f"and {more} more")
+    summary = {
+        "format": result.format,
+        "rows": result.num_rows,
+        "scored": result.num_scored,
+        "mean": result.mean,
+        "dropped": dict(sorted(result.rules.items())),
+        "path": out,
+    }
+    if out == STANDARD:
+        for line in lines:
+            typer.echo(line, err=True)
+    else:
+        show(summary, as_json, *lines, f"path     {out}", f"next     heedful serve reward {model}")

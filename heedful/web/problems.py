@@ -1,0 +1,55 @@
+"""What every HTTP application of ours has: one shape of errors, bodies of a bounded size."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from heedful.errors import ConfigError, DataError, HeedfulError, MissingError, ResourceError
+
+Status = Mapping[type[HeedfulError], tuple[int, str]]
+STATUS: dict[type[HeedfulError], tuple[int, str]] = {
+    MissingError: (404, "missing"),
+    DataError: (422, "data"),
+    ConfigError: (422, "config"),
+    ResourceError: (503, "resource"),
+}
+# newer versions of FastAPI would look at the environment for somewhere to report to
+NO_TELEMETRY: Any = dict.fromkeys(
+    ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
+)
+
+
+def problem(status: int, code: str, message: str) -> JSONResponse:
+    """The one shape of an error."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
+
+
+def status_of(error: Exception, known: Status = STATUS) -> tuple[int, str]:
+    """Status and code of one of our errors."""
+    kinds = (known[kind] for kind in type(error).__mro__ if kind in known)
+    return next(kinds, (500, "internal"))
+
+
+def misshapen(error: RequestValidationError) -> str:
+    """Where a body is not what the route takes, and why."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg'].lower()}"
+
+
+def refuse_body(request: Request, most: int) -> JSONResponse | None:
+    """Why a body is not read: its size is unknown or above ``most`` bytes, or it is packed."""
+    headers = request.headers
+    if "transfer-encoding" in headers:
+        return problem(411, "length_required", "send the body whole, with a Content-Length")
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or len(length) > 15 or int(length) > most:
+        return problem(413, "too_large", f"a request has at most {most} bytes")
+    packing = headers.get("content-encoding", "identity")
+    if packing.lower() != "identity":
+        seen = f"the body is packed ({packing:.40}); send it as it is"
+        return problem(415, "packed", seen)
+    return None
