@@ -13,9 +13,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from heedful.errors import ConfigError, MissingError
@@ -81,11 +83,23 @@ class Optimiser(Section):
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     max_grad_norm: float = Field(1.0, gt=0)
 
+    def rate_of(self, name: str) -> float:
+        """The peak rate of a parameter of this name."""
+        return self.head_learning_rate if ":head/" in name else self.learning_rate
+
 
 class RewardOptimiser(Optimiser):
-    """The head starts at its best value on the frozen base, so it moves as slowly as the rest."""
+    """The head starts at its best value on the frozen base, so it moves as slowly as the rest.
+
+    So do thresholds; they are few numbers and may move faster (``link_learning_rate``).
+    """
 
     head_learning_rate: float = Field(1e-4, gt=0)
+    link_learning_rate: float = Field(1e-3, gt=0)
+
+    def rate_of(self, name: str) -> float:
+        """The peak rate of a parameter of this name."""
+        return self.link_learning_rate if ":link/" in name else super().rate_of(name)
 
 
 class OnlineOptimiser(Optimiser):
@@ -144,15 +158,42 @@ class SFTConfig(ExampleConfig):
     """Imitate demonstrations, or the chosen side of preferences."""
 
 
+class RewardLoss(Section):
+    """What every form of feedback adds to the loss of a reward model; one score serves them all.
+
+    ``margin`` multiplies the stated strength of a pair. ``ties`` and ``rankings`` say by which
+    likelihood they are learned from; ``pairs`` of a ranking are all pairs that it implies. Ratings
+    are learned from on all criteria, or on ``criterion`` alone.
+    """
+
+    pairs: str = Field("bradley_terry", description="or constant_error, unbiased")
+    params: dict[str, float] = Field(default_factory=dict, description="of the loss of pairs")
+    margin: float = Field(1.0, ge=0)
+    ties: Literal["drop", "rao_kupper", "davidson"] = "drop"
+    rankings: Literal["pairs", "plackett_luce", "best_of_k"] = "pairs"
+    ratings: Literal["ordinal", "regression", "drop"] = "ordinal"
+    criterion: str | None = None
+    thumbs: Literal["logistic", "drop"] = "logistic"
+    centring: float = Field(0.0, ge=0, description="weight of (chosen + rejected)^2")
+    form_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    source_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_section(cls, values: Any) -> Any:
+        if isinstance(values, str):
+            raise ValueError(f"it is a section: write loss.pairs={values}")
+        return values
+
+
 class RewardConfig(ExampleConfig):
-    """Bradley-Terry reward model on preferences."""
+    """Reward model on feedback: pairs, ties, rankings, ratings and thumbs."""
 
     adapter: RewardAdapter = RewardAdapter()
     optimiser: RewardOptimiser = RewardOptimiser()
     pooling: Literal["mean", "last", "last_centred"] = "mean"
     warm_start: bool = Field(True, description="start the head at the probe on the base's states")
-    loss: str = "bradley_terry"
-    params: dict[str, float] = Field(default_factory=dict, description="of the loss function")
+    loss: RewardLoss = RewardLoss()
 
 
 class PreferenceConfig(ExampleConfig):

@@ -1,8 +1,10 @@
 """Batch and Outputs: the only records that hold torch. The same fields for every algorithm.
 
-Axes: N tokens of the packed row, M predicted tokens, B responses, T longest response, P pairs.
+Axes: N tokens of the packed row, M predicted tokens, B responses, T longest response, P pairs,
+E ties, R rankings of at most K responses, G marks.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float, Int
@@ -21,6 +23,25 @@ class Stem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rankings:
+    """Response numbers ``order``, best first; the first ``num_ranked`` places are known."""
+
+    order: Int[Tensor, "R K"]
+    mask: Bool[Tensor, "R K"]
+    num_ranked: Int[Tensor, "R"]
+    weights: Float[Tensor, "R"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What was said of single responses: ``values[g]`` of response ``rows[g]``."""
+
+    rows: Int[Tensor, "G"]
+    values: Float[Tensor, "G"]
+    weights: Float[Tensor, "G"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Trees packed into one row without padding. Made by collate, used by forward and objectives.
 
@@ -28,7 +49,8 @@ class Batch:
     lengths)``. Predicted token m belongs to response ``rows[m]`` at ``columns[m]`` and stands at
     row position ``places[m]``; its distribution is read at row position ``predictors[m]``.
     ``pairs[p]`` are (chosen, rejected) response numbers; ``weights`` are of the pairs, or of the
-    responses of demonstrations, where there are none.
+    responses of demonstrations, where there are none. ``ties`` are pairs of response numbers,
+    ``ratings`` are by criterion; ``thumbs`` have the values 1 and 0.
     """
 
     token_ids: Int[Tensor, "N"]
@@ -45,6 +67,11 @@ class Batch:
     pairs: Int[Tensor, "P 2"] | None = None
     weights: Float[Tensor, "P"] | Float[Tensor, "B"] | None = None
     margins: Float[Tensor, "P"] | None = None
+    ties: Int[Tensor, "E 2"] | None = None
+    tie_weights: Float[Tensor, "E"] | None = None
+    rankings: Rankings | None = None
+    ratings: Mapping[str, Marks] = field(default_factory=dict)
+    thumbs: Marks | None = None
     ref_logprobs: Float[Tensor, "B T"] | None = None
     old_logprobs: Float[Tensor, "B T"] | None = None
     old_values: Float[Tensor, "B T"] | None = None
@@ -71,6 +98,14 @@ class Batch:
         return 0.0 if self.weights is None or self.pairs is None else self.weights.sum().item()
 
     @property
+    def judgement_weight(self) -> float:
+        """All that was said of responses by weight: the normaliser of losses of feedback."""
+        said = [one.weights for one in (self.rankings, self.thumbs, *self.ratings.values()) if one]
+        if self.tie_weights is not None:
+            said.append(self.tie_weights)
+        return self.pair_weight + sum(weights.sum().item() for weights in said)
+
+    @property
     def num_packed(self) -> int:
         """Tokens in the row, prompts once."""
         return len(self.token_ids)
@@ -86,13 +121,15 @@ class Batch:
 class Outputs:
     """What the model says about a batch; only what the algorithm needs is filled.
 
-    ``scores`` are outputs of the reward head on pooled response states.
+    ``scores`` are outputs of the reward head on pooled response states; ``links`` are the learned
+    numbers between scores and what people say, such as the threshold of a tie.
     """
 
     logprobs: Float[Tensor, "B T"] | None = None
     entropy: Float[Tensor, "B T"] | None = None
     values: Float[Tensor, "B T"] | None = None
     scores: Float[Tensor, "B"] | None = None
+    links: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

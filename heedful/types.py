@@ -9,10 +9,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
 Source = Literal["human", "model", "rule", "simulated"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+Scale = Literal["order", "rating", "thumb"]
 AnnotationKind = Literal["answer", "repeat", "gold", "adjudication"]
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 JSON = Any  # a JSON value: the payload of a form, a resolved config
@@ -299,6 +301,41 @@ class Preference:
             annotation_ids=self.annotation_ids,
         )
 
+    def as_feedback(self) -> "Feedback":
+        """The same claim as an order of two; who gave it is no longer known."""
+        return Feedback(
+            prompt=self.prompt,
+            responses=(self.chosen, self.rejected),
+            scale="order",
+            values=(0.0, 1.0),
+            margin=self.margin,
+            weight=self.weight,
+            form="pairwise",
+            annotation_ids=self.annotation_ids,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What one annotation says of answers to a prompt, before anything is turned into pairs.
+
+    Made by forms, used by ``fit reward``. Each response has one of the ``values``; ``scale`` says
+    what they are: places in an ``order`` (0 is best, equal places tie), a ``rating`` on
+    ``criterion`` (more is better), or a ``thumb`` (1 good, 0 bad). ``margin`` is the stated
+    strength of an order of two. ``form`` and ``source`` say who was asked what; empty: not known.
+    """
+
+    prompt: Prompt
+    responses: tuple[tuple[Message, ...], ...]
+    scale: Scale
+    values: tuple[float, ...]
+    criterion: str = ""
+    margin: float = 0.0
+    weight: float = 1.0
+    form: str = ""
+    source: str = ""
+    annotation_ids: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
@@ -314,11 +351,11 @@ class Demonstration:
 class Snapshot:
     """A frozen set of training rows. Made by jobs, used by train; one Parquet file.
 
-    ``kind`` is ``preference``, ``demonstration`` or ``prompt``; ``rows_hash`` covers the content
-    and the order; ``drops`` counts the rows left out, by rule.
+    ``kind`` is that of ``Feedback``, ``Preference``, ``Demonstration`` or ``Prompt``; ``rows_hash``
+    covers the content and the order; ``drops`` counts the rows left out, by rule.
     """
 
-    kind: Literal["preference", "demonstration", "prompt"]
+    kind: Literal["feedback", "preference", "demonstration", "prompt"]
     dataset: str
     num_rows: int
     rows_hash: str

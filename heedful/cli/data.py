@@ -32,6 +32,7 @@ class Format(StrEnum):
 class Kind(StrEnum):
     """Kinds of rows that a snapshot holds."""
 
+    feedback = "feedback"
     preference = "preference"
     demonstration = "demonstration"
     prompt = "prompt"

@@ -153,9 +153,9 @@ def reward(
     as_json: JsonOption = False,
     profile: ProfileOption = False,
 ) -> None:
-    """Fit a Bradley-Terry reward model to preferences.
+    """Fit a reward model to feedback: pairs, ties, rankings, ratings and thumbs.
 
-    Example: heedful fit reward --data hh-harmless-train --out runs/reward
+    Example: heedful fit reward --data hh-harmless-train --out runs/reward loss.ties=davidson
     """
     run(
         "RewardConfig",

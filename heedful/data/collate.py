@@ -1,13 +1,48 @@
 """Trees of token ids to packed batches: one copy of the prompt, no padding in the row."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from heedful.errors import DataError
-from heedful.tensors import Batch
+from heedful.tensors import Batch, Marks, Rankings
+from heedful.types import Scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A ``Feedback`` about responses of a tree, by number. Made by encoders, used by reading.
+
+    ``Said(scale="order", responses=(2, 0, 1), values=(0, 1, 1))``: the third response is the best.
+    """
+
+    scale: Scale
+    responses: tuple[int, ...]
+    values: tuple[float, ...]
+    criterion: str = ""
+    margin: float = 0.0
+    weight: float = 1.0
+    form: str = ""
+    source: str = ""
+
+
+class Ranking(NamedTuple):
+    """Responses, best first, of which the first ``num_ranked`` places are known."""
+
+    order: tuple[int, ...]
+    num_ranked: int
+    weight: float
+
+
+class Mark(NamedTuple):
+    """A value of one response."""
+
+    response: int
+    value: float
+    weight: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +50,8 @@ class Tree:
     """A prompt and the responses that share it, as token ids.
 
     Made by encoders and rollouts, used by collate. ``pairs`` are (chosen, rejected) indices into
-    ``responses``; ``weights`` are of the pairs, or of the responses where there are none.
+    ``responses``; ``weights`` are of the pairs, or of the responses where there are none. ``said``
+    is the feedback as it was given; ``data.reading`` makes pairs, ties, rankings and marks of it.
     ``Tree(id="a", prompt=(1, 2), responses=((3, 4), (5,)), pairs=((0, 1),))``
     """
 
@@ -25,6 +61,12 @@ class Tree:
     pairs: tuple[tuple[int, int], ...] = ()
     weights: tuple[float, ...] = ()
     margins: tuple[float, ...] = ()
+    ties: tuple[tuple[int, int], ...] = ()
+    tie_weights: tuple[float, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
+    ratings: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
+    thumbs: tuple[Mark, ...] = ()
+    said: tuple[Said, ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -35,9 +77,9 @@ class Tree:
         """The tree in parts of at most ``max_tokens``, each with the prompt; for lone responses.
 
         A part keeps at least one response. Raises ``ValueError`` for a tree with pairs, whose sides
-        belong together, or weights.
+        belong together, or weights, or anything else that was said of its responses.
         """
-        if self.pairs or self.weights:
+        if self.pairs or self.weights or self.said:
             raise ValueError(f"tree {self.id} has pairs or weights; only lone responses are split")
         parts: list[list[tuple[int, ...]]] = []
         room = 0
@@ -111,11 +153,25 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
     last: list[int] = []
     lengths: list[int] = []
     pairs: list[tuple[int, int]] = []
+    ties: list[tuple[int, int]] = []
+    rankings: list[Ranking] = []
+    ratings: dict[str, list[Mark]] = {}
+    thumbs: list[Mark] = []
     for tree in trees:
         if not tree.prompt or not all(tree.responses):
             raise DataError(f"example {tree.id} has an empty prompt or response; drop it first")
         first_row = len(last)
         pairs += [(first_row + chosen, first_row + rejected) for chosen, rejected in tree.pairs]
+        ties += [(first_row + first, first_row + second) for first, second in tree.ties]
+        rankings += [
+            one._replace(order=tuple(first_row + response for response in one.order))
+            for one in tree.rankings
+        ]
+        thumbs += [one._replace(response=first_row + one.response) for one in tree.thumbs]
+        for criterion, marks in tree.ratings.items():
+            ratings.setdefault(criterion, []).extend(
+                one._replace(response=first_row + one.response) for one in marks
+            )
         tokens += tree.prompt
         positions += range(len(tree.prompt))
         prompt_end = len(tokens) - 1
@@ -161,4 +217,36 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
         if pairs or any(tree.weights for tree in trees)
         else None,
         margins=torch.tensor(flat_margins, device=device) if pairs else None,
+        ties=long(ties) if ties else None,
+        tie_weights=torch.tensor(
+            [weight for tree in trees for weight in tree.tie_weights or (1.0,) * len(tree.ties)],
+            device=device,
+        )
+        if ties
+        else None,
+        rankings=ranked(rankings, device) if rankings else None,
+        ratings={criterion: marked(ratings[criterion], device) for criterion in sorted(ratings)},
+        thumbs=marked(thumbs, device) if thumbs else None,
+    )
+
+
+def ranked(rankings: Sequence[Ranking], device: torch.device) -> Rankings:
+    """Rankings padded to the longest."""
+    longest = max(len(one.order) for one in rankings)
+    padded = [(*one.order, *(0,) * (longest - len(one.order))) for one in rankings]
+    sizes = torch.tensor([len(one.order) for one in rankings], device=device)
+    return Rankings(
+        order=torch.tensor(padded, dtype=torch.long, device=device),
+        mask=torch.arange(longest, device=device)[None, :] < sizes[:, None],
+        num_ranked=torch.tensor([one.num_ranked for one in rankings], device=device),
+        weights=torch.tensor([float(one.weight) for one in rankings], device=device),
+    )
+
+
+def marked(marks: Sequence[Mark], device: torch.device) -> Marks:
+    """Marks as tensors."""
+    return Marks(
+        rows=torch.tensor([one.response for one in marks], dtype=torch.long, device=device),
+        values=torch.tensor([float(one.value) for one in marks], device=device),
+        weights=torch.tensor([float(one.weight) for one in marks], device=device),
     )

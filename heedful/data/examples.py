@@ -1,21 +1,25 @@
 """Checked records to trees of token ids. What cannot be used is dropped by rule and counted."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from heedful.data.chat import encode_prompt, encode_response
-from heedful.data.collate import Tree
+from heedful.data.collate import Said, Tree
+from heedful.data.reading import compared
 from heedful.errors import DataError
-from heedful.types import Demonstration, Message, Preference, Prompt
+from heedful.registry import nearest
+from heedful.types import Demonstration, Feedback, Message, Preference, Prompt, Scale
 
 
 @dataclass(slots=True)
 class Encoded:
     """Trees and the count of records dropped by each rule. Made by encoders, used by sources.
 
-    ``pairs`` are the numbers of the preferences behind the trees' pairs, in their order.
+    ``pairs`` are the numbers of the rows behind what the trees' responses were said to be, in the
+    order of the trees; of preferences they are the rows behind the trees' pairs.
     """
 
     trees: list[Tree] = field(default_factory=list)
@@ -35,12 +39,26 @@ def preference_trees(
 ) -> Encoded:
     """One tree per prompt: its distinct answers once, and the compared pairs among them.
 
-    A prompt whose longest conversation exceeds ``max_tokens`` loses those answers
-    (rule ``too_long``); nothing is cut short.
+    Pairs are orders of two; ``feedback_trees`` says what is dropped.
     """
-    by_prompt: dict[str, list[tuple[int, Preference]]] = {}
-    for number, preference in enumerate(preferences):
-        by_prompt.setdefault(preference.prompt.id, []).append((number, preference))
+    rows = [preference.as_feedback() for preference in preferences]
+    encoded = feedback_trees(tokenizer, rows, max_tokens=max_tokens)
+    encoded.trees = [compared(tree) for tree in encoded.trees]
+    return encoded
+
+
+def feedback_trees(tokenizer: Any, rows: Sequence[Feedback], *, max_tokens: int) -> Encoded:
+    """One tree per prompt: its distinct answers once, and everything that was said of them.
+
+    A row whose conversation with an answer exceeds ``max_tokens`` loses that answer (rule
+    ``too_long``); nothing is cut short. Orders that put the same text at two places are dropped:
+    ``identical_sides`` of two, ``doubled_answer`` of more. Raises ``DataError`` for a row that is
+    no statement, such as a ranking without a place for each answer.
+    """
+    by_prompt: dict[str, list[tuple[int, Feedback]]] = {}
+    for number, row in enumerate(rows):
+        check_feedback(row)
+        by_prompt.setdefault(row.prompt.id, []).append((number, row))
     encoded = Encoded()
     for prompt_id, group in by_prompt.items():
         tree = _tree(tokenizer, prompt_id, group, max_tokens, encoded)
@@ -49,43 +67,79 @@ def preference_trees(
     return encoded
 
 
+def check_feedback(row: Feedback) -> None:
+    """Refuse a row that says nothing definite, with what is wrong."""
+    place = f"feedback on prompt {row.prompt.id}"
+    if row.scale not in get_args(Scale):
+        raise DataError(f"{place} has scale {row.scale!r}; {nearest(row.scale, get_args(Scale))}")
+    if len(row.values) != len(row.responses):
+        raise DataError(
+            f"{place} has {len(row.values)} values for {len(row.responses)} answers; "
+            "give each answer exactly one"
+        )
+    least = 2 if row.scale == "order" else 1
+    if len(row.responses) < least:
+        raise DataError(
+            f"{place} is a {row.scale} of {len(row.responses)} answers; it needs at least {least}"
+        )
+    if not all(map(math.isfinite, (*row.values, row.margin, row.weight))) or row.weight < 0:
+        raise DataError(
+            f"{place} has values {row.values}, margin {row.margin} and weight {row.weight}; "
+            "give finite numbers and a weight of at least 0"
+        )
+    if row.scale == "thumb" and not set(row.values) <= {0.0, 1.0}:
+        raise DataError(f"{place} has thumbs {row.values}; 1 is good and 0 is bad")
+    if row.margin < 0 or (row.margin and (row.scale != "order" or len(row.responses) != 2)):
+        raise DataError(
+            f"{place} has margin {row.margin} on a {row.scale} of {len(row.responses)} answers; "
+            "only an order of two has a strength, which is at least 0"
+        )
+
+
 def _tree(
     tokenizer: Any,
     prompt_id: str,
-    group: Sequence[tuple[int, Preference]],
+    group: Sequence[tuple[int, Feedback]],
     limit: int,
     encoded: Encoded,
 ) -> Tree | None:
-    """The tree of a prompt's preferences, or None; ``encoded`` is told which ones it has."""
+    """The tree of a prompt's feedback, or None; ``encoded`` is told which rows it has."""
     prompt = encode_prompt(tokenizer, group[0][1].prompt)
     responses: dict[tuple[int, ...], int] = {}
-    pairs, weights, margins = [], [], []
-    for number, preference in group:
-        sides = [
-            encode_response(tokenizer, preference.prompt, side)
-            for side in (preference.chosen, preference.rejected)
+    said = []
+    for number, row in group:
+        sides = [encode_response(tokenizer, row.prompt, side) for side in row.responses]
+        given = [
+            (side, value)
+            for side, value in zip(sides, row.values, strict=True)
+            if len(prompt) + len(side) <= limit
         ]
-        if len(prompt) + max(map(len, sides)) > limit:
+        if len(given) < len(sides):
             encoded.drops["too_long"] += 1
+        if len(given) < (2 if row.scale == "order" else 1):
             continue
-        if sides[0] == sides[1]:
-            encoded.drops["identical_sides"] += 1
-            continue
+        if row.scale == "order":
+            given = list(dict.fromkeys(given))  # the same text twice at one place
+            if len({side for side, _ in given}) < max(len(given), 2):
+                rule = "identical_sides" if len(sides) == 2 else "doubled_answer"
+                encoded.drops[rule] += 1
+                continue
         encoded.pairs.append(number)
-        chosen, rejected = (responses.setdefault(side, len(responses)) for side in sides)
-        pairs.append((chosen, rejected))
-        weights.append(preference.weight)
-        margins.append(preference.margin)
-    if not pairs:
+        said.append(
+            Said(
+                scale=row.scale,
+                responses=tuple(responses.setdefault(side, len(responses)) for side, _ in given),
+                values=tuple(value for _, value in given),
+                criterion=row.criterion,
+                margin=row.margin,
+                weight=row.weight,
+                form=row.form,
+                source=row.source,
+            )
+        )
+    if not said:
         return None
-    return Tree(
-        id=prompt_id,
-        prompt=prompt,
-        responses=tuple(responses),
-        pairs=tuple(pairs),
-        weights=tuple(weights),
-        margins=tuple(margins),
-    )
+    return Tree(id=prompt_id, prompt=prompt, responses=tuple(responses), said=tuple(said))
 
 
 def demonstration_trees(

@@ -19,14 +19,15 @@ from heedful.errors import ConfigError, DataError, MissingError, ResourceError
 from heedful.types import (
     JSON,
     Demonstration,
+    Feedback,
     Preference,
     Prompt,
     messages_from_json,
     messages_json,
 )
 
-Kind = Literal["preference", "demonstration", "prompt"]
-Example = Preference | Demonstration | Prompt
+Kind = Literal["feedback", "preference", "demonstration", "prompt"]
+Example = Feedback | Preference | Demonstration | Prompt
 T = TypeVar("T", bound=Example)
 
 _MESSAGES = pa.list_(
@@ -47,6 +48,19 @@ _PROMPT: dict[str, Any] = {
 }
 _SOURCE: dict[str, Any] = {"weight": pa.float64(), "annotation_ids": pa.list_(pa.string())}
 SCHEMAS: dict[str, Any] = {
+    "feedback": pa.schema(
+        _PROMPT
+        | {
+            "responses": pa.list_(_MESSAGES),
+            "scale": pa.string(),
+            "values": pa.list_(pa.float64()),
+            "criterion": pa.string(),
+            "margin": pa.float64(),
+            "form": pa.string(),
+            "source": pa.string(),
+        }
+        | _SOURCE
+    ),
     "preference": pa.schema(
         _PROMPT | {"chosen": _MESSAGES, "rejected": _MESSAGES, "margin": pa.float64()} | _SOURCE
     ),
@@ -150,6 +164,16 @@ def _to_row(row: Example) -> dict[str, JSON]:
     line |= {"weight": float(row.weight), "annotation_ids": list(row.annotation_ids)}
     if isinstance(row, Demonstration):
         return line | {"response": messages_json(row.response)}
+    if isinstance(row, Feedback):
+        return line | {
+            "responses": [messages_json(one) for one in row.responses],
+            "scale": row.scale,
+            "values": [float(value) for value in row.values],
+            "criterion": row.criterion,
+            "margin": float(row.margin),
+            "form": row.form,
+            "source": row.source,
+        }
     sides = {"chosen": messages_json(row.chosen), "rejected": messages_json(row.rejected)}
     return line | sides | {"margin": float(row.margin)}
 
@@ -157,7 +181,11 @@ def _to_row(row: Example) -> dict[str, JSON]:
 def _canonical(line: dict[str, Any]) -> dict[str, JSON]:
     """A row as ``_to_row`` made it: Parquet returns absent fields as null."""
     keys = ("prompt", "chosen", "rejected", "response")
-    return line | {key: messages_json(messages_from_json(line[key])) for key in keys if key in line}
+    whole = {key: messages_json(messages_from_json(line[key])) for key in keys if key in line}
+    if "responses" in line:
+        several = [messages_json(messages_from_json(one)) for one in line["responses"]]
+        return line | whole | {"responses": several}
+    return line | whole
 
 
 def _from_row(kind: str, line: dict[str, Any]) -> Example:
@@ -168,6 +196,19 @@ def _from_row(kind: str, line: dict[str, Any]) -> Example:
     if kind == "demonstration":
         response = messages_from_json(line["response"])
         return Demonstration(prompt=prompt, response=response, weight=weight, annotation_ids=ids)
+    if kind == "feedback":
+        return Feedback(
+            prompt=prompt,
+            responses=tuple(messages_from_json(one) for one in line["responses"]),
+            scale=line["scale"],
+            values=tuple(line["values"]),
+            criterion=line["criterion"],
+            margin=line["margin"],
+            weight=weight,
+            form=line["form"],
+            source=line["source"],
+            annotation_ids=ids,
+        )
     return Preference(
         prompt=prompt,
         chosen=messages_from_json(line["chosen"]),

@@ -10,7 +10,17 @@ from typing import NamedTuple, Protocol
 
 from heedful.errors import DataError
 from heedful.registry import nearest
-from heedful.types import JSON, Annotation, Completion, Demonstration, Message, Preference, Task
+from heedful.types import (
+    JSON,
+    Annotation,
+    Completion,
+    Demonstration,
+    Feedback,
+    Message,
+    Preference,
+    Scale,
+    Task,
+)
 
 MAX_TEXT = 20_000  # characters of an answer or critique that a person wrote
 MAX_NOTE = 4_000  # characters of a comment or note, which is read beside the answer
@@ -160,6 +170,16 @@ class Form(Protocol):
         self.check(task, completions, annotation)
         return []
 
+    def to_feedback(
+        self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
+    ) -> list[Feedback]:
+        """Everything that the answer says of how good completions are, ties and ratings included.
+
+        Empty when it says nothing of that.
+        """
+        self.check(task, completions, annotation)
+        return []
+
     def to_demonstrations(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
     ) -> list[Demonstration]:
@@ -195,6 +215,31 @@ def compared(
         )
         for one in comparisons
     ]
+
+
+def judged(
+    task: Task,
+    annotation: Annotation,
+    scale: Scale,
+    values: Sequence[tuple[tuple[Message, ...], float]],
+    *,
+    criterion: str = "",
+    margin: float = 0.0,
+    weight: float = 1.0,
+) -> Feedback:
+    """One statement of an answer: a value on ``scale`` for each of some responses."""
+    return Feedback(
+        prompt=task.prompt,
+        responses=tuple(response for response, _ in values),
+        scale=scale,
+        values=tuple(float(value) for _, value in values),
+        criterion=criterion,
+        margin=margin,
+        weight=weight,
+        form=task.form,
+        source=annotation.source,
+        annotation_ids=(annotation.id,),
+    )
 
 
 def imitated(

@@ -12,11 +12,12 @@ from heedful.forms.base import (
     check_text,
     compared,
     imitated,
+    judged,
     payload_schema,
     text_schema,
     written_answer,
 )
-from heedful.types import JSON, Annotation, Completion, Demonstration, Preference, Task
+from heedful.types import JSON, Annotation, Completion, Demonstration, Feedback, Preference, Task
 
 REJECTED = "not_accepted"
 VERDICTS = ("not accepted", "accepted")
@@ -98,6 +99,19 @@ class DemonstrationForm(Form):
             return []
         written = written_answer(annotation.payload["written"])
         return compared(task, annotation, [Comparison(written, completions[shown].messages)])
+
+    def to_feedback(
+        self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
+    ) -> list[Feedback]:
+        """A thumb up or down, or the written answer over the shown one."""
+        self.check(task, completions, annotation)
+        payload = annotation.payload
+        shown = completions[task.completion_ids[0]].messages
+        if "written" in payload:
+            order = [(written_answer(payload["written"]), 0.0), (shown, 1.0)]
+            return [judged(task, annotation, "order", order)]
+        is_good = float(payload["accepted"] is not None)
+        return [judged(task, annotation, "thumb", [(shown, is_good)])]
 
     def to_demonstrations(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation

@@ -15,13 +15,14 @@ from heedful.forms.base import (
     check_text,
     compared,
     imitated,
+    judged,
     label_of,
     number_schema,
     payload_schema,
     text_schema,
     written_answer,
 )
-from heedful.types import JSON, Annotation, Completion, Demonstration, Preference, Task
+from heedful.types import JSON, Annotation, Completion, Demonstration, Feedback, Preference, Task
 
 BOTH_BAD = "both_bad"
 MAX_STRENGTH = 3  # 0 no statement, 1 slightly, 2 clearly, 3 far better
@@ -144,6 +145,30 @@ class Pairwise(Form):
                 for one in sorted(task.completion_ids)
             ]
         return compared(task, annotation, comparisons)
+
+    def to_feedback(
+        self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
+    ) -> list[Feedback]:
+        """The pair or the tie, or two thumbs down for both bad; and what was written over both."""
+        self.check(task, completions, annotation)
+        payload = annotation.payload
+        preferred = payload["preferred"]
+        shown = {one: completions[one].messages for one in sorted(task.completion_ids)}
+        margin, weight = float(payload.get("strength", 0)), 1 / 3 if "written" in payload else 1.0
+        if preferred == BOTH_BAD:
+            bad = [(messages, 0.0) for messages in shown.values()]
+            rows = [judged(task, annotation, "thumb", bad, weight=weight)]
+        else:
+            places = [(shown[one], float(preferred not in (None, one))) for one in shown]
+            places.sort(key=lambda place: place[1])
+            rows = [judged(task, annotation, "order", places, margin=margin, weight=weight)]
+        if "written" in payload:
+            best = (written_answer(payload["written"]), 0.0)
+            rows += [
+                judged(task, annotation, "order", [best, (messages, 1.0)], weight=weight)
+                for messages in shown.values()
+            ]
+        return rows
 
     def to_demonstrations(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation

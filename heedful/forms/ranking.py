@@ -16,10 +16,11 @@ from heedful.forms.base import (
     check_payload,
     compared,
     imitated,
+    judged,
     label_of,
     payload_schema,
 )
-from heedful.types import JSON, Annotation, Completion, Demonstration, Preference, Task
+from heedful.types import JSON, Annotation, Completion, Demonstration, Feedback, Preference, Task
 
 
 class RankingForm(Form):
@@ -141,6 +142,18 @@ class RankingForm(Form):
                 for rejected in sorted(worse)
             ],
         )
+
+    def to_feedback(
+        self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
+    ) -> list[Feedback]:
+        """The whole order, ties included, as one statement."""
+        self.check(task, completions, annotation)
+        places = [
+            (completions[one].messages, float(place))
+            for place, group in enumerate(annotation.payload["ranks"])
+            for one in sorted(group)
+        ]
+        return [judged(task, annotation, "order", places)]
 
     def to_demonstrations(
         self, task: Task, completions: Mapping[str, Completion], annotation: Annotation

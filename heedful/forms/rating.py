@@ -15,12 +15,13 @@ from heedful.forms.base import (
     check_object,
     check_payload,
     compared,
+    judged,
     number_schema,
     object_schema,
     payload_schema,
     renamed_keys,
 )
-from heedful.types import JSON, Annotation, Completion, Preference, Task
+from heedful.types import JSON, Annotation, Completion, Feedback, Preference, Task
 
 LOWEST, HIGHEST = 1, 5
 MAX_CRITERIA = 20
@@ -136,6 +137,25 @@ class RatingForm(Form):
                 if _dominates(ratings[better], ratings[worse])
             ],
         )
+
+    def to_feedback(
+        self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
+    ) -> list[Feedback]:
+        """The ratings on every criterion; an answer's weights over its criteria sum to 1."""
+        self.check(task, completions, annotation)
+        ratings = annotation.payload["ratings"]
+        criteria = sorted(ratings[task.completion_ids[0]])
+        return [
+            judged(
+                task,
+                annotation,
+                "rating",
+                [(completions[one].messages, ratings[one][name]) for one in sorted(ratings)],
+                criterion=name,
+                weight=1 / len(criteria),
+            )
+            for name in criteria
+        ]
 
 
 def check_criteria(names: Iterable[object]) -> None:

@@ -21,7 +21,7 @@ from heedful.config import EvaluateConfig, RewardCardConfig
 from heedful.data import testing
 from heedful.data.chat import encode_prompt
 from heedful.data.collate import Tree, packed
-from heedful.data.examples import answer, last_user_text, preference_trees
+from heedful.data.examples import answer, feedback_trees, last_user_text
 from heedful.data.snapshot import prompt_of
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
@@ -79,7 +79,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -
     ref = models.find_model(config.model, store)
     card = ref.card()
     is_reward = card is not None and card.role == "reward"
-    kind = "preference" if is_reward else "prompt"
+    kind = "feedback" if is_reward else "prompt"
     data = fit.load_rows(store, config.data, kind, out)
     snapshot = data.snapshot.id if data.snapshot else None
     held_out = leave_out_learned(data.rows, config, ref)
@@ -137,16 +137,21 @@ def evaluate_reward(
     run: RunDirectory,
     store: Store | None,
 ) -> dict[str, JSON]:
-    """Accuracy, ECE and score differences of a reward model on pairs it has not seen."""
+    """Accuracy, ECE and score differences of a reward model on feedback it has not seen."""
     del run, store
     assert ref.adapter is not None
     load_role(trunk, ref.adapter, "reward")
     limit = config.tokens_per_micro_step
     longest = min(limit, trunk.max_tokens)
-    encoded = preference_trees(trunk.tokenizer, rows, max_tokens=longest).require("preferences")
+    encoded = feedback_trees(trunk.tokenizer, rows, max_tokens=longest).require("feedback")
     # the two sides of a pair may together be longer than one conversation may be
     widest = max(tree.num_tokens for tree in encoded.trees)
-    metrics = fit.reward_metrics(trunk, encoded.trees, max(limit, widest))
+    metrics = fit.feedback_metrics(trunk, encoded.trees, max(limit, widest), seed=config.seed)
+    if "accuracy" not in metrics:
+        raise DataError(
+            f"{config.data} has no two answers that were told apart, in {len(rows)} rows; evaluate "
+            "on feedback that prefers one answer to another"
+        )
     return metrics | {"drops": dict(encoded.drops)}
 
 

@@ -10,7 +10,14 @@ from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.store import Store, Transaction, completions, datasets, snapshots, tasks
 from heedful.store.tasks import AnsweredTask
-from heedful.types import Annotation, AnnotationKind, Demonstration, Preference, Snapshot
+from heedful.types import (
+    Annotation,
+    AnnotationKind,
+    Demonstration,
+    Feedback,
+    Preference,
+    Snapshot,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +39,11 @@ def make_snapshot(
 ) -> Snapshot:
     """Write the dataset's rows of one kind to ``directory`` and record where they came from.
 
-    Preferences come from the newest answer of each annotator, or from the adjudication of a task
-    that has one; demonstrations from what was chosen or accepted, each answer once; prompts from
-    every item. ``drops`` counts the answers that gave no row, by rule. Answers to tasks whose
-    answer is known are about who gave them and are left out unless ``include_gold``; repeats are
-    always. The same data give the same snapshot.
+    Feedback and preferences come from the newest answer of each annotator, or from the adjudication
+    of a task that has one; demonstrations from what was chosen or accepted, each answer once;
+    prompts from every item. ``drops`` counts the answers that gave no row, by rule. Answers to
+    tasks whose answer is known are about who gave them and are left out unless ``include_gold``;
+    repeats are always. The same data give the same snapshot.
     Raises ``MissingError`` for an unknown dataset, ``DataError`` when no row is left.
     """
     with store.read() as tx:
@@ -68,7 +75,7 @@ def _derive(
     if kind == "prompt":
         prompts: list[Example] = list(completions.prompts_by_dataset(tx, dataset))
         return _Derived(rows=prompts, drops={}, num_answers=0)
-    rows: list[Preference | Demonstration] = []
+    rows: list[Feedback | Preference | Demonstration] = []
     drops: Counter[str] = Counter()
     num_answers = 0
     for answered in tasks.by_dataset(tx, dataset, answers):
@@ -81,16 +88,18 @@ def _derive(
             rows += derived
             if not derived:
                 drops[_rule(kind, answered, annotation)] += 1
-    unique: list[Example] = list(rows if kind == "preference" else _merge(rows))
+    unique: list[Example] = list(_merge(rows) if kind == "demonstration" else rows)
     return _Derived(rows=unique, drops=dict(sorted(drops.items())), num_answers=num_answers)
 
 
 def _convert(
     kind: Kind, answered: AnsweredTask, annotation: Annotation
-) -> list[Preference] | list[Demonstration]:
+) -> Sequence[Feedback | Preference | Demonstration]:
     form = FORMS[answered.task.form]
-    convert = form.to_preferences if kind == "preference" else form.to_demonstrations
-    return convert(answered.task, answered.completions, annotation)
+    given = (answered.task, answered.completions, annotation)
+    if kind == "feedback":
+        return form.to_feedback(*given)
+    return form.to_preferences(*given) if kind == "preference" else form.to_demonstrations(*given)
 
 
 def _rule(kind: Kind, answered: AnsweredTask, annotation: Annotation) -> str:
@@ -99,7 +108,7 @@ def _rule(kind: Kind, answered: AnsweredTask, annotation: Annotation) -> str:
     return form.undecided(annotation.payload) or f"{form.name}_is_no_{kind}"
 
 
-def _merge(rows: Iterable[Preference | Demonstration]) -> list[Demonstration]:
+def _merge(rows: Iterable[Feedback | Preference | Demonstration]) -> list[Demonstration]:
     """Each answer once, with the ids of all annotations that found it good."""
     merged: dict[tuple[object, object], Demonstration] = {}
     for row in rows:
@@ -119,7 +128,7 @@ def _save(tx: Transaction, snapshot: Snapshot, rows: list[Example]) -> None:
     annotations: set[str] = set()
     prompts: set[str] = set()
     for row in rows:
-        if isinstance(row, Preference | Demonstration):
+        if isinstance(row, Feedback | Preference | Demonstration):
             annotations.update(row.annotation_ids)
         else:
             prompts.add(row.id)

@@ -160,19 +160,27 @@ def davidson(
 
 
 def plackett_luce(
-    scores: Float[Tensor, "B K"], mask: Bool[Tensor, "B K"], *, num_ranked: int | None = None
+    scores: Float[Tensor, "B K"],
+    mask: Bool[Tensor, "B K"],
+    *,
+    num_ranked: int | Int[Tensor, "B"] | None = None,
 ) -> Float[Tensor, "B"]:
     """Negative log-likelihood of a ranking whose candidates stand in order, best first.
 
-    ``mask`` marks the candidates of each row. With ``num_ranked`` only the first places are known
-    and the rest is unordered. Two candidates give Bradley-Terry. Luce 1959, Plackett 1975.
+    ``mask`` marks the candidates of each row. With ``num_ranked``, one for all or one per row, only
+    the first places are known and the rest is unordered; 1 is the choice of the best. Two
+    candidates give Bradley-Terry. Luce 1959, Plackett 1975.
     """
     scores = zero_padding(at_least_float32(scores), mask)
     not_before = torch.ones(scores.shape[1:] * 2, dtype=torch.bool, device=scores.device).triu()
     unplaced = not_before & mask[:, None, :]
     normaliser = scores[:, None, :].masked_fill(~unplaced, -torch.inf).logsumexp(dim=-1)
     terms = normaliser - scores
-    return masked_sum(terms[:, :num_ranked], mask[:, :num_ranked], dim=1)
+    if num_ranked is None:
+        return masked_sum(terms, mask, dim=1)
+    known = torch.as_tensor(num_ranked, device=scores.device).reshape(-1, 1)
+    places = torch.arange(scores.size(1), device=scores.device)
+    return masked_sum(terms, mask & (places < known), dim=1)
 
 
 def ranked_pairs(scores: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:

@@ -21,6 +21,7 @@ WEIGHTS = "adapter_model.safetensors"
 HEAD = "head.safetensors"
 CARD = "heedful.json"
 LEARNED = "learned.json"
+LINK = "link/"  # before the names of a head's thresholds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def save_role(
     parents: tuple[Parent, ...] = (),
     learned: frozenset[str] | None = None,
 ) -> str:
-    """Write a role's adapter and head; returns the hash of its weights.
+    """Write a role's adapter, head and links; returns the hash of its weights.
 
     ``learned`` are the ids of the prompts that it or its parents were fitted to; None: not known.
     """
@@ -99,7 +100,8 @@ def save_role(
         save_file(tensors, directory / WEIGHTS)
         if role in trunk.heads:
             head = {k: v.detach().cpu() for k, v in trunk.heads[role].state_dict().items()}
-            save_file(head, directory / HEAD)
+            links = {f"{LINK}{k}": v.detach().cpu() for k, v in trunk.links.get(role, {}).items()}
+            save_file(head | links, directory / HEAD)
         card = AdapterCard(
             role=role.partition("/")[0],
             base=trunk.base.name,
@@ -208,7 +210,10 @@ def load_role(trunk: Trunk, directory: Path, role: str) -> AdapterCard:
     copy_weights(trunk, role, load_file(directory / WEIGHTS))
     if card.has_head:
         head = trunk.add_head(role, std=0.0, seed=0, pooling=card.pooling)
-        head.load_state_dict(load_file(directory / HEAD))
+        tensors = load_file(directory / HEAD)
+        links = {name: tensors.pop(name) for name in list(tensors) if name.startswith(LINK)}
+        head.load_state_dict(tensors)
+        trunk.add_links(role, {name.removeprefix(LINK): value for name, value in links.items()})
     return card
 
 

@@ -55,7 +55,8 @@ def forward(
             own = normalise(hidden_states(trunk, batch, "critic")[batch.predictors])
             features = torch.cat([own, features], dim=1)
         values = to_rows(batch, apply_head(trunk.heads["critic"], features))
-    return Outputs(logprobs=logprobs, entropy=entropy, values=values, scores=scores)
+    links = trunk.links.get(role, {}) if role is not None and scores is not None else {}
+    return Outputs(logprobs=logprobs, entropy=entropy, values=values, scores=scores, links=links)
 
 
 def apply_head(head: nn.Linear, states: Float[Tensor, "M D"]) -> Float[Tensor, "M"]:

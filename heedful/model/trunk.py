@@ -1,6 +1,6 @@
 """The trunk: one frozen base, a LoRA adapter per role, and small float32 heads."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -53,6 +53,7 @@ class Trunk:
         self.switch = Switch()
         self.layers = adapt(base.model, self.switch)
         self.heads: dict[str, nn.Linear] = {}
+        self.links: dict[str, dict[str, nn.Parameter]] = {}
         self.pooling: dict[str, str] = {}
         self.adapters: dict[str, AdapterSettings] = {}
         self.attention: Literal["sdpa", "flex"] = "sdpa"
@@ -159,6 +160,13 @@ class Trunk:
         self.pooling[role] = pooling
         return head
 
+    def add_links(self, role: str, values: Mapping[str, Tensor]) -> None:
+        """Learned numbers between the role's scores and what people say, such as thresholds."""
+        self.links[role] = {
+            name: nn.Parameter(value.to(self.device, torch.float32), requires_grad=False)
+            for name, value in values.items()
+        }
+
     def adapter_parameters(self, role: str) -> dict[str, nn.Parameter]:
         """The role's adapter matrices by ``path/lora_a`` and ``path/lora_b``; stable order."""
         parameters = {}
@@ -169,7 +177,7 @@ class Trunk:
         return parameters
 
     def trainable(self, *roles: str) -> dict[str, nn.Parameter]:
-        """Everything that belongs to ``roles``, adapters and heads, by ``role:name``."""
+        """Everything that belongs to ``roles``: adapters, heads and links, by ``role:name``."""
         parameters: dict[str, nn.Parameter] = {}
         for role in roles:
             for name, value in self.adapter_parameters(role).items():
@@ -177,6 +185,8 @@ class Trunk:
             if role in self.heads:
                 for name, value in self.heads[role].named_parameters():
                     parameters[f"{role}:head/{name}"] = value
+            for name, value in self.links.get(role, {}).items():
+                parameters[f"{role}:link/{name}"] = value
         return parameters
 
     @contextmanager

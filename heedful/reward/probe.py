@@ -38,10 +38,15 @@ def warm_start(
     trees: Sequence[Tree],
     *,
     max_tokens: int,
+    across: Sequence[tuple[int, int]] = (),
     advance: Advance = silent,
 ) -> Probe:
-    """Set the reward head to the probe; the adapter is new, so features are the base's."""
-    differences, groups = pair_features(trunk, trees, max_tokens, advance)
+    """Set the reward head to the probe; the adapter is new, so features are the base's.
+
+    ``across`` are more pairs (better, worse) of response numbers that count through all trees, for
+    answers that were judged alone. Raises ``ValueError`` without any pair.
+    """
+    differences, groups = pair_features(trunk, trees, max_tokens, advance, across)
     probe = fit_probe(differences, groups)
     head = trunk.heads["reward"]
     head.weight.copy_(torch.from_numpy(probe.weight)[None])
@@ -50,16 +55,31 @@ def warm_start(
 
 
 def pair_features(
-    trunk: Trunk, trees: Sequence[Tree], max_tokens: int, advance: Advance
+    trunk: Trunk,
+    trees: Sequence[Tree],
+    max_tokens: int,
+    advance: Advance,
+    across: Sequence[tuple[int, int]] = (),
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Pooled states of the chosen minus the rejected side [P, D], and the tree of every pair."""
+    """Pooled states of the better minus the worse side [P, D], and the tree of every pair."""
     rows = []
     for batch in packed(trees, trunk.device, max_tokens, advance):
         pooled = pool(hidden_states(trunk, batch, "reward"), batch, trunk.pooling["reward"])
-        assert batch.pairs is not None
-        rows.append((pooled[batch.pairs[:, 0]] - pooled[batch.pairs[:, 1]]).cpu().numpy())
-    groups = np.repeat(np.arange(len(trees)), [len(tree.pairs) for tree in trees])
-    return np.concatenate(rows).astype(np.float64), groups
+        rows.append(pooled.cpu().numpy())
+    states = np.concatenate(rows)
+    sizes = [len(tree.responses) for tree in trees]
+    firsts = np.cumsum([0, *sizes])
+    within = [
+        (int(first) + better, int(first) + worse)
+        for first, tree in zip(firsts, trees, strict=False)
+        for better, worse in tree.pairs
+    ]
+    pairs = np.array([*within, *across], dtype=np.int64).reshape(-1, 2)
+    if not len(pairs):
+        raise ValueError(f"{len(trees)} trees have 0 pairs; a probe needs at least 1")
+    of_response = np.repeat(np.arange(len(trees)), sizes)
+    differences = (states[pairs[:, 0]] - states[pairs[:, 1]]).astype(np.float64)
+    return differences, of_response[pairs[:, 0]]
 
 
 def fit_probe(differences: Floats, groups: NDArray[np.int64]) -> Probe:

@@ -23,6 +23,7 @@ What they and the rest are made of:
 - ``logistic``     regression with a sandwich covariance
 - ``ranking``      Bradley-Terry strengths from a table of wins
 - ``calibration``  do a reward model's probabilities mean what they say
+- ``concordance``  does a score follow ratings
 - ``shortcuts``    does length, or style, do a reward model's work
 - ``uncertainty``  does a reward model know when it is wrong
 - ``ceiling``      how right a reward model could be, from people who answered the same

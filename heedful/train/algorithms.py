@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from heedful.train.objectives import Objective, direct_preference, grpo, nll, pairwise_reward, ppo
+from heedful.config import RewardLoss
+from heedful.train.objectives import Objective, direct_preference, feedback_reward, grpo, nll, ppo
+
+Unit = Literal["tokens", "pairs", "judgements"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +16,7 @@ class Algorithm:
 
     name: str
     objective: Objective
-    unit: Literal["tokens", "pairs"]
+    unit: Unit
     needs: frozenset[str]
     role: str
     trains: tuple[str, ...]
@@ -32,12 +35,12 @@ def sft() -> Algorithm:
     )
 
 
-def reward(*, loss: str, params: Mapping[str, float]) -> Algorithm:
-    """A reward model on pairs."""
+def reward(loss: RewardLoss) -> Algorithm:
+    """A reward model on feedback."""
     return Algorithm(
         name="reward",
-        objective=pairwise_reward(loss, params),
-        unit="pairs",
+        objective=feedback_reward(loss),
+        unit="judgements",
         needs=frozenset({"scores"}),
         role="reward",
         trains=("reward",),

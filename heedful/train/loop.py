@@ -13,6 +13,7 @@ from heedful.model.forward import forward
 from heedful.model.trunk import Trunk
 from heedful.tensors import Step
 from heedful.train.algorithms import Algorithm
+from heedful.train.objectives import Share
 from heedful.train.optim import Optimiser
 from heedful.train.phases import Phases
 
@@ -63,6 +64,7 @@ def fit(
     started = time.perf_counter()
     for step_number, step in enumerate(source, start=first_step):
         sums: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}  # of metrics about a part of the unit
         for batch in step.micro_batches:
             tokens, logits = batch.num_packed, batch.num_tokens if reads_logits else 0
             first = batch.stem.num_layers if batch.stem and batch.stem.states is not None else 0
@@ -80,10 +82,15 @@ def fit(
                     )
                 (loss / step.count).backward()  # type: ignore[no-untyped-call]
             for name, value in {"train/loss": loss.detach(), **metrics}.items():
+                if isinstance(value, Share):
+                    weights[name] = weights.get(name, torch.zeros(())) + value.weight
+                    value = value.total
                 sums[name] = sums.get(name, torch.zeros(())) + value
         with source.phases("optimiser"):
             norm = optimiser.step(step.progress)
-        means = {name: (value / step.count).item() for name, value in sums.items()}
+        means = {
+            name: (value / weights.get(name, step.count)).item() for name, value in sums.items()
+        }
         means |= {"train/grad_norm": norm, **step.metrics}
         now = time.perf_counter()  # the step's own time with what its examples cost to make
         means |= {"train/step_seconds": now - started, **source.phases.take()}

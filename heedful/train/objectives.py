@@ -1,23 +1,33 @@
 """Outputs and a batch in, summed loss and summed metrics out. The loop divides once per step.
 
-An objective returns ``(loss, metrics)`` where both are sums over the batch's unit (tokens or
-pairs), so that the result does not depend on micro-batching. The formulas live in ``maths``.
+An objective returns ``(loss, metrics)`` where both are sums over the batch's unit (tokens, pairs
+or judgements), so that the result does not depend on micro-batching. Formulas live in ``maths``.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
+from heedful.config import RewardLoss
 from heedful.errors import ConfigError
-from heedful.maths import kl, policy, preference, reward
+from heedful.maths import judgements, kl, policy, preference, reward
 from heedful.maths.masked import masked_sum
 from heedful.registry import Registry, nearest
 from heedful.tensors import Batch, Outputs
 
-Metrics = dict[str, Tensor]
+
+class Share(NamedTuple):
+    """A metric that is a mean over a part of the unit, such as pairs among other feedback."""
+
+    total: Tensor
+    weight: Tensor
+
+
+Metrics = dict[str, Tensor | Share]
 
 
 class Objective(Protocol):
@@ -58,10 +68,16 @@ PREFERENCE_LOSSES: Registry[Callable[..., Tensor]] = Registry(
 )
 
 
-def check_params(formula: Callable[..., Tensor], params: Mapping[str, float]) -> None:
-    """A loss's keyword-only arguments are its configuration; anything else is refused."""
+def check_params(
+    formula: Callable[..., Tensor], params: Mapping[str, float], *, besides: str = ""
+) -> None:
+    """A loss's keyword-only arguments are its configuration; anything else is refused.
+
+    ``besides`` is an argument that comes with the data.
+    """
     signature = inspect.signature(formula)
-    names = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    keywords = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    names = [name for name in keywords if name != besides]
     for name in params:
         if name not in names:
             raise ConfigError(
@@ -69,26 +85,135 @@ def check_params(formula: Callable[..., Tensor], params: Mapping[str, float]) ->
             )
 
 
-def pairwise_reward(loss: str, params: Mapping[str, float]) -> Objective:
-    """A Bradley-Terry style objective on the scores of pairs."""
-    formula = PAIR_LOSSES[loss]
-    check_params(formula, params)
+def feedback_reward(loss: RewardLoss) -> Objective:
+    """Likelihoods of everything that was said of responses, given their scores.
+
+    Raises ``ConfigError`` for a loss that does not exist or parameters that it does not take.
+    """
+    of_pairs = pair_loss(loss)
 
     def objective(outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]:
-        chosen, rejected = chosen_and_rejected(outputs.scores, batch)
-        assert batch.weights is not None
-        margins: dict[str, Any] = {}
-        if loss == "bradley_terry" and batch.margins is not None:
-            margins = {"margin": batch.margins}
-        per_pair = formula(chosen, rejected, **{**margins, **params}) * batch.weights
-        total = per_pair.sum()
-        return total, {
-            "reward/loss_nats": total.detach(),
-            "reward/accuracy_rate": pair_accuracy(chosen, rejected, batch.weights),
-            "reward/margin": ((chosen - rejected).detach() * batch.weights).sum(),
-        }
+        scores = outputs.scores
+        assert scores is not None
+        total = scores.sum() * 0.0
+        metrics: Metrics = {}
+
+        def add(name: str, losses: Tensor, weights: Tensor) -> None:
+            nonlocal total
+            part = (losses * weights).sum()
+            total = total + part
+            metrics[f"reward/{name}_loss"] = Share(part.detach(), weights.sum())
+
+        if batch.pairs is not None:
+            assert batch.weights is not None
+            weights = batch.weights
+            chosen, rejected = chosen_and_rejected(scores, batch)
+            add("pair", of_pairs(chosen, rejected, batch.margins, outputs.links), weights)
+            if loss.centring:
+                penalty = loss.centring * reward.centring_penalty(chosen, rejected)
+                total = total + (penalty * weights).sum()
+            right = pair_accuracy(chosen, rejected, weights).detach()
+            lead = ((chosen - rejected).detach() * weights).sum()
+            metrics["reward/accuracy_rate"] = Share(right, weights.sum())
+            metrics["reward/margin"] = Share(lead, weights.sum())
+        if batch.ties is not None:
+            assert batch.tie_weights is not None
+            first, second = scores[batch.ties[:, 0]], scores[batch.ties[:, 1]]
+            outcomes = TIE_MODELS[loss.ties](first, second, outputs.links)
+            add("tie", -outcomes[..., 2], batch.tie_weights)
+        if batch.rankings is not None:
+            found = batch.rankings
+            likelihood = reward.plackett_luce(
+                scores[found.order], found.mask, num_ranked=found.num_ranked
+            )
+            add("ranking", likelihood, found.weights)
+        for criterion, marks in batch.ratings.items():
+            losses = rating_losses(scores[marks.rows], marks.values, criterion, loss, outputs.links)
+            add(f"rating_{criterion}" if criterion else "rating", losses, marks.weights)
+        if batch.thumbs is not None:
+            scaled = scores[batch.thumbs.rows] * outputs.links["thumb/log_slope"].exp()
+            threshold = outputs.links["thumb/threshold"]
+            is_good = batch.thumbs.values > 0.5
+            add(
+                "thumb",
+                judgements.thumbs(scaled, is_good, threshold=threshold),
+                batch.thumbs.weights,
+            )
+        return total, {"reward/loss_nats": total.detach(), **metrics}
 
     return objective
+
+
+Links = Mapping[str, Tensor]
+
+
+def rao_kupper(first: Tensor, second: Tensor, links: Links) -> Tensor:
+    """Log-probabilities of first, second and tie; the threshold is kept above 0 by softplus."""
+    return reward.rao_kupper(first, second, threshold=softplus(links["tie"]))
+
+
+def davidson(first: Tensor, second: Tensor, links: Links) -> Tensor:
+    """Log-probabilities of first, second and tie; the link is the log of the ties' strength."""
+    return reward.davidson(first, second, log_tie_strength=links["tie"])
+
+
+TIE_MODELS: Registry[Callable[[Tensor, Tensor, Links], Tensor]] = Registry(
+    "model of ties", {"rao_kupper": rao_kupper, "davidson": davidson}
+)
+
+
+def pair_loss(loss: RewardLoss) -> Callable[[Tensor, Tensor, Tensor | None, Links], Tensor]:
+    """The loss of pairs that were decided, with their margins where it knows margins."""
+    formula = PAIR_LOSSES[loss.pairs]
+    if "margin" in loss.params:
+        raise ConfigError(
+            f"loss.params.margin is {loss.params['margin']}; margins are the stated strengths "
+            "times loss.margin: set that"
+        )
+    check_params(formula, loss.params, besides="margin")
+    try:
+        formula(torch.zeros(1), torch.zeros(1), **loss.params)
+    except ValueError as error:
+        raise ConfigError(f"loss.params: {error}") from None
+    if loss.ties == "drop":
+
+        def decided(chosen: Tensor, rejected: Tensor, margins: Tensor | None, _: Links) -> Tensor:
+            knows_margins = loss.pairs == "bradley_terry" and margins is not None
+            return formula(
+                chosen, rejected, **({"margin": margins} if knows_margins else {}), **loss.params
+            )
+
+        return decided
+    if loss.pairs != "bradley_terry" or loss.params:
+        raise ConfigError(
+            f"loss.ties is {loss.ties!r} and loss.pairs is {loss.pairs!r} with parameters "
+            f"{loss.params}; a model of ties has its own likelihood of pairs: drop one of the two"
+        )
+    model = TIE_MODELS[loss.ties]
+
+    def beside_ties(
+        chosen: Tensor, rejected: Tensor, margins: Tensor | None, links: Links
+    ) -> Tensor:
+        lead = chosen if margins is None else chosen - margins
+        return -model(lead, rejected, links)[..., 0]
+
+    return beside_ties
+
+
+def rating_losses(
+    scores: Tensor, values: Tensor, criterion: str, loss: RewardLoss, links: Links
+) -> Tensor:
+    """Loss of ratings by regression or of their classes by cumulative link.
+
+    A slope and a shift per criterion link the one score to what is rated.
+    """
+    scaled = scores * links[f"rating/{criterion}/log_slope"].exp()
+    shift = links[f"rating/{criterion}/shift"]
+    if loss.ratings == "regression":
+        return judgements.rating_regression(scaled, values, offsets=shift)
+    gaps = links.get(f"rating/{criterion}/gaps", scores.new_zeros(0))
+    thresholds = judgements.ordered_thresholds(gaps) - shift
+    return judgements.ordinal(scaled, values.long(), thresholds)
 
 
 def pair_accuracy(chosen: Tensor, rejected: Tensor, weights: Tensor) -> Tensor:

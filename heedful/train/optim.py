@@ -11,21 +11,15 @@ from heedful.errors import NumericsError
 
 
 class Optimiser:
-    """Heads learn at ``head_learning_rate``, adapters at ``learning_rate``."""
+    """Every parameter learns at the rate that the config has for its name."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimiserConfig) -> None:
         self.config = config
         self.parameters = dict(parameters)
-        heads = [value for name, value in self.parameters.items() if ":head/" in name]
-        rest = [value for name, value in self.parameters.items() if ":head/" not in name]
-        groups = [
-            {"params": group, "peak": rate}
-            for group, rate in (
-                (rest, config.learning_rate),
-                (heads, config.head_learning_rate),
-            )
-            if group
-        ]
+        by_rate: dict[float, list[nn.Parameter]] = {}
+        for name, value in self.parameters.items():
+            by_rate.setdefault(config.rate_of(name), []).append(value)
+        groups = [{"params": group, "peak": rate} for rate, group in by_rate.items()]
         self.adamw = torch.optim.AdamW(
             groups,
             lr=config.learning_rate,

@@ -35,7 +35,9 @@ def trainable_are_intended(trunk: Trunk, roles: Sequence[str]) -> None:
     """Exactly the adapters and heads of ``roles`` require gradients."""
     wanted = {id(value) for value in trunk.trainable(*roles).values()}
     modules = [trunk.base.model, *trunk.heads.values()]
-    found = {id(p) for module in modules for p in module.parameters() if p.requires_grad}
+    links = [value for role in trunk.links.values() for value in role.values()]
+    every = [*(p for module in modules for p in module.parameters()), *links]
+    found = {id(p) for p in every if p.requires_grad}
     if wanted != found or not wanted:
         refuse(
             f"only {' and '.join(roles)} are trainable",

@@ -90,6 +90,13 @@ class ExampleSource:
         self.position = int(state["position"])
 
 
+WEIGHTS: dict[str, Callable[[Batch], float]] = {
+    "tokens": lambda batch: batch.token_weight,
+    "pairs": lambda batch: batch.pair_weight,
+    "judgements": lambda batch: batch.judgement_weight,
+}
+
+
 def count(batches: Sequence[Batch], unit: str) -> float:
-    """The one normaliser of a step: response tokens or compared pairs, by weight."""
-    return sum(b.token_weight if unit == "tokens" else b.pair_weight for b in batches)
+    """The one normaliser of a step: response tokens, pairs or judgements, by weight."""
+    return sum(WEIGHTS[unit](batch) for batch in batches)

@@ -73,7 +73,7 @@ KINDS: Mapping[str, Kind] = {
         "ones.",
         fields=(
             name("name", "Name", "reward"),
-            Field(key="data", label="Data", kind="data", help="answered comparisons"),
+            Field(key="data", label="Data", kind="data", help="answered tasks"),
             MODEL,
             whole("epochs", "Epochs", 1, 100),
             Field(key="held_out_share", label="Held out", kind="number", value="0.2", high=0.9,

@@ -1,6 +1,7 @@
 """What every feedback form promises. New entries of ``FORMS`` are tested without being asked."""
 
 import copy
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -122,6 +123,9 @@ def answered(task: Task, payload: JSON) -> Annotation:
     )
 
 
+CONVERSIONS = ("to_feedback", "to_preferences", "to_demonstrations")
+
+
 def rows(
     form: Form, task: Task, completions: Mapping[str, Completion], annotation: Annotation
 ) -> list[Preference | Demonstration]:
@@ -162,6 +166,31 @@ def test_form_derives_rows_or_says_why_not(form: Form, size: int, number: int) -
         assert derived == []
     elif form.name not in TEACH_WITHOUT_ROWS:
         assert derived != []
+
+
+@pytest.mark.parametrize(("form", "size", "number"), CASES)
+def test_form_feedback_says_all_that_its_preferences_say_and_weighs_one_in_sum(
+    form: Form, size: int, number: int
+) -> None:
+    task, completions = shown(form, size)
+    annotation = answered(task, form.examples(task.completion_ids)[number])
+    feedback = form.to_feedback(task, completions, annotation)
+    assert all(one.form == form.name and one.source == annotation.source for one in feedback)
+    assert all(one.annotation_ids == (annotation.id,) for one in feedback)
+    assert all(len(one.values) == len(set(one.responses)) for one in feedback)
+    assert sum(one.weight for one in feedback) == pytest.approx(1 if feedback else 0)
+    implied = set()
+    for one in feedback:
+        best_first = -1 if one.scale == "order" else 1
+        for (better, high), (worse, low) in itertools.permutations(
+            zip(one.responses, one.values, strict=True), 2
+        ):
+            if best_first * high > best_first * low:
+                implied.add((better, worse))
+    stated = {
+        (one.chosen, one.rejected) for one in form.to_preferences(task, completions, annotation)
+    }
+    assert stated <= implied
 
 
 @pytest.mark.parametrize(("form", "size", "number"), CASES)
@@ -235,7 +264,7 @@ def test_form_reads_a_payload_that_went_through_json_alike(
     # Keys sorted: a database may return them in its own order.
     read = answered(task, json.loads(json.dumps(payload, sort_keys=True)))
     assert written.id == read.id
-    for convert in (form.to_preferences, form.to_demonstrations):
+    for convert in (getattr(form, name) for name in CONVERSIONS):
         assert convert(task, completions, written) == convert(task, completions, read)
 
 
@@ -246,7 +275,7 @@ def test_form_ignores_on_which_side_a_completion_stood(form: Form, size: int, nu
     mirrored = Task(
         form=task.form, prompt=task.prompt, completion_ids=tuple(reversed(task.completion_ids))
     )
-    for convert in (form.to_preferences, form.to_demonstrations):
+    for convert in (getattr(form, name) for name in CONVERSIONS):
         assert convert(task, completions, annotation) == convert(mirrored, completions, annotation)
 
 
@@ -340,7 +369,7 @@ def test_form_agreement_is_symmetric_ignores_comments_and_tells_answers_apart(
 def test_form_conversion_refuses_what_validation_refuses(name: str) -> None:
     form = FORMS[name]
     task, completions = shown(form)
-    for convert in (form.check, form.to_preferences, form.to_demonstrations):
+    for convert in (form.check, *(getattr(form, name) for name in CONVERSIONS)):
         with pytest.raises(DataError):
             convert(task, completions, answered(task, {"unknown": 1}))
 
@@ -411,7 +440,7 @@ def test_form_refuses_a_damaged_example_or_its_schema_accepts_it(
     try:
         form.check(task, completions, annotation)
     except DataError:
-        for convert in (form.to_preferences, form.to_demonstrations):
+        for convert in (getattr(form, name) for name in CONVERSIONS):
             with pytest.raises(DataError):
                 convert(task, completions, annotation)
         return

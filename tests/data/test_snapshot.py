@@ -15,7 +15,7 @@ from heedful.data.snapshot import (
     split_three_ways,
 )
 from heedful.errors import ConfigError, DataError, MissingError, ResourceError
-from heedful.types import Demonstration, Message, Preference, Prompt
+from heedful.types import Demonstration, Feedback, Message, Preference, Prompt
 
 MESSAGES = (
     Message(role="assistant", content="é\n\u2028", tool_calls=('{"name": "f"}',)),
@@ -26,6 +26,18 @@ PROMPT = Prompt(
     messages=(Message(role="system", content=""), Message(role="user", content="q")), tools=("t",)
 )
 ROWS = {
+    "feedback": Feedback(
+        prompt=PROMPT,
+        responses=(MESSAGES, (Message(role="assistant", content="b"),)),
+        scale="rating",
+        values=(4.0, 1.0),
+        criterion="honest",
+        margin=2.0,
+        weight=0.5,
+        form="rating",
+        source="model",
+        annotation_ids=("ann_1",),
+    ),
     "preference": Preference(
         prompt=PROMPT,
         chosen=MESSAGES,

@@ -41,3 +41,18 @@ def test_rejected_answer_teaches_nothing_by_a_named_rule(ask: Any) -> None:
 def test_accepting_and_writing_exclude_each_other(payload: dict, keys: str) -> None:
     with pytest.raises(DataError, match=f"keys {keys}; send exactly one"):
         FORM.validate(payload, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ({"accepted": "a"}, [("thumb", (1,))]),
+        ({"accepted": None}, [("thumb", (0,))]),
+        ({"written": "W"}, [("order", (0, 1))]),
+    ],
+)
+def test_demonstration_feedback_is_a_thumb_or_the_written_answer_over_the_shown(
+    ask: Any, payload: dict, said: list[tuple]
+) -> None:
+    rows = FORM.to_feedback(*ask("demonstration", payload, {"a": "A"}))
+    assert [(one.scale, one.values) for one in rows] == said

@@ -74,3 +74,35 @@ def test_pairwise_refuses_a_strength_without_a_preference(preferred: object) -> 
 def test_pairwise_key_with_a_typo_offers_the_nearest() -> None:
     with pytest.raises(DataError, match="did you mean 'preferred'"):
         FORM.validate({"prefered": None}, SIDES)
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ({"preferred": "b", "strength": 2}, [("order", "BA", (0, 1), 2, 1)]),
+        ({"preferred": None}, [("order", "AB", (0, 0), 0, 1)]),
+        ({"preferred": "both_bad"}, [("thumb", "AB", (0, 0), 0, 1)]),
+        (
+            {"preferred": "both_bad", "written": "W"},
+            [
+                ("thumb", "AB", (0, 0), 0, 1 / 3),
+                ("order", "WA", (0, 1), 0, 1 / 3),
+                ("order", "WB", (0, 1), 0, 1 / 3),
+            ],
+        ),
+    ],
+)
+def test_pairwise_feedback_keeps_pairs_ties_and_both_bad_apart(
+    ask: Any, payload: dict, said: list[tuple]
+) -> None:
+    rows = FORM.to_feedback(*ask("pairwise", payload, TEXTS))
+    assert [
+        (
+            one.scale,
+            "".join(response[0].content for response in one.responses),
+            one.values,
+            one.margin,
+            one.weight,
+        )
+        for one in rows
+    ] == said

@@ -123,3 +123,10 @@ def test_ranking_first_place_is_imitated_even_when_shared(ask: Any) -> None:
 def test_ranking_refuses_what_is_not_each_completion_once(ranks: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         FORM.validate({"ranks": ranks}, ["a", "b", "c"])
+
+
+def test_ranking_feedback_is_one_order_with_its_ties(ask: Any) -> None:
+    texts = {"a": "A", "b": "B", "c": "C"}
+    (row,) = FORM.to_feedback(*ask("ranking", {"ranks": [["c"], ["b", "a"]]}, texts))
+    assert [one[0].content for one in row.responses] == ["C", "A", "B"]
+    assert (row.scale, row.values, row.weight) == ("order", (0, 1, 1), 1)

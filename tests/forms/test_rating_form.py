@@ -94,3 +94,10 @@ def test_at_most_twenty_criteria_are_rated() -> None:
     check_criteria(f"c{number}" for number in range(20))
     with pytest.raises(DataError, match="rating has 21 criteria"):
         check_criteria(f"c{number}" for number in range(21))
+
+
+def test_rating_feedback_is_every_score_by_criterion(ask: Any) -> None:
+    ratings = {"a": {"helpful": 4, "honest": 1}, "b": {"helpful": 2, "honest": 5}}
+    rows = FORM.to_feedback(*ask("rating", {"ratings": ratings}, {"a": "A", "b": "B"}))
+    said = [(one.scale, one.criterion, one.values, one.weight) for one in rows]
+    assert said == [("rating", "helpful", (4, 2), 0.5), ("rating", "honest", (1, 5), 0.5)]

@@ -482,12 +482,20 @@ def test_every_rollout_is_kept_as_rows(reward_run: FitResult, tmp_path: Path) ->
 def test_nan_loss_stops_and_names_the_examples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = testing.preferences()[:4]
-    broken = [type(row)(prompt=row.prompt, chosen=row.chosen, rejected=row.rejected,
-                        weight=float("nan")) for row in rows]  # fmt: skip
-    monkeypatch.setattr(testing, "preferences", lambda: broken)
+    broken = [replace(row, weight=float("nan")) for row in testing.demonstrations()[:4]]
+    monkeypatch.setattr(testing, "demonstrations", lambda: broken)
     with pytest.raises(NumericsError, match=r"loss is nan at step 0, examples prm_"):
-        fit_reward(reward_config("held_out_share=0"), tmp_path / "run")
+        fit_sft(sft_config("held_out_share=0"), tmp_path / "run")
+
+
+def test_a_weight_that_is_no_number_is_refused_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [replace(row, weight=float("nan")) for row in testing.preferences()[:4]]
+    monkeypatch.setattr(testing, "preferences", lambda: broken)
+    for fit, config in ((fit_reward, reward_config()), (fit_preference, dpo_config())):
+        with pytest.raises(DataError, match="weight nan; give finite numbers"):
+            fit(config, tmp_path / fit.__name__)
 
 
 def test_training_a_wrong_parameter_is_refused(
@@ -553,7 +561,7 @@ def test_examples_that_do_not_fit_are_dropped_and_counted(tmp_path: Path) -> Non
 
 
 def test_nothing_left_to_train_on_says_which_rule_dropped_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no preferences left .* too_long: 32"):
+    with pytest.raises(DataError, match=r"no feedback left .* too_long: 32"):
         fit_reward(reward_config("batch.max_tokens=5"), tmp_path / "run")
 
 

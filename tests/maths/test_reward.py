@@ -290,6 +290,18 @@ def test_plackett_luce_of_one_place_is_best_of_k():
     torch.testing.assert_close(plackett_luce(scores, full(scores), num_ranked=1), expected)
 
 
+def test_each_ranking_may_be_known_to_a_place_of_its_own() -> None:
+    scores = random_scores(3, 4, 5)
+    known = torch.tensor([0, 1, 3, 4])
+    each = [
+        plackett_luce(scores[row, None], full(scores[row, None]), num_ranked=int(known[row]))
+        for row in range(4)
+    ]
+    together = plackett_luce(scores, full(scores), num_ranked=known)
+    torch.testing.assert_close(together, torch.cat(each))
+    assert together[0] == 0
+
+
 @pytest.mark.parametrize("padding", [math.nan, math.inf, 1e9])
 def test_plackett_luce_and_its_gradient_do_not_see_padding(padding):
     scores = random_scores(0, 3, 3)

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
+from heedful.config import RewardLoss
 from heedful.data.collate import Tree, collate
 from heedful.tensors import Batch, Outputs
-from heedful.train.objectives import grpo, pairwise_reward
+from heedful.train.objectives import Share, feedback_reward, grpo
 from heedful.train.sources import count
 
 
@@ -54,13 +55,16 @@ def test_a_ranking_counts_as_much_as_one_pair_and_one_alone_as_its_mean() -> Non
     )
     pair = Tree(id="p", prompt=(1,), responses=((6,), (7,)), pairs=((0, 1),))
     scores = torch.tensor([2.0, 0.5, 1.0, -1.0, 0.3, 0.1])
-    objective = pairwise_reward("bradley_terry", {})
+    objective = feedback_reward(RewardLoss())
 
     def mean(trees: list[Tree], scores: torch.Tensor) -> tuple[float, float]:
         made = collate(trees, torch.device("cpu"))
         loss, metrics = objective(Outputs(scores=scores), made)
         total = count([made], "pairs")
-        return loss.item() / total, metrics["reward/accuracy_rate"].item() / total
+        right = metrics["reward/accuracy_rate"]
+        assert isinstance(right, Share)
+        assert right.weight == total
+        return loss.item() / total, right.total.item() / total
 
     deltas = [scores[i] - scores[j] for i, j in ranking.pairs]
     of_ranking = np.mean([np.logaddexp(0, -delta.item()) for delta in deltas])

@@ -7,11 +7,12 @@ finished directory returns the same result, on an unfinished one it resumes exac
 from heedful.jobs.fit.base import FitResult, load_rows
 from heedful.jobs.fit.online import fit_grpo, fit_ppo, open_reward
 from heedful.jobs.fit.preference import fit_preference
-from heedful.jobs.fit.reward import fit_reward, reward_metrics
+from heedful.jobs.fit.reward import feedback_metrics, fit_reward
 from heedful.jobs.fit.sft import fit_sft
 
 __all__ = [
     "FitResult",
+    "feedback_metrics",
     "fit_grpo",
     "fit_ppo",
     "fit_preference",
@@ -19,5 +20,4 @@ __all__ = [
     "fit_sft",
     "load_rows",
     "open_reward",
-    "reward_metrics",
 ]

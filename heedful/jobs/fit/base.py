@@ -37,7 +37,7 @@ from heedful.train.algorithms import Algorithm
 from heedful.train.loop import Source, fit
 from heedful.train.optim import Optimiser
 from heedful.train.sources import ExampleSource
-from heedful.types import JSON, ModelVersion, Run, Snapshot
+from heedful.types import JSON, Feedback, ModelVersion, Preference, Run, Snapshot
 
 Shown = dict[str, str]
 
@@ -90,17 +90,19 @@ def load_rows(store: Store | None, data: str, kind: Any, directory: Path) -> Row
     if store is not None and is_in_store(store, data):
         return frozen_rows(store, data, kind, directory)
     if data == testing.NAME:
-        made: dict[str, list[Any]] = {
-            "preference": list(testing.preferences()),
-            "demonstration": list(testing.demonstrations()),
-            "prompt": list(testing.prompts()),
+        made: dict[str, Callable[[], list[Any]]] = {
+            "feedback": lambda: [row.as_feedback() for row in testing.preferences()],
+            "preference": testing.preferences,
+            "demonstration": testing.demonstrations,
+            "prompt": testing.prompts,
         }
-        return Rows(rows=made[kind], snapshot=None)
+        return Rows(rows=made[kind](), snapshot=None)
     path = Path(data)
     if path.suffix == ".parquet":
         if not path.exists():
             raise MissingError(f"snapshot {path} does not exist; give an existing file")
-        return Rows(rows=list(read_snapshot(path)), snapshot=known_snapshot(store, data))
+        rows = fitting(list(read_snapshot(path)), kind, path)
+        return Rows(rows=rows, snapshot=known_snapshot(store, data))
     if path.is_file():
         raise DataError(
             f"{path} is a file; import it first: heedful import hh {path} (or trl), then use "
@@ -109,6 +111,23 @@ def load_rows(store: Store | None, data: str, kind: Any, directory: Path) -> Row
     if store is None:
         raise DataError(f"data set {data!r} lives in a store; give --store")
     return frozen_rows(store, data, kind, directory)
+
+
+def fitting(rows: list[Any], kind: Any, path: Path) -> list[Any]:
+    """The rows of a file as feedback where that is needed; refuses rows that cannot be it, or are.
+
+    A pair is feedback; feedback is no list of pairs or demonstrations, which forms derive.
+    """
+    if kind == "feedback":
+        rows = [row.as_feedback() if isinstance(row, Preference) else row for row in rows]
+    others = [row for row in rows if isinstance(row, Feedback) != (kind == "feedback")]
+    if others:
+        seen = type(others[0]).__name__.lower()
+        raise DataError(
+            f"{path} has {seen} rows, this command needs {kind} rows; make them with heedful "
+            f"snapshot DATASET --kind {kind}"
+        )
+    return rows
 
 
 def is_in_store(store: Store, name: str) -> bool:

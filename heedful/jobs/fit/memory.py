@@ -14,7 +14,7 @@ from heedful.model.base import resolve
 from heedful.model.device import default_device, default_dtype
 from heedful.model.products import lays_out
 from heedful.store.database import Store
-from heedful.types import Message, Preference, Prompt
+from heedful.types import Feedback, Message, Preference, Prompt
 
 
 def announce_memory(kind: str, config: FitConfig, store: Store | None, rows: Sequence[Any]) -> bool:
@@ -120,8 +120,9 @@ AboutTree = tuple[int, list[int]]  # tokens of a prompt and of the responses tha
 def about_trees(rows: Sequence[Any], config: FitConfig) -> list[AboutTree]:
     """About how many tokens the largest examples take: each a prompt and all that answers it.
 
-    Of preferences the sides share the prompt, of a rollout the samples; a tree of a rollout that is
-    larger than a micro-step is split. Anything else is one text of ``batch.max_tokens`` at most.
+    Of feedback and preferences the answers share the prompt, of a rollout the samples; a tree of a
+    rollout that is larger than a micro-step is split. Anything else is one text of
+    ``batch.max_tokens`` at most.
     """
     most = config.batch.max_tokens
     if isinstance(config, OnlineConfig):
@@ -132,9 +133,10 @@ def about_trees(rows: Sequence[Any], config: FitConfig) -> list[AboutTree]:
     sides: dict[str, set[tuple[Message, ...]]] = {}
     prompts: dict[str, int] = {}
     for row in rows:
-        if isinstance(row, Preference):
+        if isinstance(row, Preference | Feedback):
             prompts[row.prompt.id] = min(about_tokens(row.prompt.messages), most)
-            sides.setdefault(row.prompt.id, set()).update((row.chosen, row.rejected))
+            answers = (row.chosen, row.rejected) if isinstance(row, Preference) else row.responses
+            sides.setdefault(row.prompt.id, set()).update(answers)
     trees = [
         (prompts[name], [min(about_tokens(one), most - prompts[name]) for one in answers])
         for name, answers in sides.items()
