@@ -2,8 +2,8 @@
 
     python benchmarks/studio.py --answers 100000 --annotators 50 --out benchmarks/results
 
-Annotators are simulated: each draws an answer every ``--pause`` seconds on average, and asks as the
-page's script does: it holds three items, and every answer brings what comes next. Some answers are
+Annotators are simulated: they come within ten pauses, each draws an answer every ``--pause``
+seconds on average, and asks as the page's script does: it holds three items, and every answer brings what comes next. Some answers are
 sent twice, some annotators vanish with the items that they hold and come back, and the server is
 killed (SIGKILL) and started again every now and then. At the end the database must hold every
 answer that was acknowledged, once, and no task more answers than it has slots unless marked as
@@ -110,6 +110,7 @@ async def annotate(key: str, record: Record, rng: random.Random, pause: float) -
     base = f"http://127.0.0.1:{PORT}/projects/{PROJECT}"
     ahead: list[Any] = []
     guidelines = set[str]()
+    await asyncio.sleep(rng.uniform(0, 10 * pause))
     async with httpx.AsyncClient(headers=headers, timeout=30) as client:
         while not record.is_done:
             if not ahead:

@@ -71,13 +71,6 @@ class Transaction:
     connection: Connection
     now: datetime
 
-    @contextmanager
-    def part(self) -> Iterator[None]:
-        """A part that is undone alone when its block raises; what came before it stays."""
-        url = self.connection.engine.url.render_as_string(hide_password=True)
-        with _plain_errors(url), self.connection.begin_nested():
-            yield
-
     def insert_new(self, table: Table, rows: Sequence[Mapping[str, Any]], *, hint: str = "") -> int:
         """Insert the rows whose primary key is not there yet; how many were new.
 

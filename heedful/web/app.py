@@ -100,13 +100,13 @@ def create_app(
     app.state.drawings = Drawings()
     app.state.exports = BoundedSemaphore(exchange.NUM_EXPORTS)
     app.state.goal = goal
+    app.include_router(label.router)  # first, since routers are asked in this order
     app.include_router(sign_in.router)
     app.include_router(api.router)
     app.include_router(keys.router)
     app.include_router(pages.router)
     app.include_router(people.router)
     app.include_router(projects.router)
-    app.include_router(label.router)
     app.include_router(browse.router)
     app.include_router(browse_api.router)
     app.include_router(exchange.router)

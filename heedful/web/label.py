@@ -166,20 +166,21 @@ def then_next(
 ) -> dict[str, JSON] | None:
     """Store something, then take what comes next, in one transaction; None for a page of its own.
 
-    Where the second part fails, the first one stays and the error is raised after it.
+    What fails in the second part cannot undo the first: it is then stored by itself.
     """
-    with store_of(request).write() as tx:
-        stored(tx)
-        if not wants_json(request):
-            return None
-        ready: Ready | Exception
-        try:
-            with tx.part():
-                ready = take(tx, request, project, AHEAD, have=have, known=known)
-        except Exception as error:
-            ready = error
-    if isinstance(ready, Exception):
-        raise ready
+    store, is_stored = store_of(request), False
+    try:
+        with store.write() as tx:
+            stored(tx)
+            is_stored = True
+            if not wants_json(request):
+                return None
+            ready = take(tx, request, project, AHEAD, have=have, known=known)
+    except Exception:
+        if is_stored:
+            with store.write() as tx:
+                stored(tx)
+        raise
     return next_items(request, ready)
 
 
