@@ -3,11 +3,11 @@
     python benchmarks/studio.py --answers 100000 --annotators 50 --out benchmarks/results
 
 Annotators are simulated: they come within ten pauses, each draws an answer every ``--pause``
-seconds on average, and asks as the page's script does: it holds three items, and every answer brings what comes next. Some answers are
-sent twice, some annotators vanish with the items that they hold and come back, and the server is
-killed (SIGKILL) and started again every now and then. At the end the database must hold every
-answer that was acknowledged, once, and no task more answers than it has slots unless marked as
-surplus. ``--store postgresql://...`` runs the same on PostgreSQL.
+seconds on average, and asks as the page's script does: it holds three items, and every answer
+brings what comes next. Some answers are sent twice, some annotators vanish with the items that they
+hold and come back, and the server is killed (SIGKILL) and started again every now and then. At the
+end the database must hold every answer that was acknowledged, once, and no task more answers than
+it has slots unless marked as surplus. ``--store postgresql://...`` runs the same on PostgreSQL.
 """
 
 import argparse
