@@ -38,6 +38,7 @@ from heedful.types import Completion, Message, Project, Prompt, Task, User
 PROJECT = "load"
 PORT = 8399
 SCOPES = ("enter", "label")
+SETTLING_SECONDS = 10.0  # after a restart, when everybody who waited asks at once
 CHOICES = ("0", "1", "0+", "1+", "tie", "both_bad")
 
 
@@ -47,13 +48,23 @@ class Record:
 
     wanted: int
     acknowledged: set[str] = field(default_factory=set)
-    seconds: list[float] = field(default_factory=list)
+    sent: list[tuple[float, float]] = field(default_factory=list)  # when, and seconds
+    restarts: list[float] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_done(self) -> bool:
         """Is enough acknowledged?"""
         return len(self.acknowledged) >= self.wanted
+
+    def milliseconds(self, *, settled: bool = False) -> dict[str, float]:
+        """Percentiles of an answer and what comes next; or of those not just after a restart."""
+        kept = [
+            1000 * seconds
+            for at, seconds in self.sent
+            if not settled or not any(0 <= at - one < SETTLING_SECONDS for one in self.restarts)
+        ]
+        return {f"p{p}": round(float(np.percentile(kept, p)), 1) for p in (50, 95, 99)}
 
 
 def fill(store: Store, num_tasks: int, num_annotators: int, overlap: int) -> list[str]:
@@ -164,7 +175,7 @@ async def until_answered(
         if answer.status_code != 200:
             raise RuntimeError(f"{answer.status_code}: {unescape(answer.text)[:300]}")
         if address.endswith("/answers"):
-            record.seconds.append(time.perf_counter() - started)
+            record.sent.append((started, time.perf_counter() - started))
         return answer.json()
 
 
@@ -183,6 +194,7 @@ async def run(store: str, keys: list[str], record: Record, options: argparse.Nam
                 server.send_signal(signal.SIGKILL)
                 server.wait()
                 server, kills = await asyncio.to_thread(serve, store), kills + 1
+                record.restarts.append(time.perf_counter())
             print(f"{len(record.acknowledged)} of {record.wanted}, {kills} kills", flush=True)
         for one in crowd:
             one.result()
@@ -247,16 +259,15 @@ def main() -> None:
             kills = asyncio.run(run(address, keys, record, options))
             seconds = time.perf_counter() - started
             found = verify(store, record)
-    milliseconds = 1000 * np.array(record.seconds)
     row = {
         "database": "postgresql" if options.store else "sqlite",
         "annotators": options.annotators,
+        "pause": options.pause,
         "answers": len(record.acknowledged),
         "kills": kills,
         "seconds": round(seconds, 1),
-        "submit_ms": {
-            f"p{p}": round(float(np.percentile(milliseconds, p)), 1) for p in (50, 95, 99)
-        },
+        "submit_ms": record.milliseconds(),
+        "settled_ms": record.milliseconds(settled=True),
         "events": dict(record.events),
         **found,
         "date": date.today().isoformat(),

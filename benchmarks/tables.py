@@ -151,7 +151,32 @@ def bench() -> list[str]:
     return table(cells) if cells else []
 
 
-TABLES = (demo, demo_tuning, score_so_far, reward_hh, selection, bench)
+def studio() -> list[str]:
+    """The studio with fifty annotators at once."""
+    found = rows("studio")
+
+    def milliseconds(row: Row, name: str) -> str:
+        return " / ".join(f"{row[name][p]:.0f}" for p in ("p50", "p95", "p99"))
+
+    lost, wrong = "acknowledged but lost", "tasks whose answers are not its filled slots"
+    return table(
+        {
+            "database": [row["database"] for row in found],
+            "answers": [f"{row['answers']:,}" for row in found],
+            "pause": [f"{row['pause']:g} s" for row in found],
+            "a second": [f"{row['answers'] / row['seconds']:.0f}" for row in found],
+            "kills": [str(row["kills"]) for row in found],
+            "p50 / p95 / p99, ms": [milliseconds(row, "submit_ms") for row in found],
+            "10 s after restarts left out": [milliseconds(row, "settled_ms") for row in found],
+            "lost": [str(row[lost]) for row in found],
+            "tasks with a wrong count": [str(row[wrong]) for row in found],
+            "kept as surplus": [str(row["surplus"]) for row in found],
+            "memory": [f"{row['events']['server MB']} MB" for row in found],
+        }
+    )
+
+
+TABLES = (demo, demo_tuning, score_so_far, reward_hh, selection, bench, studio)
 
 
 def main() -> None:
