@@ -9,7 +9,7 @@ import pytest
 
 from heedful.config import EvaluateConfig, PPOConfig, RewardConfig, SFTConfig, resolve
 from heedful.data import testing
-from heedful.data.snapshot import Example, Kind, freeze
+from heedful.data.snapshot import Example, Kind, freeze, split_by_prompt
 from heedful.errors import DataError, MissingError
 from heedful.jobs import models
 from heedful.jobs.asking import Sampling, sample
@@ -133,6 +133,18 @@ def test_prompts_that_a_model_learned_from_are_left_out_and_counted(
         assert version is not None
         (claim,) = runs.evidence_of(tx, version)
     assert claim.test == "win_rate on held-out data"
+
+
+def test_the_prompts_that_a_fit_held_out_are_left_to_evaluate_it_on(tmp_path: Path) -> None:
+    rows = testing.preferences()[:16]
+    pairs = frozen(rows, "preference", tmp_path)
+    overrides = ["held_out_share=0.25", "warm_start=false"]
+    config = resolve(RewardConfig, overrides=overrides, flags={"data": pairs, "model": "test"})
+    reward = fit_reward(config, tmp_path / "reward")
+    train, held_out = split_by_prompt(rows, 0.25, config.seed)
+    assert read_learned(Path(reward.path)) == {row.prompt.id for row in train}
+    result = evaluate(EvaluateConfig(data=pairs, model=reward.run), tmp_path / "pairs")
+    assert (result["num_learned"], result["num_held_out"]) == (len(train), len(held_out))
 
 
 def test_what_the_reward_model_learned_from_counts_as_learned(

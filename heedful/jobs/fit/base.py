@@ -61,6 +61,7 @@ class Plan:
     """Everything a run needs, built before the first step. ``finish`` measures the outcome.
 
     ``refs`` are the models that the run builds on: its start, and the reward that it serves.
+    ``held_out`` are the trees that it measures on and learns nothing from.
     """
 
     trunk: Trunk
@@ -72,6 +73,7 @@ class Plan:
     finish: Callable[[], dict[str, JSON]]
     normaliser: Callable[[], tuple[float, float]] = lambda: (0.0, 1.0)
     initialise: Callable[[], None] = lambda: None
+    held_out: Sequence[Tree] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +237,7 @@ def conclude(
         mean=mean,
         std=std,
         parents=tuple(parent for ref in plan.refs if (parent := ref.as_parent())),
-        learned=learned_from(plan.refs, data.rows),
+        learned=learned_from(plan.refs, data.rows, plan.held_out),
     )
     metrics = plan.finish() | {"seconds": round(seconds, 1)}
     version = register(store, run, plan, row, weights)
@@ -327,9 +329,14 @@ def result_of(run: RunDirectory, outcome: dict[str, Any]) -> FitResult:
     )
 
 
-def learned_from(refs: Sequence[models.ModelRef], rows: Sequence[Any]) -> frozenset[str] | None:
-    """Ids of the prompts of these rows and of all that the models learned; None: not known."""
-    learned = {prompt_of(row).id for row in rows}
+def learned_from(
+    refs: Sequence[models.ModelRef], rows: Sequence[Any], held_out: Sequence[Tree] = ()
+) -> frozenset[str] | None:
+    """Ids of the prompts of these rows and of all that the models learned; None: not known.
+
+    Without the prompts that the run held out, unless one of the models learned from them.
+    """
+    learned = {prompt_of(row).id for row in rows} - {tree.id for tree in held_out}
     for ref in refs:
         if ref.adapter is not None:
             known = read_learned(ref.adapter)

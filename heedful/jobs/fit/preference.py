@@ -53,6 +53,7 @@ def fit_preference(
         return Plan(
             trunk=trunk,
             algorithm=algorithm,
+            held_out=held,
             source=example_source(kept, config, trunk, "pairs", enrich),
             refs=(ref,),
             shown={

@@ -94,6 +94,7 @@ def fit_reward(
         return Plan(
             trunk=trunk,
             algorithm=algorithm,
+            held_out=held,
             source=example_source(taught, config, trunk, algorithm.unit),
             initialise=lambda: start(config, trunk, lesson, algorithm.objective),
             refs=(ref,),

@@ -58,6 +58,7 @@ def fit_sft(
         return Plan(
             trunk=trunk,
             algorithm=algorithms.sft(),
+            held_out=held,
             source=source,
             refs=(ref,),
             shown={"policy/nll_nats": "nll", "policy/entropy_nats": "entropy"},
