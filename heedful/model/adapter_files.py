@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,20 +52,28 @@ class AdapterCard:
 
 
 def write_directory(target: Path, write: Callable[[Path], None]) -> None:
-    """Fill a directory under a temporary name beside ``target``, then rename it into place."""
+    """Fill a directory under a temporary name beside ``target``, then rename it into place.
+
+    What was there stays until then. Who may read other new files may read these.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    partial = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
+    old = target.with_name(f".{target.name}-old")
+    partial.mkdir()
     try:
         write(partial)
+        readable = partial.stat().st_mode & 0o666  # as the umask has it; safetensors writes 0600
+        for path in partial.rglob("*"):
+            if path.is_file():
+                path.chmod(readable)
+        shutil.rmtree(old, ignore_errors=True)
         if target.exists():
-            old = target.with_name(f".{target.name}-old")
-            shutil.rmtree(old, ignore_errors=True)
             target.rename(old)
-            partial.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            partial.rename(target)
+        partial.rename(target)
     finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
 
 

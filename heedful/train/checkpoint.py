@@ -30,14 +30,19 @@ def save(directory: Path, step: int, optimiser: Optimiser, source: Source) -> No
         write_json(target / "state.json", {"step": step, "source": source.state()})
 
     write_directory(directory / f"step-{step:06d}", write)
-    for old in sorted(directory.glob("step-*"))[:-KEEP]:
+    for old in _in_order(directory)[:-KEEP]:
         shutil.rmtree(old)
 
 
 def latest(directory: Path) -> Path | None:
     """The newest whole checkpoint."""
-    found = sorted(directory.glob("step-*"))
+    found = _in_order(directory)
     return found[-1] if found else None
+
+
+def _in_order(directory: Path) -> list[Path]:
+    """The checkpoints by their step, whose number may outgrow its digits."""
+    return sorted(directory.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
 
 
 @torch.no_grad()
