@@ -31,7 +31,7 @@ from heedful.jobs.progress import progress
 from heedful.jobs.recording import recorded, run_record
 from heedful.jobs.rundir import RunDirectory
 from heedful.maths.bestofn import best_of_n_kl_bound
-from heedful.model.adapter_files import load_role, read_learned, write_text
+from heedful.model.adapter_files import load_role, write_text
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
 from heedful.reward.trained import TrainedReward
@@ -82,7 +82,8 @@ def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -
     kind = "feedback" if is_reward else "prompt"
     data = fit.load_rows(store, config.data, kind, out)
     snapshot = data.snapshot.id if data.snapshot else None
-    held_out = leave_out_learned(data.rows, config, ref)
+    judges = [] if is_reward else judges_of(config, store)
+    held_out = leave_out_learned(data.rows, config, ref, *judges)
     run = RunDirectory(out, "evaluate", config, snapshot=snapshot)
     done = run.result()
     if done is not None:
@@ -98,15 +99,22 @@ def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -
     return result
 
 
+def judges_of(config: EvaluateConfig, store: Store | None) -> list[models.ModelRef]:
+    """The reward model that judges or chooses answers, where there is one."""
+    if config.reward is None or models.is_rule(config.reward):
+        return []
+    return [models.find_model(config.reward, store)]
+
+
 def leave_out_learned(
-    rows: Sequence[Any], config: EvaluateConfig | RewardCardConfig, ref: models.ModelRef
+    rows: Sequence[Any], config: EvaluateConfig | RewardCardConfig, *refs: models.ModelRef
 ) -> HeldOut:
-    """The rows whose prompts neither the model nor its parents were fitted to.
+    """The rows whose prompts none of the models and their parents was fitted to.
 
     ``test`` is there to try the commands and is kept whole, without a claim. Raises ``DataError``
     when no row is left.
     """
-    learned = read_learned(ref.adapter) if ref.adapter else frozenset()
+    learned = fit.learned_from(refs, ())
     if learned is None or config.data == testing.NAME:
         print(
             f"not checked whether {config.model} has learned from {config.data}: no claim about "
@@ -117,8 +125,8 @@ def leave_out_learned(
     kept = [row for row in rows if prompt_of(row).id not in learned]
     if not kept:
         raise DataError(
-            f"{config.model} or a model that it builds on was fitted to the prompts of all "
-            f"{len(rows)} rows of {config.data}; evaluate on another data set with --data"
+            f"{config.model}, a model that it builds on or its judge was fitted to the prompts of "
+            f"all {len(rows)} rows of {config.data}; evaluate on another data set with --data"
         )
     num_learned = len(rows) - len(kept)
     if num_learned:

@@ -21,7 +21,13 @@ from heedful.store.database import Store, Transaction
 from heedful.train import proofs
 from heedful.types import ModelVersion
 
+RULE = "gold:"  # how the name of a reward starts that is a rule
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def is_rule(name: str) -> bool:
+    """Does a reward's name stand for a rule, and for no model?"""
+    return name.startswith(RULE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

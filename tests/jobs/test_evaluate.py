@@ -162,8 +162,22 @@ def test_what_the_reward_model_learned_from_counts_as_learned(
     policy = fit_ppo(resolve(PPOConfig, overrides=SMALL, flags=flags), tmp_path / "ppo")
     assert read_learned(Path(policy.path)) == {row.id for row in testing.prompts()}
     for half in halves:
-        with pytest.raises(DataError, match="or a model that it builds on"):
+        with pytest.raises(DataError, match="a model that it builds on or its judge"):
             evaluate(measure(half, policy.run), tmp_path / "evaluation")
+
+
+def test_what_the_judge_learned_from_is_left_out_too(
+    halves: tuple[str, str], tmp_path: Path
+) -> None:
+    pairs = frozen(testing.preferences()[:16], "preference", tmp_path)
+    config = resolve(
+        RewardConfig,
+        overrides=["held_out_share=0", "warm_start=false"],
+        flags={"data": pairs, "model": "test"},
+    )
+    judge = fit_reward(config, tmp_path / "reward")
+    with pytest.raises(DataError, match="or its judge"):
+        evaluate(measure(halves[0], "test", reward=judge.run), tmp_path / "evaluation")
 
 
 def test_evidence_claims_held_out_data_only_where_that_was_checked(

@@ -4,7 +4,7 @@ Each function takes a config and an output directory and returns a result; calli
 finished directory returns the same result, on an unfinished one it resumes exactly.
 """
 
-from heedful.jobs.fit.base import FitResult, load_rows
+from heedful.jobs.fit.base import FitResult, learned_from, load_rows
 from heedful.jobs.fit.online import fit_grpo, fit_ppo, open_reward
 from heedful.jobs.fit.preference import fit_preference
 from heedful.jobs.fit.reward import feedback_metrics, fit_reward
@@ -18,6 +18,7 @@ __all__ = [
     "fit_preference",
     "fit_reward",
     "fit_sft",
+    "learned_from",
     "load_rows",
     "open_reward",
 ]

@@ -91,7 +91,7 @@ def online_lines(
 ) -> list[budget.Line]:
     """The reward that scores, and the engine's cache."""
     lines = []
-    if not config.reward.startswith("gold:"):
+    if not models.is_rule(config.reward):
         directory: Path | None = models.find_model(config.reward, store).adapter
         if directory is not None:
             lines.append(budget.frozen_line("reward", directory))

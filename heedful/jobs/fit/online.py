@@ -120,10 +120,10 @@ def open_reward(
     name: str, trunk: Trunk, store: Store | None, reference: str | None
 ) -> tuple[Any, models.ModelRef | None]:
     """A trained reward as role ``reward``, or the rule behind ``gold:NAME``."""
-    if name.startswith("gold:"):
+    if models.is_rule(name):
         from heedful.annotators.golds import resolve_gold
 
-        gold = resolve_gold(name.removeprefix("gold:"))
+        gold = resolve_gold(name.removeprefix(models.RULE))
         return RuleReward(gold.score, feature_role=reference), None
     ref = models.find_model(name, store)
     if ref.adapter is None:
