@@ -7,15 +7,15 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 
-from heedful.store import Transaction, models, preferences, projects
+from heedful.store import Transaction, feedback, models, projects
+from heedful.store.feedback import Count
 from heedful.store.models import Registered
-from heedful.store.preferences import Count
 from heedful.web.access import allows, store_of
 from heedful.web.api import Name
 from heedful.web.chain import called
 
 router = APIRouter()
-ENOUGH = 10  # preferences: with fewer, the held-out share is a prompt or two and says nothing
+ENOUGH = 10  # judgements: with fewer, the held-out share is a prompt or two and says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +30,8 @@ class Fitting:
 
 
 def fitting(tx: Transaction, project: str) -> Fitting:
-    """The preferences of a project, and its newest reward model."""
-    count = preferences.count(tx, project)
+    """What there is to learn from in a project, and its newest reward model."""
+    count = feedback.count(tx, project)
     newest = models.newest_reward(tx, project)
     values = {"kind": "fit_reward", "data": project, "name": job_name(project)}
     return Fitting(
@@ -49,15 +49,15 @@ def job_name(project: str) -> str:
     return f"{stem}-reward" if stem else "reward"
 
 
-@router.get("/api/projects/{project}/preferences")
+@router.get("/api/projects/{project}/feedback")
 @allows("view")
-def get_preferences(request: Request, project: Name) -> dict[str, Any]:
-    """How many preferences a fit would see, at least if not exact, and the newest reward model."""
+def get_feedback(request: Request, project: Name) -> dict[str, Any]:
+    """How many judgements a fit would see, at least if not exact, and the newest reward model."""
     with store_of(request).read() as tx:
         projects.get(tx, project)
         found = fitting(tx, project)
     return {
-        "preferences": found.count.num,
+        "judgements": found.count.num,
         "is_exact": found.count.is_exact,
         "enough": ENOUGH,
         "reward_model": found.newest.id if found.newest else None,

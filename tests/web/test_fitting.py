@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from studio import make_studio, visitor
 
-from heedful.store import Store, annotations, datasets, models, preferences, projects, snapshots
+from heedful.store import Store, annotations, datasets, feedback, models, projects, snapshots
 from heedful.store import tasks as task_store
 from heedful.types import Annotation, ModelVersion, Project, Snapshot
 from heedful.web.fitting import ENOUGH, job_name
@@ -40,15 +40,15 @@ def answer(store: Store, num: int, annotator: str = "ann", **more: Any) -> None:
 
 
 def told(client) -> dict[str, Any]:  # type: ignore[no-untyped-def]
-    return client.get("/api/projects/support/preferences").json()  # type: ignore[no-any-return]
+    return client.get("/api/projects/support/feedback").json()  # type: ignore[no-any-return]
 
 
-def test_the_way_to_a_fit_opens_with_enough_preferences(studio) -> None:
+def test_the_way_to_a_fit_opens_with_enough_judgements(studio) -> None:
     store, client = studio
     assert "Reward model" not in client.get("/projects/support").text
     answer(store, ENOUGH - 1)
     page = client.get("/projects/support").text
-    assert f"<b>{ENOUGH - 1}</b> preferences" in page
+    assert f"<b>{ENOUGH - 1}</b> judgements" in page
     assert "kind=fit_reward" not in page
     answer(store, 1, "ben")
     page = client.get("/projects/support").text
@@ -58,7 +58,7 @@ def test_the_way_to_a_fit_opens_with_enough_preferences(studio) -> None:
     assert '<option value="support" selected>' in form
     assert 'value="support-reward"' in form
     assert told(client) == {
-        "preferences": ENOUGH, "is_exact": True, "enough": ENOUGH, "reward_model": None,
+        "judgements": ENOUGH, "is_exact": True, "enough": ENOUGH, "reward_model": None,
     }  # fmt: skip
 
 
@@ -69,17 +69,38 @@ def test_what_is_counted_is_what_a_snapshot_would_hold(studio, tmp_path: Path) -
     answer(store, 5)
     answer(store, 3, "ben", preferred=None)
     answer(store, 2, "cleo", preferred=None, written="Better than both.")
-    made = make_snapshot(store, "support", "preference", tmp_path)
-    assert told(client)["preferences"] == made.num_rows == 5 + 0 + 4
+    made = make_snapshot(store, "support", "feedback", tmp_path)
+    assert told(client)["judgements"] == made.num_rows == 5 + 3 + 2 * 3
+
+
+def test_ratings_open_the_way_to_a_fit_too(tmp_path: Path) -> None:
+    store, client = make_studio(tmp_path, num_tasks=ENOUGH, form="rating", num_shown=1)
+    with store:
+        visitor(store, client, "olga", "owner")
+        with store.write() as tx:
+            asked = [one.task for one in task_store.by_dataset(tx, "support")]
+            said = [
+                Annotation(
+                    task_id=one.id,
+                    annotator="ann",
+                    source="human",
+                    payload={"ratings": {one.completion_ids[0]: {"overall": 1 + number % 5}}},
+                    shown_order=one.completion_ids,
+                )
+                for number, one in enumerate(asked)
+            ]
+            annotations.add(tx, said)
+        assert told(client)["judgements"] == ENOUGH
+        assert "kind=fit_reward" in client.get("/projects/support").text
 
 
 def test_a_count_of_very_many_is_a_lower_bound(studio) -> None:
     store, _ = studio
     answer(store, 8)
     with store.read() as tx:
-        found = preferences.count(tx, "support", most=6)
+        found = feedback.count(tx, "support", most=6)
         assert (found.num, found.is_exact) == (6, False)
-        assert preferences.count(tx, "support", most=8).is_exact
+        assert feedback.count(tx, "support", most=8).is_exact
 
 
 def test_the_newest_reward_model_of_the_project_is_linked(studio) -> None:
@@ -107,7 +128,7 @@ def test_who_reads_results_may_ask_and_annotators_may_not(studio) -> None:
     store, client = studio
     for role, status in (("reader", 200), ("annotator", 403)):
         visitor(store, client, role, role)  # type: ignore[arg-type]
-        assert client.get("/api/projects/support/preferences").status_code == status
+        assert client.get("/api/projects/support/feedback").status_code == status
 
 
 @pytest.mark.parametrize(

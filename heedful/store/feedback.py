@@ -1,4 +1,4 @@
-"""How many preferences the answers of a project state, without making a snapshot of them."""
+"""How many judgements the answers of a project hold, without making a snapshot of them."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Count:
 
 
 def count(tx: Transaction, dataset: str, *, most: int = MOST) -> Count:
-    """The preferences that a fit on a dataset would see, from its first ``most`` stored answers.
+    """The judgements that a reward model would see in a dataset's first ``most`` stored answers.
 
     Newest answers count, and an adjudication in place of the votes, as in a snapshot.
     """
@@ -35,6 +35,6 @@ def count(tx: Transaction, dataset: str, *, most: int = MOST) -> Count:
     num = 0
     for item in items.get(tx, sorted(set(found[:most]))):
         assert item.task is not None
-        convert = FORMS[item.task.form].to_preferences
+        convert = FORMS[item.task.form].to_feedback
         num += sum(len(convert(item.task, item.completions, one)) for one in item.newest)
     return Count(num=num, is_exact=len(found) <= most)
