@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from heedful.config import EvaluateConfig, PPOConfig, RewardConfig, check
-from heedful.errors import HeedfulError
+from heedful.errors import HeedfulError, ResourceError
 from heedful.store import chat, datasets, jobs
 from heedful.store.database import Store
 from heedful.store.jobs import Job
@@ -44,13 +44,23 @@ def work(
 ) -> int:
     """Do jobs until interrupted, or with ``once`` until none is due; how many were done.
 
+    While the store cannot be written, as during a long import, it waits and says so.
+
     ``runs`` is where the directories of fits and evaluations go. A worker with a ``parent`` takes
     no more jobs when that process is gone.
     """
     worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     num_done = 0
+    told = ""
     while parent is None or os.getppid() == parent:
-        job = take(store, worker)
+        try:
+            job = take(store, worker)
+        except ResourceError as error:
+            if once:
+                raise
+            if str(error) != told:
+                say(f"waits: {error}")
+            told, job = str(error), None
         if job is not None:
             num_done += 1
             do(store, job, worker, runs.resolve(), say, beat_seconds)

@@ -14,6 +14,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from heedful.cli import work as cli_work
+from heedful.errors import ResourceError
+from heedful.jobs import work as work_module
 from heedful.jobs.work import work
 from heedful.store import Store, completions, jobs, open_store, people, runs, tables
 from heedful.types import Prompt, User
@@ -156,6 +158,25 @@ def test_an_error_of_a_job_is_told_and_the_worker_goes_on(
     failed, done = sorted(client.get("/api/jobs").json(), key=lambda one: one["state"] != "failed")
     assert "pairwise compares at least 2 answers" in failed["error"]
     assert done["state"] == "finished"
+
+
+def test_a_worker_waits_while_the_store_cannot_be_written(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    tries = iter([ResourceError("locked"), ResourceError("locked"), KeyboardInterrupt()])
+
+    def locked(*_: object) -> None:
+        raise next(tries)
+
+    monkeypatch.setattr(work_module, "take", locked)
+    monkeypatch.setattr(work_module, "POLL_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        work(store, tmp_path / "runs", say=said.append)
+    assert said == ["waits: locked"]
+    tries = iter([ResourceError("locked")])
+    with pytest.raises(ResourceError, match="locked"):
+        work(store, tmp_path / "runs", say=quiet, once=True)
 
 
 def test_cancelling_a_running_fit_stops_it_and_asking_again_goes_on(
