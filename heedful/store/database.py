@@ -89,8 +89,9 @@ class Transaction:
 
     def _execute_many(self, statement: Any, rows: list[Row], *, table: Table, hint: str) -> int:
         options = {"preserve_rowcount": True}
+        given = rows if len(rows) > 1 else rows[0]  # drivers take longer to begin with many
         try:
-            return self.connection.execute(statement, rows, execution_options=options).rowcount
+            return self.connection.execute(statement, given, execution_options=options).rowcount
         except IntegrityError as error:
             seen = str(error.orig).splitlines()[0]
             if "foreign key" in seen.lower():
