@@ -57,6 +57,8 @@ def begin(browser: Any, site: tuple[Store, str], *, other: str = "", **options: 
     if other:
         page.locator("select[name=other]").select_option(label=f"{other} (elsewhere)")
     page.get_by_role("button", name="Begin").click()
+    page.locator(".composer textarea").wait_for()
+    page.wait_for_load_state()  # keys work once the script has run
     return page
 
 
