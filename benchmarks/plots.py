@@ -88,11 +88,46 @@ def selection() -> Any:
     return panel("even") | panel("uneven")
 
 
+def label_noise() -> Any:
+    """Points of accuracy lost by loss, a panel a world; bars are intervals over seeds."""
+    import altair as alt
+
+    shown = {
+        "plain": "soft",
+        "constant error, rate known": "b",
+        "annotators' reliability": "accent",
+    }
+    data = [
+        {
+            "world": row["world"],
+            "loss": row["loss"],
+            "lost": 100 * row["lost"],
+            "low": 100 * row["lost_ci"][0],
+            "high": 100 * row["lost_ci"][1],
+        }
+        for row in rows("label_noise")
+        if row["what"] == "effect" and row["loss"] in shown
+    ]
+    worlds = list(dict.fromkeys(one["world"] for one in data))
+    colours = alt.Scale(domain=list(shown), range=[PALETTE[name] for name in shown.values()])
+    base = alt.Chart(inline(data)).encode(
+        y=alt.Y("world:N", sort=worlds, title=None, axis=alt.Axis(labelLimit=300)),
+        yOffset=alt.YOffset("loss:N", sort=list(shown)),
+        color=alt.Color("loss:N", scale=colours, legend=alt.Legend(orient="top", title=None)),
+    )
+    title = "points of accuracy lost to unspoiled labels, simulated annotators"
+    bars = base.mark_rule(strokeWidth=6, opacity=0.3, strokeCap="round").encode(
+        x=alt.X("low:Q", title=title, scale=alt.Scale(zero=True)), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(x="lost:Q")
+    return (bars + points).properties(width=2 * HALF, height=56 * len(worlds))
+
+
 def main() -> None:
     """Write every picture."""
     import vl_convert
 
-    for make in (bench, selection):
+    for make in (bench, selection, label_noise):
         spec = themed(make(), background=PALETTE["paper"])
         (DOCS / f"{make.__name__}.png").write_bytes(vl_convert.vegalite_to_png(spec, scale=2))
 

@@ -86,16 +86,26 @@ def score_so_far() -> list[str]:
 
 
 def reward_hh() -> list[str]:
-    """Our reward model on hh-harmless and TRL's in at least the same time."""
+    """Our reward model on hh-harmless, by learning rate, and TRL's in at least the same time."""
     ours, theirs = rows("reward_hh"), rows("reward_hh_trl")
+
+    def side(row: Row) -> str:
+        rates = [one for one in row.get("overrides", ()) if one.startswith("optimiser.learning")]
+        return ", rate ".join(["heedful", *(one.partition("=")[2] for one in rates)])
+
+    def minutes(row: Row) -> str:
+        if "cpu_seconds" in row:
+            return f"{row['cpu_seconds'] / 60:.1f} min of processor"
+        return f"{row['fit_seconds'] / 60:.1f} min"
+
     if not ours:
         return []
     found = sorted(ours + theirs, key=lambda row: (row["seed"], "peer" in row))
     return table(
         {
-            "side": [row.get("peer", "heedful") for row in found],
+            "side": [row.get("peer") or side(row) for row in found],
             "seed": [str(row["seed"]) for row in found],
-            "training": [f"{row['fit_seconds'] / 60:.1f} min" for row in found],
+            "training": [minutes(row) for row in found],
             "pairs seen": [str(row.get("pairs_seen", row.get("num_train"))) for row in found],
             "accuracy": [percent(row, "accuracy") for row in found],
             "ECE": [f"{row['ece']:.3f}" for row in found],
@@ -127,6 +137,50 @@ def selection() -> list[str]:
             "accuracy with all labels": [percent(row, "accuracy") for row in found],
             "points above random": [points(row) for row in found],
             "mean regret": [f"{row['mean_regret']:.3f}" for row in found],
+        }
+    )
+
+
+def label_noise() -> list[str]:
+    """What wrong labels of simulated annotators cost, by loss."""
+    found = [row for row in rows("label_noise") if row["what"] == "effect"]
+
+    def points(row: Row) -> str:
+        low, high = row["lost_ci"]
+        return f"{100 * row['lost']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+    def share(row: Row) -> str:
+        low, high = row["share_ci"]
+        return f"{100 * row['share']:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+
+    return table(
+        {
+            "who is wrong": [row["world"] for row in found],
+            "loss": [row["loss"] for row in found],
+            "accuracy": [percent(row, "accuracy") for row in found],
+            "points lost to unspoiled labels": [points(row) for row in found],
+            "of what the plain one loses": [
+                "" if row["loss"] == "plain" else share(row) for row in found
+            ],
+        }
+    )
+
+
+def label_noise_recovery() -> list[str]:
+    """How near learned reliabilities come to those of simulated annotators."""
+    found = [row for row in rows("label_noise") if row["what"] == "recovery"]
+
+    def number(row: Row, name: str) -> str:
+        low, high = row[f"{name}_ci"]
+        return f"{row[name]:.3f} ({low:.3f} to {high:.3f})"
+
+    return table(
+        {
+            "labels of each": [str(row["labels"]) for row in found],
+            "mean absolute error": [number(row, "error") for row in found],
+            "mean error": [number(row, "bias") for row in found],
+            "annotators within 0.05": [percent(row, "near") for row in found],
+            "inside their 95 % interval": [percent(row, "covered") for row in found],
         }
     )
 
@@ -176,7 +230,17 @@ def studio() -> list[str]:
     )
 
 
-TABLES = (demo, demo_tuning, score_so_far, reward_hh, selection, bench, studio)
+TABLES = (
+    demo,
+    demo_tuning,
+    score_so_far,
+    reward_hh,
+    selection,
+    label_noise,
+    label_noise_recovery,
+    bench,
+    studio,
+)
 
 
 def main() -> None:

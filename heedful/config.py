@@ -17,6 +17,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -54,15 +55,19 @@ class UpperAdapter(Adapter):
 class RewardAdapter(Adapter):
     """The adapter of a reward model, which reads the state after ``depth`` layers of the base.
 
-    ``None`` reads the last layer.
+    ``depth`` ``None`` reads the last layer. ``first_layer`` ``None`` is 0; of an ensemble it is two
+    thirds of the depth, and what lies below is computed once for all members.
     """
 
+    first_layer: NonNegativeInt | Literal["middle"] | None = None  # type: ignore[assignment]
     depth: PositiveInt | Literal["middle"] | None = "middle"
 
-    def span(self, num_layers: int) -> tuple[int, int]:
+    def span(self, num_layers: int, *, num_members: int = 1) -> tuple[int, int]:
         """The first layer that is adapted and the number of layers that are run."""
         end = num_layers if self.depth is None else place(self.depth, num_layers)
-        return place(self.first_layer, num_layers), end
+        if self.first_layer is not None:
+            return place(self.first_layer, num_layers), end
+        return (0 if num_members == 1 else end * 2 // 3), end
 
 
 def place(layer: int | str, num_layers: int) -> int:
@@ -145,6 +150,10 @@ class FitConfig(Section):
     optimiser: Optimiser = Optimiser()
     batch: Packing = Packing()
 
+    def span(self, num_layers: int) -> tuple[int, int]:
+        """The first layer that is adapted and the number of layers that are run."""
+        return self.adapter.span(num_layers)
+
 
 class ExampleConfig(FitConfig):
     """What every fit has that learns from given examples."""
@@ -159,11 +168,17 @@ class SFTConfig(ExampleConfig):
 
 
 class RewardLoss(Section):
-    """What every form of feedback adds to the loss of a reward model; one score serves them all.
+    """What every form of feedback adds to the loss of a reward model.
+
+    One score serves them all; with ``heads="criteria"`` every rated criterion has its own. Flags
+    have heads of their own, and are a penalty or a veto in the reward. ``mix`` is how the heads
+    make one reward, for example ``overall=1,polite=0.5,unsafe>0.5`` (``heedful.reward.mixing``).
 
     ``margin`` multiplies the stated strength of a pair. ``ties`` and ``rankings`` say by which
     likelihood they are learned from; ``pairs`` of a ranking are all pairs that it implies. Ratings
-    are learned from on all criteria, or on ``criterion`` alone.
+    are learned from on all criteria, or on ``criterion`` alone. What comes from a form, a source
+    or a data set is multiplied by its weight. ``annotators`` says whether how reliable each of
+    them is in pairs is learned with the scores.
     """
 
     pairs: str = Field("bradley_terry", description="or constant_error, unbiased")
@@ -174,9 +189,14 @@ class RewardLoss(Section):
     ratings: Literal["ordinal", "regression", "drop"] = "ordinal"
     criterion: str | None = None
     thumbs: Literal["logistic", "drop"] = "logistic"
+    annotators: Literal["none", "reliability"] = "none"
+    heads: Literal["shared", "criteria"] = "shared"
+    flags: Literal["drop", "penalty", "veto"] = "drop"
+    mix: str | None = Field(None, description="NAME=WEIGHT,FLAG=PENALTY,FLAG>LIMIT")
     centring: float = Field(0.0, ge=0, description="weight of (chosen + rejected)^2")
     form_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     source_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    dataset_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -186,14 +206,109 @@ class RewardLoss(Section):
         return values
 
 
-class RewardConfig(ExampleConfig):
-    """Reward model on feedback: pairs, ties, rankings, ratings and thumbs."""
+class Remedies(Section):
+    """Against a reward that follows length or style; all are off unless they are turned on.
 
+    ``length_bins``: pairs weigh such that in each of so many bins by the difference in length the
+    longer answer is chosen as often as the shorter one. ``covariates``: a linear part on the
+    ``length`` or the ``style`` of answers learns beside the head and is dropped afterwards.
+    ``length_penalty``: log-odds taken from the score a token; ``auto`` makes the scores of answers
+    to one training prompt uncorrelated with their length.
+    """
+
+    length_bins: NonNegativeInt = 0
+    covariates: Literal["none", "length", "style"] = "none"
+    length_penalty: NonNegativeFloat | Literal["auto"] = 0.0
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Remedies":
+        if self.length_penalty and (self.length_bins or self.covariates != "none"):
+            other = "length_bins" if self.length_bins else "covariates"
+            raise ValueError(
+                f"length_penalty beside {other} would take length off twice; drop one of the two"
+            )
+        return self
+
+
+class Ensemble(Section):
+    """Several reward models as one: an adapter and a head for each of ``members``.
+
+    Each is drawn from its own seed and, with ``bootstrap``, learns from its own sample of the
+    prompts. ``aggregate`` makes one reward of theirs; ``penalty`` is that of the variance, in
+    squared deviations.
+    """
+
+    members: PositiveInt = 1
+    bootstrap: bool = True
+    aggregate: Literal["mean", "worst_case", "mean_minus_variance"] = "mean"
+    penalty: float = Field(0.1, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_section(cls, values: Any) -> Any:
+        if isinstance(values, int | str):
+            raise ValueError(f"it is a section: write ensemble.members={values}")
+        return values
+
+
+class RewardConfig(ExampleConfig):
+    """Reward model on feedback of any form, from one data set or several."""
+
+    # wider than that of other fits, which nobody reads without knowing the kind of fit
+    data: str | tuple[str, ...] = Field(  # type: ignore[assignment]
+        description="data set in the store, snapshot file or 'test'; or a list of them"
+    )
+    backbone: Literal["adapter", "features"] = Field(
+        "adapter", description="of the base, or a network on features of the answer"
+    )
     adapter: RewardAdapter = RewardAdapter()
     optimiser: RewardOptimiser = RewardOptimiser()
     pooling: Literal["mean", "last", "last_centred"] = "mean"
     warm_start: bool = Field(True, description="start the head at the probe on the base's states")
     loss: RewardLoss = RewardLoss()
+    remedies: Remedies = Remedies()
+    ensemble: Ensemble = Ensemble()
+
+    @model_validator(mode="after")
+    def _balances_pairs(self) -> "RewardConfig":
+        if self.remedies.length_bins and self.loss.rankings != "pairs":
+            raise ValueError(
+                f"remedies.length_bins balances pairs and loss.rankings={self.loss.rankings} makes "
+                "none of rankings; drop one of the two"
+            )
+        has_parts = self.loss.heads != "shared" or self.loss.flags != "drop"
+        if has_parts and self.remedies != Remedies():
+            raise ValueError(
+                f"remedies are for a reward of one score, and loss.heads={self.loss.heads} with "
+                f"loss.flags={self.loss.flags} makes named parts; leave the remedies off"
+            )
+        if self.loss.annotators != "none" and self.remedies != Remedies():
+            raise ValueError(
+                "remedies change what a label says of an answer and loss.annotators="
+                f"{self.loss.annotators} learns how far labels are true; drop one of the two"
+            )
+        return self
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _names_sets(cls, given: Any) -> Any:
+        names = (given,) if isinstance(given, str) else given
+        if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
+            raise ValueError("give the name of a data set, or a list of names")
+        if not names:
+            raise ValueError("the list is empty; name at least one data set")
+        if len(set(names)) < len(names):
+            raise ValueError("a data set is named twice, and its rows would count twice")
+        return names[0] if len(names) == 1 else tuple(names)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The names of the data sets, also of one."""
+        return (self.data,) if isinstance(self.data, str) else self.data
+
+    def span(self, num_layers: int) -> tuple[int, int]:
+        """The first layer that is adapted and the number of layers that are run."""
+        return self.adapter.span(num_layers, num_members=self.ensemble.members)
 
 
 class PreferenceConfig(ExampleConfig):
@@ -276,6 +391,7 @@ class OnlineConfig(FitConfig):
     """What every fit has that samples from the policy."""
 
     reward: str = Field(description="run directory or registered reward model, or gold:NAME")
+    mix: str | None = Field(None, description="of the reward's parts: NAME=WEIGHT,FLAG>LIMIT")
     adapter: UpperAdapter = UpperAdapter()
     optimiser: OnlineOptimiser = OnlineOptimiser()
     rollouts: Rollouts = Rollouts()
@@ -301,6 +417,7 @@ class EvaluateConfig(Section):
     data: str
     model: str
     reward: str | None = None
+    mix: str | None = Field(None, description="of the reward's parts: NAME=WEIGHT,FLAG>LIMIT")
     gold: str | None = None
     seed: int = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -312,17 +429,38 @@ class EvaluateConfig(Section):
     tokens_per_micro_step: PositiveInt = 1024
 
 
-class RewardCardConfig(Section):
-    """How good a reward is on pairs that it has not seen.
+class JudgeSettings(Section):
+    """A judge behind an OpenAI-compatible endpoint, and how it is asked.
 
-    ``format`` says how a file that was not imported is written; ``beta`` makes a policy the reward:
-    ``beta`` times its log-ratio to its start.
+    ``ask`` is ``choice`` between two answers, both ways round, or a ``score`` of each answer.
+    ``key_from`` names the environment variable that holds the key; the key is written nowhere.
+    """
+
+    url: str | None = None
+    ask: Literal["choice", "score"] = "choice"
+    key_from: str = "HEEDFUL_JUDGE_KEY"
+    timeout_seconds: float = Field(60.0, gt=0)
+    num_tries: PositiveInt = 4
+    num_at_once: int = Field(4, ge=1, le=64)
+    max_new_tokens: PositiveInt = 512
+
+
+class RewardCardConfig(Section):
+    """How good a reward is on feedback that it has not seen.
+
+    ``model`` is a reward run, a directory of a sequence classifier of transformers, or with
+    ``judge.url`` the name of a model there. ``format`` says how a file that was not imported is
+    written; ``beta`` makes a policy the reward: ``beta`` times its log-ratio to its start.
+    ``num_rewritten`` pairs are scored again in each of several other wordings, 0 for none.
     """
 
     data: str = Field(description="data set in the store, snapshot, file in a format, or 'test'")
-    model: str = Field(description="reward run, model directory or registered model")
+    model: str = Field(description="reward run or model, classifier directory, or a judge's name")
     format: str | None = None
     beta: float | None = Field(None, gt=0)
+    judge: JudgeSettings = JudgeSettings()
+    num_rewritten: int = Field(100, ge=0)
+    mix: str | None = Field(None, description="of the reward's parts: NAME=WEIGHT,FLAG>LIMIT")
     seed: int = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     tokens_per_micro_step: PositiveInt = 1024
@@ -340,6 +478,11 @@ class DemoConfig(Section):
 
 
 C = TypeVar("C", bound=Section)
+
+
+def listed(data: str | Iterable[str] | None) -> str:
+    """The data sets of a config in words: ``a, b``."""
+    return ", ".join((data,) if isinstance(data, str) else data or ())
 
 
 def resolve(
@@ -404,6 +547,8 @@ def check(kind: type[C], values: Mapping[str, Any]) -> C:
             raise ConfigError(f"unknown config key {place!r}; {hint}") from None
         if problem["type"] == "missing":
             raise ConfigError(f"config key {place!r} is required; set it in the file") from None
+        if not place:  # keys that do not go together
+            raise ConfigError(problem["msg"].removeprefix("Value error, ")) from None
         raise ConfigError(
             f"config key {place!r} is {problem['input']!r}: {problem['msg'].lower()}"
         ) from None

@@ -42,15 +42,27 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judges:
+    """Who judged each pair: the number of a skill, and the pair's share of that person's weight."""
+
+    skills: Int[Tensor, "P"]
+    shares: Float[Tensor, "P"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Trees packed into one row without padding. Made by collate, used by forward and objectives.
 
     A tree is a prompt and the responses that share it; ``trees[i] = (prompt length, response
     lengths)``. Predicted token m belongs to response ``rows[m]`` at ``columns[m]`` and stands at
     row position ``places[m]``; its distribution is read at row position ``predictors[m]``.
-    ``pairs[p]`` are (chosen, rejected) response numbers; ``weights`` are of the pairs, or of the
+    ``pairs[p]`` are (chosen, rejected) response numbers and ``probabilities[p]`` how likely that
+    is, None where all are certain; ``weights`` are of the pairs, or of the
     responses of demonstrations, where there are none. ``ties`` are pairs of response numbers,
-    ``ratings`` are by criterion; ``thumbs`` have the values 1 and 0.
+    ``ratings`` are by criterion; ``thumbs`` have the values 1 and 0. ``flags`` are by name, with
+    the severity in units of the flag's mean one, 0 where it was not raised. ``style`` are features
+    of responses that a loss may explain judgements by, beside their scores. ``role`` is who learns
+    from the batch where the algorithm trains several apart.
     """
 
     token_ids: Int[Tensor, "N"]
@@ -67,11 +79,15 @@ class Batch:
     pairs: Int[Tensor, "P 2"] | None = None
     weights: Float[Tensor, "P"] | Float[Tensor, "B"] | None = None
     margins: Float[Tensor, "P"] | None = None
+    probabilities: Float[Tensor, "P"] | None = None
+    judges: Judges | None = None
     ties: Int[Tensor, "E 2"] | None = None
     tie_weights: Float[Tensor, "E"] | None = None
     rankings: Rankings | None = None
     ratings: Mapping[str, Marks] = field(default_factory=dict)
     thumbs: Marks | None = None
+    style: Float[Tensor, "B S"] | None = None
+    flags: Mapping[str, Marks] = field(default_factory=dict)
     ref_logprobs: Float[Tensor, "B T"] | None = None
     old_logprobs: Float[Tensor, "B T"] | None = None
     old_values: Float[Tensor, "B T"] | None = None
@@ -79,6 +95,7 @@ class Batch:
     returns: Float[Tensor, "B T"] | None = None
     features: Float[Tensor, "M F"] | None = None
     stem: Stem | None = None
+    role: str | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -100,7 +117,8 @@ class Batch:
     @property
     def judgement_weight(self) -> float:
         """All that was said of responses by weight: the normaliser of losses of feedback."""
-        said = [one.weights for one in (self.rankings, self.thumbs, *self.ratings.values()) if one]
+        marks = (self.thumbs, *self.ratings.values(), *self.flags.values())
+        said = [one.weights for one in (self.rankings, *marks) if one]
         if self.tie_weights is not None:
             said.append(self.tie_weights)
         return self.pair_weight + sum(weights.sum().item() for weights in said)
@@ -121,7 +139,8 @@ class Batch:
 class Outputs:
     """What the model says about a batch; only what the algorithm needs is filled.
 
-    ``scores`` are outputs of the reward head on pooled response states; ``links`` are the learned
+    ``scores`` are outputs of the reward head on pooled response states; ``parts`` are all of them
+    by name where it has several, of which ``scores`` are the first. ``links`` are the learned
     numbers between scores and what people say, such as the threshold of a tie.
     """
 
@@ -129,6 +148,7 @@ class Outputs:
     entropy: Float[Tensor, "B T"] | None = None
     values: Float[Tensor, "B T"] | None = None
     scores: Float[Tensor, "B"] | None = None
+    parts: Mapping[str, Float[Tensor, "B"]] = field(default_factory=dict)
     links: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -137,10 +157,11 @@ class Step:
     """The micro-batches of one optimiser step. Made by sources, used by the loop.
 
     ``progress`` in [0, 1] drives the learning-rate schedule; ``count`` is the one normaliser of
-    the whole step.
+    the whole step, ``counts`` those of roles that learn apart.
     """
 
     micro_batches: tuple[Batch, ...]
     count: float
     progress: float
     metrics: dict[str, float] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)

@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
 Source = Literal["human", "model", "rule", "simulated"]
 SOURCES: tuple[Source, ...] = get_args(Source)
-Scale = Literal["order", "rating", "thumb"]
+Scale = Literal["order", "rating", "thumb", "flag"]
 AnnotationKind = Literal["answer", "repeat", "gold", "adjudication"]
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 JSON = Any  # a JSON value: the payload of a form, a resolved config
@@ -280,13 +280,15 @@ class Preference:
     """A derived comparison: ``chosen`` is better than ``rejected`` for ``prompt``.
 
     Made by forms, used by data. ``margin`` is the stated strength (0 when none was asked),
-    ``weight`` multiplies the loss, ``annotation_ids`` say who said so.
+    ``probability`` how likely the claim holds, ``weight`` multiplies the loss, ``annotation_ids``
+    say who said so.
     """
 
     prompt: Prompt
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
     margin: float = 0.0
+    probability: float = 1.0
     weight: float = 1.0
     annotation_ids: tuple[str, ...] = ()
 
@@ -297,6 +299,7 @@ class Preference:
             chosen=self.rejected,
             rejected=self.chosen,
             margin=self.margin,
+            probability=self.probability,
             weight=self.weight,
             annotation_ids=self.annotation_ids,
         )
@@ -309,6 +312,7 @@ class Preference:
             scale="order",
             values=(0.0, 1.0),
             margin=self.margin,
+            probability=self.probability,
             weight=self.weight,
             form="pairwise",
             annotation_ids=self.annotation_ids,
@@ -321,8 +325,10 @@ class Feedback:
 
     Made by forms, used by ``fit reward``. Each response has one of the ``values``; ``scale`` says
     what they are: places in an ``order`` (0 is best, equal places tie), a ``rating`` on
-    ``criterion`` (more is better), or a ``thumb`` (1 good, 0 bad). ``margin`` is the stated
-    strength of an order of two. ``form`` and ``source`` say who was asked what; empty: not known.
+    ``criterion`` (more is better), a ``thumb`` (1 good, 0 bad), or how severe a ``flag`` is, whose
+    name is the ``criterion`` (0: looked for and not found). ``margin`` is the stated strength of an
+    order of two, ``probability`` how likely it holds. ``form`` and ``source`` say who was asked
+    what and ``annotator`` is the id of who answered; empty: not known.
     """
 
     prompt: Prompt
@@ -331,10 +337,25 @@ class Feedback:
     values: tuple[float, ...]
     criterion: str = ""
     margin: float = 0.0
+    probability: float = 1.0
     weight: float = 1.0
     form: str = ""
     source: str = ""
+    annotator: str = ""
     annotation_ids: tuple[str, ...] = ()
+
+
+class Part(NamedTuple):
+    """A named output of a reward model: a ``score``, or the log-odds of a ``flag``.
+
+    Made by ``data.reading``, used by ``model.parts``. ``Part("polite", "score")``
+    """
+
+    name: str
+    kind: Literal["score", "flag"]
+
+
+OVERALL = "overall"  # the part that comparisons, thumbs and ratings on no criterion teach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,13 @@ def ask(
     overlap: Annotated[
         int, typer.Option("--overlap", min=1, help="How many people answer each task.")
     ] = 1,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--strategy",
+            help="Which task a new project begins next: random, disagreement, d_optimal, by_slice.",
+        ),
+    ] = "random",
     qualify_with: Annotated[
         int, typer.Option("--qualify-with", min=0, help="Known answers that people give first.")
     ] = 0,
@@ -65,6 +72,7 @@ def ask(
             title=project,
             form=form,
             overlap=overlap,
+            strategy=strategy,
             qualify_with=qualify_with,
             qualify_at=qualify_at,
         )
@@ -75,5 +83,7 @@ def ask(
         f"project {result.project}: {result.num_tasks} new tasks from {result.num_prompts} prompts "
         f"and {result.num_completions} answers",
         *(f"dropped  {num} rows of {prompts}: {rule}" for rule, num in read.drops.items()),
-        f"next   heedful studio --store {store}",
+        f"next   heedful studio --store {store}"
+        if strategy == "random"
+        else f"next   heedful rank {result.project} --store {store}",
     )

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened, show
+from heedful.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    MixOption,
+    ShowDroppedOption,
+    StoreOption,
+    dropped,
+    opened,
+    show,
+)
 from heedful.errors import ConfigError
 
 
@@ -44,9 +53,7 @@ def import_file(
     dataset: Annotated[
         str | None, typer.Option("--dataset", help="Name in the store; from the file otherwise.")
     ] = None,
-    show_dropped: Annotated[
-        bool, typer.Option("--show-dropped", help="List the rows that were left out, and why.")
-    ] = False,
+    show_dropped: ShowDroppedOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,29 +80,16 @@ def import_file(
         *([f"known answers  {result.num_known} new"] if result.num_known else []),
         *([f"queued      {result.num_queued} new tasks for people"] if result.num_queued else []),
         f"dropped     {result.num_dropped}",
-        *(f"  {rule}  {count}" for rule, count in result.drops_by_rule.items()),
+        *dropped(result.drops_by_rule, result.drops, listed=show_dropped),
         *(_ignored(key, num, result.near_keys) for key, num in result.ignored_keys.items()),
     ]
-    if show_dropped:
-        lines += [f"{d.file}:{d.line}  {d.rule}  {d.detail}" for d in result.drops]
-        if more := result.num_dropped - len(result.drops):
-            lines.append(f"and {more} more")
+    if result.num_more_ignored:
+        lines.append(f"ignored     and {result.num_more_ignored} times other keys")
     step = f"fit reward --data {result.dataset} --out runs/reward"
     if result.num_queued:
         step = f"studio --store {store}"
     lines.append(f"next        heedful {step}")
-    summary = {
-        "dataset": result.dataset,
-        "rows": result.num_rows,
-        "new": result.num_new,
-        "known": result.num_duplicates,
-        "answers": result.num_answers,
-        "known_answers": result.num_known,
-        "queued": result.num_queued,
-        "dropped": dict(result.drops_by_rule),
-        "ignored": dict(result.ignored_keys),
-    }
-    show(summary, as_json, *lines)
+    show(result.summary(), as_json, *lines)
 
 
 def _ignored(key: str, num: int, near: Mapping[str, str]) -> str:
@@ -118,6 +112,7 @@ def export_file(
         Path | None,
         typer.Option("--out", help="File, gzipped when it ends in .gz; DATASET.json otherwise."),
     ] = None,
+    mix: MixOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -129,8 +124,10 @@ def export_file(
     Example: heedful export hh-harmless-train --format trl --out pairs.jsonl.gz
     """
     if model is not None:
-        export_model(dataset, model, out, store, as_json)
+        export_model(dataset, model, out, mix, store, as_json)
         return
+    if mix is not None:
+        raise ConfigError(f"--mix is {mix!r}, and a data set has no parts to mix; leave it out")
     from heedful.data.formats import FORMATS
     from heedful.exchange.exporting import export_dataset
     from heedful.jobs.progress import progress, steps
@@ -160,7 +157,9 @@ def export_file(
     show(summary, as_json, *lines)
 
 
-def export_model(kind: str, model: str, out: Path | None, store: str, as_json: bool) -> None:
+def export_model(
+    kind: str, model: str, out: Path | None, mix: str | None, store: str, as_json: bool
+) -> None:
     """``heedful export reward MODEL --out DIR``."""
     if kind != "reward":
         raise ConfigError(
@@ -173,7 +172,7 @@ def export_model(kind: str, model: str, out: Path | None, store: str, as_json: b
 
     typer.echo(f"export {model} -> {out}", err=True)
     with opened(store) as opened_store:
-        made = export_classifier(model, opened_store, out)
+        made = export_classifier(model, opened_store, out, mix=mix)
     lines = [
         f"classifier  {made.path}",
         f"layers      {made.num_layers}",

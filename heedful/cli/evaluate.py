@@ -1,7 +1,8 @@
 """``heedful evaluate`` and ``heedful evaluate reward``."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -10,6 +11,7 @@ from heedful.cli.options import (
     DEFAULT_STORE,
     ConfigOption,
     JsonOption,
+    MixOption,
     OutOption,
     OverridesArgument,
     SeedOption,
@@ -18,6 +20,9 @@ from heedful.cli.options import (
     percent,
     show,
 )
+
+if TYPE_CHECKING:
+    from heedful.config import RewardCardConfig
 
 DEFAULT = "policy"
 
@@ -52,6 +57,7 @@ def evaluate(
     reward: Annotated[
         str | None, typer.Option("--reward", help="Reward model that judges or picks best-of-n.")
     ] = None,
+    mix: MixOption = None,
     gold: Annotated[str | None, typer.Option("--gold", help="Gold NAME or FILE.py:FUNCTION.")] = (
         None
     ),
@@ -69,6 +75,7 @@ def evaluate(
     from heedful.config import EvaluateConfig, resolve
 
     flags = {"data": data, "model": model, "reward": reward, "gold": gold, "seed": seed}
+    flags["mix"] = mix
     resolved = resolve(EvaluateConfig, file=config, overrides=overrides or (), flags=flags)
     typer.echo(f"evaluate {resolved.model} on {resolved.data} -> {out}", err=True)
 
@@ -89,7 +96,11 @@ def evaluate(
 @app.command("reward")
 def reward(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Reward run, directory or registered model.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Reward run, registered model, classifier directory, or a judge's model name.",
+        ),
     ],
     overrides: OverridesArgument = None,
     data: Annotated[
@@ -107,6 +118,14 @@ def reward(
         float | None,
         typer.Option("--beta", help="Measure a policy as the reward that it implies."),
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", help="OpenAI-compatible endpoint at which MODEL judges."),
+    ] = None,
+    ask: Annotated[
+        str | None, typer.Option("--ask", help="A judge's question: choice (both orders) or score.")
+    ] = None,
+    mix: MixOption = None,
     config: ConfigOption = None,
     seed: SeedOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -114,12 +133,18 @@ def reward(
 ) -> None:
     """Write the card of a reward: accuracy beside people, calibration, slices, length, mistakes.
 
+    The model may also be a sequence classifier of transformers in a directory, or with --judge one
+    behind an endpoint, whose key is read from HEEDFUL_JUDGE_KEY (or as judge.key_from says).
+
     Example: heedful evaluate reward runs/reward --data hh-dev
     """
     from heedful.config import RewardCardConfig, resolve
 
     flags = {"model": model, "data": data, "format": format, "beta": beta, "seed": seed}
-    resolved = resolve(RewardCardConfig, file=config, overrides=overrides or (), flags=flags)
+    asked = {"judge.url": judge, "judge.ask": ask}
+    given = [*(overrides or ()), *(f"{key}={one}" for key, one in asked.items() if one is not None)]
+    flags["mix"] = mix
+    resolved = resolve(RewardCardConfig, file=config, overrides=given, flags=flags)
     target = out or default_out(resolved.model, resolved.data)
     typer.echo(f"evaluate reward {resolved.model} on {resolved.data} -> {target}", err=True)
 
@@ -133,14 +158,25 @@ def reward(
         *card_lines(result),
         f"report {target / 'report.html'}",
         f"result {target / 'result.json'}",
-        f"next   heedful fit ppo --reward {resolved.model} --data PROMPTS --out runs/ppo",
+        *next_step(resolved, result),
     )
+
+
+def next_step(config: "RewardCardConfig", result: Mapping[str, Any]) -> list[str]:
+    """What to type next: only a reward model of Heedful's that beats a coin is worth a policy."""
+    from heedful.reward.sequence import is_classifier
+
+    is_other = config.judge.url is not None or is_classifier(Path(config.model))
+    if is_other or config.beta is not None or result["accuracy_ci"][0] <= 0.5:
+        return []
+    return [f"next   heedful fit ppo --reward {config.model} --data PROMPTS --out runs/ppo"]
 
 
 def default_out(model: str, data: str) -> Path:
     """``runs/card-reward-hh-dev`` for ``runs/reward`` and ``hh-dev.jsonl.gz``."""
     path = Path(model)
     name = path.parent.name if path.name == "model" else path.name
+    name = name.replace(":", "-")  # of a rule
     return Path("runs") / f"card-{name}-{Path(data).name.partition('.')[0]}"
 
 

@@ -10,6 +10,7 @@ from heedful.cli.options import (
     DEFAULT_STORE,
     ConfigOption,
     JsonOption,
+    MixOption,
     OutOption,
     OverridesArgument,
     SeedOption,
@@ -26,6 +27,13 @@ app = typer.Typer(
 )
 DataOption = Annotated[
     str | None, typer.Option("--data", help="Data set in the store, snapshot file, or 'test'.")
+]
+SetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        help="Data set in the store, snapshot file, or 'test'; may be given several times.",
+    ),
 ]
 ModelOption = Annotated[
     str | None,
@@ -58,7 +66,9 @@ def run(
 
     kind = getattr(configs, config_name)
     resolved = configs.resolve(kind, file=config, overrides=overrides or (), flags=flags)
-    typer.echo(f"fit {fit_name}: {resolved.model} on {resolved.data} -> {out}", err=True)
+    typer.echo(
+        f"fit {fit_name}: {resolved.model} on {configs.listed(resolved.data)} -> {out}", err=True
+    )
 
     from heedful.jobs import fit
 
@@ -69,7 +79,12 @@ def run(
         {"model": result.model, "path": result.path, "run": result.run, **metrics}
         | ({"profile": result.profile} if profile else {}),
         as_json,
-        *(line_of(name, value, metrics) for name, value in metrics.items() if "_ci" not in name),
+        *(
+            line
+            for name, value in metrics.items()
+            if "_ci" not in name
+            for line in lines_of(name, value, metrics)
+        ),
         *(profile_lines(result.profile) if profile else ()),
         f"model  {result.model}",
         f"path   {result.path}",
@@ -78,11 +93,34 @@ def run(
     )
 
 
+def lines_of(name: str, value: Any, metrics: dict[str, Any]) -> list[str]:
+    """One metric, or the figures of every part of a reward, or of every data set."""
+    if name == "datasets":
+        return [line for one, figures in value.items() for line in set_lines(one, figures)]
+    if name != "parts":
+        return [line_of(name, value, metrics)]
+    return [
+        f"part {part}  "
+        + ", ".join(line_of(key, one, figures) for key, one in figures.items() if "_ci" not in key)
+        for part, figures in value.items()
+    ]
+
+
 def line_of(name: str, value: Any, metrics: dict[str, Any]) -> str:
     """One metric, with its interval where it has one."""
     if f"{name}_ci" in metrics:
         return f"{name}  {percent(value, metrics[f'{name}_ci'])}"
     return f"{name}  {value:.4g}" if isinstance(value, float) else f"{name}  {value}"
+
+
+def set_lines(name: str, one: dict[str, Any]) -> list[str]:
+    """What one of several data sets gave, and how well it is predicted."""
+    drops = ", ".join(f"{num} {rule}" for rule, num in one["drops"].items())
+    gave = f"{one['num_train']} judgements, {100 * one['weight_share']:.0f} % of the weight"
+    right = "nothing held out that tells two answers apart"
+    if "accuracy" in one:
+        right = f"held-out accuracy {percent(one['accuracy'], one['accuracy_ci'])}"
+    return [f"data {name}  {gave}; {right}" + (f"; dropped: {drops}" if drops else "")]
 
 
 def profile_lines(profile: dict[str, Any]) -> list[str]:
@@ -145,8 +183,16 @@ def sft(
 def reward(
     out: OutOption,
     overrides: OverridesArgument = None,
-    data: DataOption = None,
+    data: SetsOption = None,
     model: ModelOption = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone",
+            help="adapter: of the base; features: a network on features of the answer, in seconds. "
+            "A rule needs no fit: its name gold:NAME is a reward.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     seed: SeedOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -155,8 +201,11 @@ def reward(
 ) -> None:
     """Fit a reward model to feedback: pairs, ties, rankings, ratings and thumbs.
 
+    Several --data are learned from together, each as heavily as loss.dataset_weights says.
+
     Example: heedful fit reward --data hh-harmless-train --out runs/reward loss.ties=davidson
     """
+    prompts = data[0] if data else "PROMPTS"
     run(
         "RewardConfig",
         "reward",
@@ -164,10 +213,10 @@ def reward(
         store=store,
         config=config,
         overrides=overrides,
-        flags={"data": data, "model": model, "seed": seed},
+        flags={"data": data or None, "model": model, "backbone": backbone, "seed": seed},
         as_json=as_json,
         profile=profile,
-        then=lambda path: f"heedful fit ppo --data {data} --reward {path} --out runs/ppo",
+        then=lambda path: f"heedful fit ppo --data {prompts} --reward {path} --out runs/ppo",
     )
 
 
@@ -211,6 +260,7 @@ def ppo(
     data: DataOption = None,
     model: ModelOption = None,
     reward: RewardOption = None,
+    mix: MixOption = None,
     config: ConfigOption = None,
     seed: SeedOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -228,7 +278,7 @@ def ppo(
         store=store,
         config=config,
         overrides=overrides,
-        flags={"data": data, "model": model, "reward": reward, "seed": seed},
+        flags={"data": data, "model": model, "reward": reward, "mix": mix, "seed": seed},
         as_json=as_json,
         profile=profile,
         then=lambda path: (
@@ -244,6 +294,7 @@ def grpo(
     data: DataOption = None,
     model: ModelOption = None,
     reward: RewardOption = None,
+    mix: MixOption = None,
     config: ConfigOption = None,
     seed: SeedOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -261,7 +312,7 @@ def grpo(
         store=store,
         config=config,
         overrides=overrides,
-        flags={"data": data, "model": model, "reward": reward, "seed": seed},
+        flags={"data": data, "model": model, "reward": reward, "mix": mix, "seed": seed},
         as_json=as_json,
         profile=profile,
         then=lambda path: (

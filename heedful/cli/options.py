@@ -1,7 +1,7 @@
 """Options that several commands share, and how results are printed."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from heedful.data.formats.base import Drop
     from heedful.store import Store
 
 StoreOption = Annotated[
@@ -29,7 +30,17 @@ OverridesArgument = Annotated[
         metavar="[KEY=VALUE]...", help="Dotted overrides, for example optimiser.learning_rate=1e-4."
     ),
 ]
+MixOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mix", help="Weights of the reward's parts: helpful=2,polite=0.5,bias=1,unsafe>0.5."
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
+
+ShowDroppedOption = Annotated[
+    bool, typer.Option("--show-dropped", help="List the rows that were left out, and why.")
+]
 
 
 @contextmanager
@@ -50,6 +61,16 @@ def show(result: Mapping[str, Any], as_json: bool, *lines: str) -> None:
     for line in lines:
         typer.echo(line, err=True)
     typer.echo(json.dumps(dict(result)))
+
+
+def dropped(rules: Mapping[str, int], drops: Sequence["Drop"], *, listed: bool) -> list[str]:
+    """Rows that were left out, counted by rule; ``listed``: those that are known, one by one."""
+    lines = [f"  {rule}  {count}" for rule, count in sorted(rules.items())]
+    if listed:
+        lines += [f"{one.file}:{one.line}  {one.rule}  {one.detail}" for one in drops]
+        if more := sum(rules.values()) - len(drops):
+            lines.append(f"and {more} more")
+    return lines
 
 
 def percent(value: float, interval: tuple[float, float] | list[float]) -> str:

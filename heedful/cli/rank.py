@@ -1,5 +1,6 @@
 """``heedful rank``: which tasks are worth asking next."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,13 @@ def rank(
     ] = None,
     strategy: Annotated[
         str | None,
-        typer.Option("--strategy", help="disagreement or d_optimal; else the project's own."),
+        typer.Option(
+            "--strategy", help="disagreement, d_optimal or by_slice; else the project's own."
+        ),
+    ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", help="For by_slice: a run of heedful evaluate reward."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -23,7 +30,8 @@ def rank(
     """Score the tasks of a project that nobody was given yet, by its reward models.
 
     The project's strategy then begins tasks with the highest score first. Without --model, the
-    reward models that were fitted to the project's answers are taken.
+    reward models that were fitted to the project's answers are taken; by_slice reads the newest
+    reward card of these, or --card, and puts tasks first in whose slice the model surely errs most.
 
     Example: heedful rank support --strategy d_optimal
     """
@@ -32,10 +40,11 @@ def rank(
     from heedful.jobs.ranking import rank as run_rank
 
     with opened(store) as opened_store:
-        result = run_rank(opened_store, project, strategy=strategy, names=model or ())
+        result = run_rank(opened_store, project, strategy=strategy, names=model or (), card=card)
     lines = [
         f"project   {result.project}",
-        f"scored    {result.num_tasks} tasks by {result.strategy} of {', '.join(result.models)}",
+        f"scored    {result.num_tasks} tasks by {result.strategy} of "
+        f"{result.card or ', '.join(result.models)}",
     ]
     if result.num_too_long:
         lines.append(f"too long  {result.num_too_long} tasks, which come at random only")

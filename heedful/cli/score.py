@@ -7,14 +7,23 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened, show
+from heedful.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    MixOption,
+    ShowDroppedOption,
+    StoreOption,
+    dropped,
+    opened,
+    show,
+)
 from heedful.errors import ConfigError
 
 STANDARD = "-"  # input or output
 
 
 def score(
-    model: Annotated[str, typer.Argument(help="Run directory or registered reward model.")],
+    model: Annotated[str, typer.Argument(help="Reward run, registered model, or gold:NAME.")],
     file: Annotated[
         str, typer.Argument(help="Prompts with completions, plain or gzipped; - reads stdin.")
     ],
@@ -25,14 +34,14 @@ def score(
         str | None,
         typer.Option("--format", help="How the file is written, if it is not plain: docs/data.md."),
     ] = None,
-    show_dropped: Annotated[
-        bool, typer.Option("--show-dropped", help="List the rows that were left out, and why.")
-    ] = False,
+    mix: MixOption = None,
+    show_dropped: ShowDroppedOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Write the reward of every completion in a file, in order: {"line", "completion", "reward"}.
 
+    A model of several parts gives them beside it; --mix weighs them otherwise than it was saved.
     The file has rows of prompt and completion, or completions, or is one that heedful import reads.
     It is checked as a whole before the model is loaded.
 
@@ -41,32 +50,28 @@ def score(
     if as_json and out == STANDARD:
         raise ConfigError("--json ends stdout with a summary, which has the rewards; give --out")
 
-    from heedful.jobs.rewards import find_reward, open_reward
+    from heedful.jobs.rewards import check_reward, open_reward
     from heedful.jobs.scoring import score_file, spooled
 
     given = spooled(sys.stdin.buffer) if file == STANDARD else nullcontext(Path(file))
     with opened(store) as opened_store, given as path:
-        find_reward(model, opened_store)
+        check_reward(model, opened_store, mix)
         typer.echo(f"score {file} with {model} -> {out}", err=True)
         result = score_file(
-            lambda: open_reward(model, opened_store),
+            lambda: open_reward(model, opened_store, mix=mix),
             path,
             format=format,
             out=None if out == STANDARD else Path(out),
             write=typer.echo,
         )
-    num_dropped = result.rules.total()
     lines = [
         f"format   {result.format}",
+        *([f"mix      {result.mix}"] if result.mix else []),
         f"rows     {result.num_rows}",
         f"scored   {result.num_scored} completions, mean {result.mean:.4g}",
-        f"dropped  {num_dropped}",
-        *(f"  {rule}  {count}" for rule, count in sorted(result.rules.items())),
+        f"dropped  {result.rules.total()}",
+        *dropped(result.rules, result.drops, listed=show_dropped),
     ]
-    if show_dropped:
-        lines += [f"{one.file}:{one.line}  {one.rule}  {one.detail}" for one in result.drops]
-        if more := num_dropped - len(result.drops):
-            lines.append(f"and {more} more")
     summary = {
         "format": result.format,
         "rows": result.num_rows,
@@ -74,7 +79,7 @@ def score(
         "mean": result.mean,
         "dropped": dict(sorted(result.rules.items())),
         "path": out,
-    }
+    } | ({"mix": result.mix} if result.mix else {})
     if out == STANDARD:
         for line in lines:
             typer.echo(line, err=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened, show
+from heedful.cli.options import DEFAULT_STORE, JsonOption, MixOption, StoreOption, opened, show
 from heedful.cli.studio import LOOPBACK
 from heedful.errors import ConfigError
 
@@ -22,11 +22,12 @@ def serve() -> None:
 
 @app.command("reward")
 def serve_reward(
-    model: Annotated[str, typer.Argument(help="Run directory or registered reward model.")],
+    model: Annotated[str, typer.Argument(help="Reward run, registered model, or gold:NAME.")],
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; loopback unless given.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8322,
+    mix: MixOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,16 +39,16 @@ def serve_reward(
     """
     token = read_token(host)
 
-    from heedful.jobs.rewards import find_reward, open_reward
+    from heedful.jobs.rewards import check_reward, open_reward
     from heedful.jobs.serving import RewardWorker
     from heedful.web.reward_service import create_service
     from heedful.web.serving import address_of, listen, server
 
     with opened(store) as opened_store:
-        find_reward(model, opened_store)
+        check_reward(model, opened_store, mix)
         with listen(host, port) as listener:
             typer.echo(f"load {model}", err=True)
-            with RewardWorker(open_reward(model, opened_store)) as worker:
+            with RewardWorker(open_reward(model, opened_store, mix=mix)) as worker:
                 address = address_of(listener)
                 lines = [
                     f"reward    {address}",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from heedful.errors import DataError
-from heedful.tensors import Batch, Marks, Rankings
+from heedful.tensors import Batch, Judges, Marks, Rankings
 from heedful.types import Scale
 
 
@@ -16,7 +16,9 @@ from heedful.types import Scale
 class Said:
     """A ``Feedback`` about responses of a tree, by number. Made by encoders, used by reading.
 
+    ``annotator`` is a number that stands for who said it (``Encoded.annotators``).
     ``Said(scale="order", responses=(2, 0, 1), values=(0, 1, 1))``: the third response is the best.
+    ``dataset`` is set where a run learns from several.
     """
 
     scale: Scale
@@ -24,9 +26,12 @@ class Said:
     values: tuple[float, ...]
     criterion: str = ""
     margin: float = 0.0
+    probability: float = 1.0
     weight: float = 1.0
     form: str = ""
     source: str = ""
+    dataset: str = ""
+    annotator: int = 0
 
 
 class Ranking(NamedTuple):
@@ -35,6 +40,17 @@ class Ranking(NamedTuple):
     order: tuple[int, ...]
     num_ranked: int
     weight: float
+
+
+class Judge(NamedTuple):
+    """Who judged a pair: the place of a skill, and the pair's share of that person's weight.
+
+    Over the training pairs the shares of a person sum to 1, so a prior that is counted by share is
+    counted once in an epoch.
+    """
+
+    skill: int
+    share: float
 
 
 class Mark(NamedTuple):
@@ -50,8 +66,11 @@ class Tree:
     """A prompt and the responses that share it, as token ids.
 
     Made by encoders and rollouts, used by collate. ``pairs`` are (chosen, rejected) indices into
-    ``responses``; ``weights`` are of the pairs, or of the responses where there are none. ``said``
-    is the feedback as it was given; ``data.reading`` makes pairs, ties, rankings and marks of it.
+    ``responses``; ``weights`` are of the pairs, or of the responses where there are none.
+    ``probabilities`` say how likely each pair is to be this way round, 1 where none are given.
+    ``judges`` are of the pairs, where the reliability of people is learned. ``said`` is the
+    feedback as it was given; ``data.reading`` makes pairs, ties, rankings and marks of it.
+    ``style`` holds features of each response where a loss reads them.
     ``Tree(id="a", prompt=(1, 2), responses=((3, 4), (5,)), pairs=((0, 1),))``
     """
 
@@ -61,12 +80,16 @@ class Tree:
     pairs: tuple[tuple[int, int], ...] = ()
     weights: tuple[float, ...] = ()
     margins: tuple[float, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    judges: tuple[Judge, ...] = ()
     ties: tuple[tuple[int, int], ...] = ()
     tie_weights: tuple[float, ...] = ()
     rankings: tuple[Ranking, ...] = ()
     ratings: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
     thumbs: tuple[Mark, ...] = ()
+    flags: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
     said: tuple[Said, ...] = ()
+    style: tuple[tuple[float, ...], ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -157,6 +180,7 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
     rankings: list[Ranking] = []
     ratings: dict[str, list[Mark]] = {}
     thumbs: list[Mark] = []
+    flags: dict[str, list[Mark]] = {}
     for tree in trees:
         if not tree.prompt or not all(tree.responses):
             raise DataError(f"example {tree.id} has an empty prompt or response; drop it first")
@@ -168,10 +192,11 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
             for one in tree.rankings
         ]
         thumbs += [one._replace(response=first_row + one.response) for one in tree.thumbs]
-        for criterion, marks in tree.ratings.items():
-            ratings.setdefault(criterion, []).extend(
-                one._replace(response=first_row + one.response) for one in marks
-            )
+        for found, own in ((ratings, tree.ratings), (flags, tree.flags)):
+            for name, marks in own.items():
+                found.setdefault(name, []).extend(
+                    one._replace(response=first_row + one.response) for one in marks
+                )
         tokens += tree.prompt
         positions += range(len(tree.prompt))
         prompt_end = len(tokens) - 1
@@ -196,6 +221,12 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
         for tree in trees
         for weight in tree.weights or (1.0,) * len(tree.pairs if pairs else tree.responses)
     ]
+    flat_probabilities = [
+        probability
+        for tree in trees
+        for probability in tree.probabilities or (1.0,) * len(tree.pairs)
+    ]
+    judges = [judge for tree in trees for judge in tree.judges]
     flat_margins = [margin for tree in trees for margin in tree.margins or (0.0,) * len(tree.pairs)]
     return Batch(
         token_ids=long(tokens),
@@ -217,6 +248,15 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
         if pairs or any(tree.weights for tree in trees)
         else None,
         margins=torch.tensor(flat_margins, device=device) if pairs else None,
+        probabilities=torch.tensor(flat_probabilities, device=device)
+        if any(probability < 1 for probability in flat_probabilities)
+        else None,
+        judges=Judges(
+            skills=long([judge.skill for judge in judges]),
+            shares=torch.tensor([judge.share for judge in judges], device=device),
+        )
+        if judges
+        else None,
         ties=long(ties) if ties else None,
         tie_weights=torch.tensor(
             [weight for tree in trees for weight in tree.tie_weights or (1.0,) * len(tree.ties)],
@@ -227,6 +267,10 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
         rankings=ranked(rankings, device) if rankings else None,
         ratings={criterion: marked(ratings[criterion], device) for criterion in sorted(ratings)},
         thumbs=marked(thumbs, device) if thumbs else None,
+        style=torch.tensor([row for tree in trees for row in tree.style], device=device)
+        if any(tree.style for tree in trees)
+        else None,
+        flags={name: marked(flags[name], device) for name in sorted(flags)},
     )
 
 

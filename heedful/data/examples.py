@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -19,12 +19,21 @@ class Encoded:
     """Trees and the count of records dropped by each rule. Made by encoders, used by sources.
 
     ``pairs`` are the numbers of the rows behind what the trees' responses were said to be, in the
-    order of the trees; of preferences they are the rows behind the trees' pairs.
+    order of the trees; of preferences they are the rows behind the trees' pairs. ``dropped`` are
+    the numbers of the rows behind ``drops``, with their rules. ``annotators`` are the ids that the
+    numbers in ``Said.annotator`` stand for; the trees themselves hold none.
     """
 
     trees: list[Tree] = field(default_factory=list)
     pairs: list[int] = field(default_factory=list)
     drops: Counter[str] = field(default_factory=Counter)
+    dropped: list[tuple[int, str]] = field(default_factory=list)
+    annotators: tuple[str, ...] = ()
+
+    def drop(self, number: int, rule: str) -> None:
+        """Count a row that was left out, or a part of it."""
+        self.drops[rule] += 1
+        self.dropped.append((number, rule))
 
     def require(self, what: str) -> "Encoded":
         """Itself, or a ``DataError`` when nothing is left."""
@@ -47,21 +56,25 @@ def preference_trees(
     return encoded
 
 
-def feedback_trees(tokenizer: Any, rows: Sequence[Feedback], *, max_tokens: int) -> Encoded:
+def feedback_trees(
+    tokenizer: Any, rows: Sequence[Feedback], *, max_tokens: int, datasets: Sequence[str] = ()
+) -> Encoded:
     """One tree per prompt: its distinct answers once, and everything that was said of them.
 
     A row whose conversation with an answer exceeds ``max_tokens`` loses that answer (rule
     ``too_long``); nothing is cut short. Orders that put the same text at two places are dropped:
-    ``identical_sides`` of two, ``doubled_answer`` of more. Raises ``DataError`` for a row that is
-    no statement, such as a ranking without a place for each answer.
+    ``identical_sides`` of two, ``doubled_answer`` of more. ``datasets`` says of every row which set
+    it is from, where there are several. Raises ``DataError`` for a row that is no statement, such
+    as a ranking without a place for each answer.
     """
     by_prompt: dict[str, list[tuple[int, Feedback]]] = {}
     for number, row in enumerate(rows):
         check_feedback(row)
         by_prompt.setdefault(row.prompt.id, []).append((number, row))
-    encoded = Encoded()
+    encoded = Encoded(annotators=tuple(sorted({row.annotator for row in rows})))
+    numbers = {annotator: number for number, annotator in enumerate(encoded.annotators)}
     for prompt_id, group in by_prompt.items():
-        tree = _tree(tokenizer, prompt_id, group, max_tokens, encoded)
+        tree = _tree(tokenizer, prompt_id, group, max_tokens, encoded, datasets, numbers)
         if tree is not None:
             encoded.trees.append(tree)
     return encoded
@@ -87,12 +100,24 @@ def check_feedback(row: Feedback) -> None:
             f"{place} has values {row.values}, margin {row.margin} and weight {row.weight}; "
             "give finite numbers and a weight of at least 0"
         )
+    if row.scale == "flag" and (min(row.values) < 0 or not row.criterion):
+        raise DataError(
+            f"{place} is a flag {row.criterion!r} with severities {row.values}; name the flag and "
+            "give severities of at least 0"
+        )
     if row.scale == "thumb" and not set(row.values) <= {0.0, 1.0}:
         raise DataError(f"{place} has thumbs {row.values}; 1 is good and 0 is bad")
     if row.margin < 0 or (row.margin and (row.scale != "order" or len(row.responses) != 2)):
         raise DataError(
             f"{place} has margin {row.margin} on a {row.scale} of {len(row.responses)} answers; "
             "only an order of two has a strength, which is at least 0"
+        )
+    is_pair = row.scale == "order" and len(row.responses) == 2 and not row.margin
+    if not 0.5 < row.probability <= 1 or (row.probability < 1 and not is_pair):
+        raise DataError(
+            f"{place} has probability {row.probability} on a {row.scale} of {len(row.responses)} "
+            f"answers with margin {row.margin}; only an order of two without a strength has one, "
+            "above 0.5 and at most 1"
         )
 
 
@@ -102,6 +127,8 @@ def _tree(
     group: Sequence[tuple[int, Feedback]],
     limit: int,
     encoded: Encoded,
+    datasets: Sequence[str],
+    numbers: Mapping[str, int],
 ) -> Tree | None:
     """The tree of a prompt's feedback, or None; ``encoded`` is told which rows it has."""
     prompt = encode_prompt(tokenizer, group[0][1].prompt)
@@ -115,14 +142,14 @@ def _tree(
             if len(prompt) + len(side) <= limit
         ]
         if len(given) < len(sides):
-            encoded.drops["too_long"] += 1
+            encoded.drop(number, "too_long")
         if len(given) < (2 if row.scale == "order" else 1):
             continue
         if row.scale == "order":
             given = list(dict.fromkeys(given))  # the same text twice at one place
             if len({side for side, _ in given}) < max(len(given), 2):
                 rule = "identical_sides" if len(sides) == 2 else "doubled_answer"
-                encoded.drops[rule] += 1
+                encoded.drop(number, rule)
                 continue
         encoded.pairs.append(number)
         said.append(
@@ -132,9 +159,12 @@ def _tree(
                 values=tuple(value for _, value in given),
                 criterion=row.criterion,
                 margin=row.margin,
+                probability=row.probability,
                 weight=row.weight,
                 form=row.form,
                 source=row.source,
+                dataset=datasets[number] if datasets else "",
+                annotator=numbers[row.annotator],
             )
         )
     if not said:

@@ -8,37 +8,59 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from heedful.config import RewardLoss
-from heedful.data.collate import Mark, Ranking, Said, Tree
+from heedful.data.collate import Judge, Mark, Ranking, Said, Tree
+from heedful.data.parts import flag_scales, plan_parts
 from heedful.errors import DataError
+from heedful.types import OVERALL, Part
+
+
+class Voice(NamedTuple):
+    """An annotator: the place of their skill, and the weight of all their pairs."""
+
+    skill: int
+    weight: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What a run learns from its feedback. Made by ``plan_reading``, used by ``learned``.
 
-    ``levels`` are the ratings that occur, in order, of every criterion that is learned. ``drops``
-    counts the statements that are left out, by rule.
+    ``levels`` are the ratings that occur, in order, of every criterion that is learned; ``flags``
+    have the mean severity of every flag that is. ``parts`` are the heads, none for one score alone.
+    ``drops`` counts the statements that are left out, by rule. ``crowd`` are the annotators by
+    number, where their reliability is learned, in the order of their skills.
     """
 
     loss: RewardLoss
     levels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     thumbs: bool = False
+    flags: Mapping[str, float] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
     drops: Mapping[str, int] = field(default_factory=dict)
+    crowd: Mapping[int, Voice] = field(default_factory=dict)
 
     def weight(self, said: Said) -> float:
-        """The weight of a statement by its own, its form's and its source's."""
-        forms, sources = self.loss.form_weights, self.loss.source_weights
-        return said.weight * forms.get(said.form, 1.0) * sources.get(said.source, 1.0)
+        """The weight of a statement by its own, its form's, its source's and its data set's."""
+        loss = self.loss
+        return (
+            said.weight
+            * loss.form_weights.get(said.form, 1.0)
+            * loss.source_weights.get(said.source, 1.0)
+            * loss.dataset_weights.get(said.dataset, 1.0)
+        )
 
     def uses(self, said: Said) -> bool:
         """Is the statement on a scale that is learned, with a weight above 0?"""
         if said.scale == "rating" and said.criterion not in self.levels:
+            return False
+        if said.scale == "flag" and said.criterion not in self.flags:
             return False
         return (said.scale != "thumb" or self.thumbs) and self.weight(said) > 0
 
@@ -50,7 +72,8 @@ def plan_reading(loss: RewardLoss, trees: Sequence[Tree]) -> Reading:
     (``thumbs_all_alike``) and orders without a strict place where ties are dropped (``tie``) teach
     nothing and are counted; so are rankings that Plackett-Luce reads to their first tie
     (``places_below_a_tie``) or not at all (``tie_at_the_top``). Raises ``DataError`` for a model of
-    ties without a tie to learn from, and when nothing is left.
+    ties without a tie to learn from, for reliability of a single annotator, when nothing is left,
+    and for parts that cannot be (``plan_parts``). Flags are counted as ``flag_scales`` says.
     """
     reading = Reading(loss=loss)
     said = [one for tree in trees for one in tree.said if reading.weight(one) > 0]
@@ -78,7 +101,13 @@ def plan_reading(loss: RewardLoss, trees: Sequence[Tree]) -> Reading:
     elif thumbs and not can_tell:
         drops["thumbs_all_alike"] += len(thumbs)
     use_thumbs = can_tell and loss.thumbs != "drop"
-    reading = replace(reading, levels=levels, thumbs=use_thumbs)
+    flags = [one for one in said if one.scale == "flag"]
+    scales: dict[str, float] = {}
+    if loss.flags == "drop":
+        drops["flags_not_used"] += len(flags)
+    else:
+        scales = flag_scales(flags, drops)
+    reading = replace(reading, levels=levels, thumbs=use_thumbs, flags=scales)
     for order in said:
         if order.scale != "order":
             continue
@@ -89,7 +118,7 @@ def plan_reading(loss: RewardLoss, trees: Sequence[Tree]) -> Reading:
             drops["places_below_a_tie"] += len(set(order.values)) > known_places(order) + 1
     reading = replace(reading, drops={rule: num for rule, num in sorted(drops.items()) if num})
     made = [one for tree in trees if (one := learned(tree, reading))]
-    if not any(one.pairs or one.rankings or one.ratings or one.thumbs for one in made):
+    if not any(one.pairs or one.rankings or one.ratings or one.thumbs or one.flags for one in made):
         rules = ", ".join(f"{num} {rule}" for rule, num in reading.drops.items()) or "none"
         raise DataError(
             f"{len(trees)} prompts with feedback leave nothing to learn a reward from: {rules}; "
@@ -100,7 +129,33 @@ def plan_reading(loss: RewardLoss, trees: Sequence[Tree]) -> Reading:
             f"loss.ties is {loss.ties!r}, but no two answers tie among {len(said)} statements; "
             "leave it at 'drop'"
         )
-    return reading
+    own = set(levels) - {"", OVERALL} if loss.heads == "criteria" else set()
+    whole = any(one.pairs or one.ties or one.rankings or one.thumbs for one in made)
+    return replace(
+        reading,
+        crowd=_crowd(said, reading) if loss.annotators == "reliability" else {},
+        parts=plan_parts(loss, own, scales, has_overall=whole or bool(set(levels) - own)),
+    )
+
+
+def _crowd(said: Sequence[Said], reading: Reading) -> dict[int, Voice]:
+    """Every annotator who gave pairs."""
+    found: dict[int, float] = {}
+    num_pairs = 0
+    for one in said:
+        if one.scale == "order":
+            parts = _parts(one, reading)
+            share = reading.weight(one) / max(len(parts.pairs) + len(parts.ties), 1)
+            found[one.annotator] = found.get(one.annotator, 0.0) + len(parts.pairs) * share
+            num_pairs += len(parts.pairs)
+    people = sorted(annotator for annotator, weight in found.items() if weight > 0)
+    if len(people) < 2:
+        raise DataError(
+            f"loss.annotators is 'reliability', but {num_pairs} pairs come from {len(people)} "
+            "annotator: one person's errors cannot be told from scores that lie close together; "
+            "leave it at 'none', or state a share of errors with loss.pairs=constant_error"
+        )
+    return {one: Voice(skill, found[one]) for skill, one in enumerate(people)}
 
 
 def learned(tree: Tree, reading: Reading) -> Tree | None:
@@ -108,11 +163,14 @@ def learned(tree: Tree, reading: Reading) -> Tree | None:
     pairs: list[tuple[int, int]] = []
     weights: list[float] = []
     margins: list[float] = []
+    probabilities: list[float] = []
+    judges: list[Judge] = []
     ties: list[tuple[int, int]] = []
     tie_weights: list[float] = []
     rankings: list[Ranking] = []
     ratings: dict[str, list[Mark]] = {}
     thumbs: list[Mark] = []
+    flags: dict[str, list[Mark]] = {}
     used = tuple(one for one in tree.said if reading.uses(one))
     for one in used:
         weight = reading.weight(one)
@@ -123,6 +181,10 @@ def learned(tree: Tree, reading: Reading) -> Tree | None:
             pairs += parts.pairs
             weights += [share] * len(parts.pairs)
             margins += [one.margin * reading.loss.margin] * len(parts.pairs)
+            probabilities += [one.probability] * len(parts.pairs)
+            if reading.crowd and parts.pairs:
+                voice = reading.crowd[one.annotator]
+                judges += [Judge(voice.skill, share / voice.weight)] * len(parts.pairs)
             ties += parts.ties
             tie_weights += [share] * len(parts.ties)
         elif one.scale == "rating":
@@ -132,22 +194,37 @@ def learned(tree: Tree, reading: Reading) -> Tree | None:
                 Mark(response, levels.index(value) if is_ordinal else value, weight)
                 for response, value in zip(one.responses, one.values, strict=True)
             )
+        elif one.scale == "flag":
+            mean = reading.flags[one.criterion]
+            flags.setdefault(one.criterion, []).extend(
+                Mark(response, value / mean, weight)
+                for response, value in zip(one.responses, one.values, strict=True)
+            )
         else:
             thumbs += [Mark(*mark, weight) for mark in zip(one.responses, one.values, strict=True)]
-    if not (pairs or ties or rankings or ratings or thumbs):
+    if not (pairs or ties or rankings or ratings or thumbs or flags):
         return None
     return replace(
         tree,
         pairs=tuple(pairs),
         weights=tuple(weights),
         margins=tuple(margins),
+        probabilities=tuple(probabilities),
+        judges=tuple(judges),
         ties=tuple(ties),
         tie_weights=tuple(tie_weights),
         rankings=tuple(rankings),
         ratings={criterion: tuple(marks) for criterion, marks in ratings.items()},
         thumbs=tuple(thumbs),
+        flags={name: tuple(marks) for name, marks in flags.items()},
         said=used,
     )
+
+
+def without_unused(tree: Tree, reading: Reading) -> Tree | None:
+    """A held-out tree with the statements on scales that were learned; None without any."""
+    used = tuple(one for one in tree.said if reading.uses(one))
+    return replace(tree, said=used) if used else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,18 +289,20 @@ def compared(tree: Tree) -> Tree:
     """The tree with every pair that its feedback implies, whatever its form; often none.
 
     An order and one person's ratings on a criterion imply pairs, whose weights sum to its own.
-    Thumbs imply that an answer with a larger share of thumbs up is better.
+    Thumbs imply that an answer with a larger share of thumbs up is better, flags nothing.
     """
     pairs: list[tuple[int, int]] = []
     weights: list[float] = []
     margins: list[float] = []
+    probabilities: list[float] = []
     for one in tree.said:
-        if one.scale == "thumb":
+        if one.scale in ("thumb", "flag"):
             continue
         found = strict(one)
         pairs += found
         weights += [one.weight / max(len(found), 1)] * len(found)
         margins += [one.margin] * len(found)
+        probabilities += [one.probability] * len(found)
     good = _shares_good(tree)
     by_thumbs = strict(Said(scale="thumb", responses=tuple(good), values=tuple(good.values())))
     return replace(
@@ -231,11 +310,40 @@ def compared(tree: Tree) -> Tree:
         pairs=(*pairs, *by_thumbs),
         weights=(*weights, *(1.0,) * len(by_thumbs)),
         margins=(*margins, *(0.0,) * len(by_thumbs)),
+        probabilities=(*probabilities, *(1.0,) * len(by_thumbs)),
+        judges=(),
         ties=(),
         tie_weights=(),
         rankings=(),
         ratings={},
         thumbs=(),
+        flags={},
+    )
+
+
+def with_hard_labels(tree: Tree) -> Tree:
+    """The tree with a pair of probability p as two: p of its weight, and the rest the other way.
+
+    Where the loss of a pair is linear in its labels, and all of ours are, it stays the same.
+    """
+    if all(probability == 1 for probability in tree.probabilities):
+        return tree
+    given = zip(tree.pairs, tree.weights, tree.margins, tree.probabilities, strict=True)
+    ways = [
+        (way, share, margin)
+        for (chosen, rejected), weight, margin, sure in given
+        for way, share in (
+            ((chosen, rejected), weight * sure),
+            ((rejected, chosen), weight * (1 - sure)),
+        )
+        if share > 0
+    ]
+    return replace(
+        tree,
+        pairs=tuple(pair for pair, _, _ in ways),
+        weights=tuple(share for _, share, _ in ways),
+        margins=tuple(margin for _, _, margin in ways),
+        probabilities=(1.0,) * len(ways),
     )
 
 
@@ -263,7 +371,7 @@ def single_values(trees: Sequence[Tree]) -> dict[str, Values]:
     first = 0
     for number, tree in enumerate(trees):
         for one in tree.said:
-            if one.scale != "order":
+            if one.scale in ("rating", "thumb"):
                 name = "thumbs" if one.scale == "thumb" else one.criterion or "ratings"
                 values = found.setdefault(name, Values([], [], []))
                 values.responses.extend(first + response for response in one.responses)
@@ -294,8 +402,8 @@ def tally(trees: Sequence[Tree]) -> dict[str, int]:
 def _name(said: Said) -> str:
     if said.scale == "thumb":
         return "both_bad" if said.form == "pairwise" else "thumbs"
-    if said.scale == "rating":
-        return "ratings"
+    if said.scale in ("rating", "flag"):
+        return f"{said.scale}s"
     if len(said.responses) > 2:
         return "rankings"
     return "ties" if said.values[0] == said.values[1] else "pairs"

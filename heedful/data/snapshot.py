@@ -56,13 +56,22 @@ SCHEMAS: dict[str, Any] = {
             "values": pa.list_(pa.float64()),
             "criterion": pa.string(),
             "margin": pa.float64(),
+            "probability": pa.float64(),
             "form": pa.string(),
             "source": pa.string(),
+            "annotator": pa.string(),
         }
         | _SOURCE
     ),
     "preference": pa.schema(
-        _PROMPT | {"chosen": _MESSAGES, "rejected": _MESSAGES, "margin": pa.float64()} | _SOURCE
+        _PROMPT
+        | {
+            "chosen": _MESSAGES,
+            "rejected": _MESSAGES,
+            "margin": pa.float64(),
+            "probability": pa.float64(),
+        }
+        | _SOURCE
     ),
     "demonstration": pa.schema(_PROMPT | {"response": _MESSAGES} | _SOURCE),
     "prompt": pa.schema(_PROMPT),
@@ -135,6 +144,11 @@ def freeze(
     return Frozen(path=str(path), rows_hash=rows_hash)
 
 
+def hash_rows(rows: Iterable[Example]) -> str:
+    """The hash that ``freeze`` would give these rows."""
+    return _hash(map(_to_row, rows))
+
+
 def read_snapshot(path: Path | str) -> list[Example]:
     """The rows of a snapshot; the hash is checked first.
 
@@ -171,11 +185,13 @@ def _to_row(row: Example) -> dict[str, JSON]:
             "values": [float(value) for value in row.values],
             "criterion": row.criterion,
             "margin": float(row.margin),
+            "probability": float(row.probability),
             "form": row.form,
             "source": row.source,
+            "annotator": row.annotator,
         }
     sides = {"chosen": messages_json(row.chosen), "rejected": messages_json(row.rejected)}
-    return line | sides | {"margin": float(row.margin)}
+    return line | sides | {"margin": float(row.margin), "probability": float(row.probability)}
 
 
 def _canonical(line: dict[str, Any]) -> dict[str, JSON]:
@@ -204,9 +220,11 @@ def _from_row(kind: str, line: dict[str, Any]) -> Example:
             values=tuple(line["values"]),
             criterion=line["criterion"],
             margin=line["margin"],
+            probability=line.get("probability", 1.0),  # as below
             weight=weight,
             form=line["form"],
             source=line["source"],
+            annotator=line.get("annotator", ""),  # files of earlier versions have no such column
             annotation_ids=ids,
         )
     return Preference(
@@ -214,6 +232,7 @@ def _from_row(kind: str, line: dict[str, Any]) -> Example:
         chosen=messages_from_json(line["chosen"]),
         rejected=messages_from_json(line["rejected"]),
         margin=line["margin"],
+        probability=line.get("probability", 1.0),
         weight=weight,
         annotation_ids=ids,
     )

@@ -9,7 +9,7 @@ nobody has answered.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -57,6 +57,8 @@ from heedful.types import (
 _GENERIC = {"data", "dev", "eval", "test", "train", "valid", "validation"}
 _BATCH = 1000  # rows written at once
 MAX_DROPS = 10_000  # that are kept one by one; all are counted
+MAX_IGNORED = 100  # keys without meaning that are counted one by one
+MAX_KEY = 200  # characters of such a key that are kept
 _MAX_INT = 2**31 - 1  # of an INTEGER on every database
 
 
@@ -68,7 +70,8 @@ class ImportResult:
     annotations that are new to the store, ``num_known`` the known answers and ``num_queued`` the
     tasks that are new to a project's queue. ``drops`` lists the first ``MAX_DROPS`` rows, and
     answers in rows that were used, and ``drops_by_rule`` counts all. ``ignored_keys`` counts the
-    rows that had a key the format gives no meaning to, and ``near_keys`` has the known ones that
+    rows that had a key the format gives no meaning to, for the first ``MAX_IGNORED`` keys;
+    ``num_more_ignored`` counts how often there were others. ``near_keys`` has the known ones that
     are like some of them.
     """
 
@@ -83,11 +86,27 @@ class ImportResult:
     drops_by_rule: Mapping[str, int]
     ignored_keys: Mapping[str, int]
     near_keys: Mapping[str, str]
+    num_more_ignored: int
 
     @property
     def num_dropped(self) -> int:
         """Number of all drops."""
         return sum(self.drops_by_rule.values())
+
+    def summary(self) -> dict[str, JSON]:
+        """The counts as JSON, for the API and ``--json``."""
+        return {
+            "dataset": self.dataset,
+            "rows": self.num_rows,
+            "new": self.num_new,
+            "known": self.num_duplicates,
+            "answers": self.num_answers,
+            "known_answers": self.num_known,
+            "queued": self.num_queued,
+            "dropped": dict(self.drops_by_rule),
+            "ignored": dict(self.ignored_keys),
+            "more_ignored": self.num_more_ignored,
+        }
 
 
 @dataclass(slots=True)
@@ -103,6 +122,15 @@ class _Counts:
     drops: list[Drop] = field(default_factory=list)
     rules: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    num_more_ignored: int = 0
+
+    def ignore(self, keys: Iterable[str]) -> None:
+        """Count keys without meaning; a file may have as many as rows, and long ones."""
+        for key in dict.fromkeys(f"{one:.{MAX_KEY}}" for one in keys):
+            if key in self.ignored or len(self.ignored) < MAX_IGNORED:
+                self.ignored[key] += 1
+            else:
+                self.num_more_ignored += 1
 
     def drop(self, one: Drop) -> None:
         self.rules[one.rule] += 1
@@ -175,6 +203,7 @@ def import_preferences(
         drops_by_rule=dict(sorted(counts.rules.items())),
         ignored_keys=dict(sorted(counts.ignored.items())),
         near_keys={one: like for one in counts.ignored if (like := near(one, keys))},
+        num_more_ignored=counts.num_more_ignored,
     )
 
 
@@ -209,7 +238,7 @@ def _to_items(
         if isinstance(one, Drop):
             counts.drop(one)
             continue
-        counts.ignored.update(one.ignored)
+        counts.ignore(one.ignored)
         try:
             item, left_out = to_item(one.record, into.dataset, into.annotator, into.models, earlier)
             known = queueing.known_answer(one.record, item)
@@ -309,6 +338,8 @@ def _judged(record: Preference | Demonstration) -> Judged:
     payload: dict[str, JSON] = {"preferred": "1"}
     if record.margin:
         payload["strength"] = int(record.margin)
+    if record.probability < 1:
+        payload["probability"] = record.probability
     return Judged(
         form="pairwise",
         prompt=record.prompt,

@@ -194,6 +194,7 @@ class Comparison(NamedTuple):
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
     margin: float = 0.0
+    probability: float = 1.0
 
 
 def compared(
@@ -210,6 +211,7 @@ def compared(
             chosen=one.chosen,
             rejected=one.rejected,
             margin=one.margin,
+            probability=one.probability,
             weight=1 / len(comparisons),
             annotation_ids=(annotation.id,),
         )
@@ -225,6 +227,7 @@ def judged(
     *,
     criterion: str = "",
     margin: float = 0.0,
+    probability: float = 1.0,
     weight: float = 1.0,
 ) -> Feedback:
     """One statement of an answer: a value on ``scale`` for each of some responses."""
@@ -235,9 +238,11 @@ def judged(
         values=tuple(float(value) for _, value in values),
         criterion=criterion,
         margin=margin,
+        probability=probability,
         weight=weight,
         form=task.form,
         source=annotation.source,
+        annotator=annotation.annotator,
         annotation_ids=(annotation.id,),
     )
 

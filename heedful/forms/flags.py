@@ -11,13 +11,14 @@ from heedful.forms.base import (
     check_object,
     check_payload,
     check_text,
+    judged,
     number_schema,
     object_schema,
     payload_schema,
     renamed_keys,
     text_schema,
 )
-from heedful.types import JSON
+from heedful.types import JSON, Annotation, Completion, Feedback, Task
 
 FLAGS = ("hallucination", "bias", "unsafe", "toxic", "off_topic", "refusal")
 SEVERITIES = ("none", "slight", "clear", "severe")
@@ -101,6 +102,27 @@ class Flags(Form):
     def agrees(self, payload: Mapping[str, JSON], other: Mapping[str, JSON]) -> bool:
         """The same flags on the same completions, however severe."""
         return _flagged(payload) == _flagged(other)
+
+    def to_feedback(
+        self, task: Task, completions: Mapping[str, Completion], annotation: Annotation
+    ) -> list[Feedback]:
+        """The severity of every flag on every completion, 0 where it was not raised."""
+        self.check(task, completions, annotation)
+        found = annotation.payload["flags"]
+        return [
+            judged(
+                task,
+                annotation,
+                "flag",
+                [
+                    (completions[one].messages, _severity(found.get(one, {}), flag))
+                    for one in sorted(task.completion_ids)
+                ],
+                criterion=flag,
+                weight=1 / len(FLAGS),
+            )
+            for flag in FLAGS
+        ]
 
 
 def _severity(found: Mapping[str, JSON], flag: str) -> int:

@@ -33,7 +33,9 @@ class Pairwise(Form):
 
     ``preferred`` is a completion id, null for a tie or ``"both_bad"``; ``strength`` (0 to 3,
     optional) becomes the margin and goes with a completion id only; ``written`` (optional) is
-    better than both completions, whatever is preferred.
+    better than both completions, whatever is preferred. Instead of a strength a completion id may
+    have a ``probability`` (above 0.5 to 1) of being the better one, such as the share of several
+    people.
     """
 
     name = "pairwise"
@@ -46,17 +48,19 @@ class Pairwise(Form):
             {
                 "preferred": {"enum": [*completion_ids, None, BOTH_BAD]},
                 "strength": number_schema(0, MAX_STRENGTH),
+                "probability": {"type": "number", "exclusiveMinimum": 0.5, "maximum": 1},
                 "written": text_schema(),
             },
             required=["preferred"],
         )
 
     def examples(self, completion_ids: Sequence[str]) -> list[dict[str, JSON]]:
-        """Left, right with a strength, tie, both bad, and with the right answer written."""
+        """Left, right with a strength, likely left, tie, both bad, and with an answer written."""
         left, right = completion_ids
         return [
             {"preferred": left},
             {"preferred": right, "strength": 2},
+            {"preferred": left, "probability": 0.7},
             {"preferred": None},
             {"preferred": BOTH_BAD},
             {"preferred": BOTH_BAD, "written": "Better."},
@@ -66,7 +70,10 @@ class Pairwise(Form):
     def validate(self, payload: Mapping[str, JSON], completion_ids: Sequence[str]) -> None:
         """Raise ``DataError`` for an unknown completion or key, a bad strength or an empty text."""
         check_payload(
-            self.name, payload, ("preferred", "strength", "written"), required=["preferred"]
+            self.name,
+            payload,
+            ("preferred", "strength", "probability", "written"),
+            required=["preferred"],
         )
         preferred, strength = payload["preferred"], payload.get("strength", 0)
         check_choice(self.name, "preferred", preferred, [*completion_ids, None, BOTH_BAD])
@@ -76,6 +83,14 @@ class Pairwise(Form):
                 f"pairwise answer has strength {strength} but prefers neither completion; "
                 "leave strength out"
             )
+        if "probability" in payload:
+            _check_probability(payload["probability"])
+            if strength or preferred not in completion_ids:
+                raise DataError(
+                    "pairwise answer has a probability and "
+                    + ("a strength" if strength else "prefers neither completion")
+                    + "; a probability goes with a preferred completion and without a strength"
+                )
         if "written" in payload:
             check_text(self.name, "written", payload["written"])
 
@@ -136,6 +151,7 @@ class Pairwise(Form):
                     chosen=completions[preferred].messages,
                     rejected=completions[other].messages,
                     margin=float(payload.get("strength", 0)),
+                    probability=float(payload.get("probability", 1)),
                 )
             )
         if "written" in payload:
@@ -161,7 +177,18 @@ class Pairwise(Form):
         else:
             places = [(shown[one], float(preferred not in (None, one))) for one in shown]
             places.sort(key=lambda place: place[1])
-            rows = [judged(task, annotation, "order", places, margin=margin, weight=weight)]
+            likely = float(payload.get("probability", 1))
+            rows = [
+                judged(
+                    task,
+                    annotation,
+                    "order",
+                    places,
+                    margin=margin,
+                    probability=likely,
+                    weight=weight,
+                )
+            ]
         if "written" in payload:
             best = (written_answer(payload["written"]), 0.0)
             rows += [
@@ -180,3 +207,11 @@ class Pairwise(Form):
             return imitated(task, annotation, [written_answer(payload["written"])])
         preferred = [one for one in task.completion_ids if one == payload["preferred"]]
         return imitated(task, annotation, [completions[one].messages for one in preferred])
+
+
+def _check_probability(seen: JSON) -> None:
+    if type(seen) not in (int, float) or not 0.5 < seen <= 1:
+        raise DataError(
+            f"pairwise answer has probability {seen!r:.80}; send a number above 0.5 and at most 1, "
+            "that of the preferred completion being the better one"
+        )

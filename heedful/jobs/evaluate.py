@@ -25,15 +25,19 @@ from heedful.data.examples import answer, feedback_trees, last_user_text
 from heedful.data.snapshot import prompt_of
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
-from heedful.errors import DataError
-from heedful.jobs import fit, models
+from heedful.errors import ConfigError, DataError
+from heedful.jobs import fit, models, rewards
 from heedful.jobs.progress import progress
 from heedful.jobs.recording import recorded, run_record
 from heedful.jobs.rundir import RunDirectory
 from heedful.maths.bestofn import best_of_n_kl_bound
-from heedful.model.adapter_files import load_role, write_text
+from heedful.model.adapter_files import AdapterCard, load_role, write_text
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
+from heedful.reward.ensemble import EnsembleReward, load_reward
+from heedful.reward.mixing import check_mix
+from heedful.reward.rules import RuleReward
+from heedful.reward.texts import ApartReward
 from heedful.reward.trained import TrainedReward
 from heedful.stats.diversity import distinct_n
 from heedful.stats.intervals import Interval, win_rate
@@ -79,6 +83,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -
     ref = models.find_model(config.model, store)
     card = ref.card()
     is_reward = card is not None and card.role == "reward"
+    check_mixes(config, card if is_reward else None, store)
     kind = "feedback" if is_reward else "prompt"
     data = fit.load_rows(store, config.data, kind, out)
     snapshot = data.snapshot.id if data.snapshot else None
@@ -97,6 +102,16 @@ def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -
             save_evidence(store, trunk, ref, result)
         run.finish(result)
     return result
+
+
+def check_mixes(config: EvaluateConfig, card: AdapterCard | None, store: Store | None) -> None:
+    """Refuse a mix that the model, or the reward that judges it, cannot have."""
+    if card is not None:
+        check_mix(card, config.model, config.mix)
+    elif config.mix is not None and config.reward is None:
+        raise ConfigError(f"mix is {config.mix!r} and there is no reward to mix; give --reward")
+    elif config.reward is not None:
+        rewards.check_reward(config.reward, store, config.mix)
 
 
 def judges_of(config: EvaluateConfig, store: Store | None) -> list[models.ModelRef]:
@@ -148,13 +163,16 @@ def evaluate_reward(
     """Accuracy, ECE and score differences of a reward model on feedback it has not seen."""
     del run, store
     assert ref.adapter is not None
-    load_role(trunk, ref.adapter, "reward")
+    reward, _ = load_reward(trunk, ref.adapter, mix=config.mix)
+    ensemble = reward if isinstance(reward, EnsembleReward) else None
     limit = config.tokens_per_micro_step
     longest = min(limit, trunk.max_tokens)
     encoded = feedback_trees(trunk.tokenizer, rows, max_tokens=longest).require("feedback")
     # the two sides of a pair may together be longer than one conversation may be
     widest = max(tree.num_tokens for tree in encoded.trees)
-    metrics = fit.feedback_metrics(trunk, encoded.trees, max(limit, widest), seed=config.seed)
+    metrics = fit.feedback_metrics(
+        trunk, encoded.trees, max(limit, widest), seed=config.seed, ensemble=ensemble
+    )
     if "accuracy" not in metrics:
         raise DataError(
             f"{config.data} has no two answers that were told apart, in {len(rows)} rows; evaluate "
@@ -177,15 +195,19 @@ def evaluate_policy(
     start_role = models.start_policy(trunk, start)
     if ref.adapter is not None:
         load_role(trunk, ref.adapter, "policy")
-    reward = None
+    reward: Any = None
     if config.reward is not None:
-        reward, _ = fit.open_reward(config.reward, trunk, store, None)
+        reward, _ = fit.open_reward(config.reward, trunk, store, None, config.mix)
     judge = gold_judge(config.gold) if config.gold else None
-    if not config.gold and not isinstance(reward, TrainedReward):
+    has_proxy = reward is not None and not isinstance(reward, RuleReward)
+    if not config.gold and not has_proxy:
         raise DataError("nothing to judge with; give gold=NAME or reward=MODEL")
     arms = sample_arms(config, trunk, prompts, run, start_role)
-    if isinstance(reward, TrainedReward):
+    if isinstance(reward, ApartReward):
+        arms = with_proxy_apart(arms, prompts, reward)
+    elif has_proxy:
         arms = with_proxy(arms, trunk, prompts, reward, config.tokens_per_micro_step)
+    if has_proxy:
         arms["best_of_n"] = best_of(arms, config.best_of)
     result = compare(config, arms, judge)
     result["start"] = str(start.adapter or start.base)
@@ -315,7 +337,7 @@ def with_proxy(
     arms: dict[str, list[Answer]],
     trunk: Trunk,
     prompts: Sequence[Prompt],
-    reward: TrainedReward,
+    reward: TrainedReward | EnsembleReward,
     max_tokens: int,
 ) -> dict[str, list[Answer]]:
     """The same answers with the reward model's score; one prompt's answers share its tokens."""
@@ -338,6 +360,23 @@ def with_proxy(
         ]
         for k, name in enumerate(names)
     }
+
+
+def with_proxy_apart(
+    arms: dict[str, list[Answer]], prompts: Sequence[Prompt], reward: ApartReward
+) -> dict[str, list[Answer]]:
+    """The same answers with the score of a reward that reads texts."""
+    scored = {}
+    with progress("score held-out", len(arms)) as advance:
+        for name, answers in arms.items():
+            asked = [(prompt, one.text) for prompt, one in zip(prompts, answers, strict=True)]
+            scores = reward.score_answers(asked)
+            scored[name] = [
+                Answer(**asdict(one) | {"proxy": score})
+                for one, score in zip(answers, scores, strict=True)
+            ]
+            advance(1)
+    return scored
 
 
 def best_of(arms: dict[str, list[Answer]], n: int) -> list[Answer]:

@@ -14,7 +14,7 @@ from heedful.model.adapter_files import (
     read_card,
     weights_hash,
 )
-from heedful.model.base import load_base
+from heedful.model.base import load_base, resolve
 from heedful.model.trunk import Trunk
 from heedful.store import models as model_table
 from heedful.store.database import Store, Transaction
@@ -69,7 +69,15 @@ def find_model(name: str, store: Store | None) -> ModelRef:
 
 
 def open_trunk(ref: ModelRef, *, dtype: str) -> Trunk:
-    """Load the base and prove that we compute as it does; adapters are added by role afterwards."""
+    """Load the base and prove that we compute as it does; adapters are added by role afterwards.
+
+    Raises ``DataError`` for a reward that has no base.
+    """
+    if not ref.base:
+        raise DataError(
+            f"{ref.adapter} is a reward without a model; score, serve and evaluate reward take it, "
+            "and fit ppo as --reward"
+        )
     trunk = Trunk(load_base(ref.base, dtype=DTYPES[dtype]))
     proofs.computes_as_the_base_does(trunk)
     return trunk
@@ -131,23 +139,30 @@ def register_base(store: Store, trunk: Trunk) -> ModelVersion:
     return version
 
 
-def version_of(store: Store, trunk: Trunk, ref: ModelRef) -> ModelVersion:
-    """The version behind a reference; an adapter that the store does not know is registered."""
+def version_of(store: Store, trunk: Trunk | None, ref: ModelRef) -> ModelVersion:
+    """The version behind a reference; an adapter that the store does not know is registered.
+
+    ``trunk`` is None for a reward that has no base.
+    """
     own = ref.as_parent()
-    return register_adapter(store, trunk, own) if own else register_base(store, trunk)
+    if own:
+        return register_adapter(store, trunk, own)
+    assert trunk is not None
+    return register_base(store, trunk)
 
 
-def register_adapter(store: Store, trunk: Trunk, one: Parent) -> ModelVersion:
+def register_adapter(store: Store, trunk: Trunk | None, one: Parent) -> ModelVersion:
     """The version with these weights; a new one has what its card says of its parents."""
     with store.read() as tx:
         known = with_weights(tx, one)
     if known:
         return known[-1]
     directory = Path(one.path)
-    parents = read_card(directory).parents if holds(directory, one) else ()
+    card = read_card(directory) if holds(directory, one) else None
+    parents = card.parents if card else ()
     versions = [register_adapter(store, trunk, parent) for parent in parents]
     if all(parent.role != "policy" for parent in parents):
-        versions.insert(0, register_base(store, trunk))
+        versions = [*base_behind(store, trunk, card), *versions]
     run = directory.parent if directory.name == "model" else directory
     version = ModelVersion(
         role="reward" if one.role == "reward" else "policy",
@@ -159,6 +174,19 @@ def register_adapter(store: Store, trunk: Trunk, one: Parent) -> ModelVersion:
     with store.write() as tx:
         model_table.add(tx, version)
     return version
+
+
+def base_behind(store: Store, trunk: Trunk | None, card: AdapterCard | None) -> list[ModelVersion]:
+    """The base of an adapter as a version: the trunk's, another that its card names, or none."""
+    if trunk is not None and (card is None or card.base_hash == trunk.base.weights_hash):
+        return [register_base(store, trunk)]
+    if card is None or not card.base:
+        return []
+    path, _ = resolve(card.base)
+    version = ModelVersion(role="base", name=card.base, weights_hash=card.base_hash, path=str(path))
+    with store.write() as tx:
+        model_table.add(tx, version)
+    return [version]
 
 
 def with_weights(tx: Transaction, one: Parent) -> list[ModelVersion]:

@@ -1,24 +1,28 @@
 """``heedful rank``: which tasks of a project are worth asking next, by its reward models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from heedful.data.chat import encode_prompt, encode_response
-from heedful.data.collate import Tree, packed
+from heedful.data.collate import Advance, Tree, packed
 from heedful.errors import DataError
 from heedful.jobs import models
 from heedful.jobs.progress import progress
-from heedful.model.adapter_files import load_role
+from heedful.jobs.rewards import OpenReward, open_reward, reads_texts
+from heedful.jobs.slice_ranking import find_card, score_by_slice
 from heedful.model.forward import hidden_states, pool
 from heedful.model.trunk import Trunk
+from heedful.reward.ensemble import EnsembleReward, by_tree, load_reward
+from heedful.reward.reading import answers_tree
+from heedful.reward.scorers import Reader, TreeScores
+from heedful.reward.texts import TextReward
 from heedful.reward.trained import TrainedReward
 from heedful.select import design_gains, margin_variance
 from heedful.store import models as model_table
-from heedful.store import picking, projects, snapshots, tasks
+from heedful.store import picking, projects, tasks
 from heedful.store.database import Store
 from heedful.store.page import chunks
 from heedful.store.tasks import AnsweredTask
@@ -28,13 +32,17 @@ MAX_TOKENS = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankResult:
-    """What was scored: tasks that nobody was given yet, and those too long for the models."""
+    """What was scored: tasks that nobody was given yet, and those too long for the models.
+
+    ``models`` scored them, or the reward card of one of them, whose directory is ``card``.
+    """
 
     project: str
     strategy: str
     models: tuple[str, ...]
     num_tasks: int
     num_too_long: int
+    card: str | None = None
 
 
 def rank(
@@ -43,38 +51,53 @@ def rank(
     *,
     strategy: str | None = None,
     names: Sequence[str] = (),
+    card: Path | None = None,
     max_tokens: int = MAX_TOKENS,
 ) -> RankResult:
     """Score the tasks of a project that nobody was given, for its strategy or another one.
 
-    ``disagreement`` takes at least two reward models, ``d_optimal`` one: those named, otherwise
-    those that were fitted to the project's answers. Tasks with a conversation above ``max_tokens``
-    keep no score and come at random only. Raises ``DataError`` when there are too few models.
+    ``disagreement`` takes at least two reward models or an ensemble, ``d_optimal`` one model, of an
+    ensemble its first member: those named, otherwise those that were fitted to the project's
+    answers, of which the newest is enough when it is an ensemble. ``by_slice`` takes a reward
+    ``card``, otherwise the newest one of these models, and loads none. Tasks with a conversation
+    above ``max_tokens`` keep no score and come at random only. Raises ``DataError`` when there are
+    too few models.
     """
     with store.read() as tx:
         found = projects.get(tx, project)
         chosen = strategy or found.strategy
         if chosen not in projects.STRATEGIES or chosen == "random":
             raise DataError(
-                f"strategy is {chosen!r}, which needs no scores; choose disagreement or d_optimal "
-                "on the project's page or with --strategy"
+                f"strategy is {chosen!r}, which needs no scores; choose disagreement, d_optimal or "
+                "by_slice on the project's page or with --strategy"
             )
         fresh = picking.fresh_tasks(tx, project)
         asked = [one for chunk in chunks(fresh) for one in tasks.get(tx, chunk).values()]
-    names = tuple(names) or fitted_rewards(store, project)
-    names = names if chosen == "disagreement" else names[:1]
+    given, names = bool(names), tuple(names) or fitted_rewards(store, project)
+    if chosen == "by_slice":
+        card = card or find_card(store, names)
+        save(store, project, chosen, score_by_slice(store, card, asked))
+        return RankResult(
+            project=project,
+            strategy=chosen,
+            models=(),
+            num_tasks=len(asked),
+            num_too_long=0,
+            card=str(card),
+        )
+    is_enough = chosen == "d_optimal" or (not given and num_members(store, names[:1]) > 1)
+    names = names[:1] if is_enough else names
     least = 2 if chosen == "disagreement" else 1
-    if len(names) < least:
+    if num_members(store, names) < least:
         raise DataError(
             f"{chosen} needs {least} reward models of project {project!r} and there is "
-            f"{len(names)}; fit one more with another seed: heedful fit reward --data {project}"
+            f"{len(names)}; fit one more with another seed, or an ensemble: heedful fit reward "
+            f"--data {project} ensemble.members=4"
         )
     if chosen == "disagreement" and found.form in ("demonstration", "critique", "steps"):
         raise DataError(f"{found.form} shows one answer, so there is no margin; choose d_optimal")
     scores = _scores(store, chosen, names, asked, max_tokens)
-    for chunk in chunks(sorted(scores)):
-        with store.write() as tx:
-            picking.set_scores(tx, project, chosen, {task: scores[task] for task in chunk})
+    save(store, project, chosen, scores)
     return RankResult(
         project=project,
         strategy=chosen,
@@ -84,59 +107,91 @@ def rank(
     )
 
 
+def save(store: Store, project: str, strategy: str, scores: Mapping[str, float]) -> None:
+    """Keep what the strategy says of the tasks, in parts: nobody draws meanwhile."""
+    for chunk in chunks(sorted(scores)):
+        with store.write() as tx:
+            picking.set_scores(tx, project, strategy, {task: scores[task] for task in chunk})
+
+
 def fitted_rewards(store: Store, project: str) -> tuple[str, ...]:
     """The ids of the reward models that learned from a project's answers, newest first."""
     with store.read() as tx:
-        return tuple(
-            model.id
-            for model in reversed(model_table.list_all(tx))
-            if model.role == "reward"
-            and model.snapshot is not None
-            and snapshots.get(tx, model.snapshot).dataset == project
-        )
+        return tuple(model_table.rewards_of(tx, project))
+
+
+def num_members(store: Store, names: Sequence[str]) -> int:
+    """How many reward models the named ones are, every member of an ensemble counted."""
+    cards = [models.find_model(name, store).card() for name in names]
+    return sum(card.members if card else 1 for card in cards)
 
 
 def _scores(
     store: Store, strategy: str, names: Sequence[str], asked: Sequence[AnsweredTask], limit: int
 ) -> dict[str, float]:
-    """What the strategy says of every task that fits, by task."""
-    refs = [models.find_model(name, store) for name in names]
-    trunk = models.open_trunk(refs[0], dtype="auto")
-    trees = _trees(trunk, asked, limit)
-    if not trees:
-        return {}
+    """What the strategy says of every task that all models can read, by task."""
+    on_models = [name for name in names if not reads_texts(name, store)]
+    if strategy == "d_optimal" and not on_models:
+        raise DataError(
+            f"d_optimal takes the states of a model and {names[0]} runs none; name a reward model "
+            "on one, or choose disagreement"
+        )
+    members: list[dict[str, list[float]]] = []  # the scores of each by task
+    for name in names:
+        if name not in on_models:
+            members.append(_text_scores(open_reward(name, store), asked, models.is_rule(name)))
+    refs = [models.find_model(name, store) for name in on_models]
+    trunk = models.open_trunk(refs[0], dtype="auto") if refs else None
+    trees = _trees(trunk, asked, limit) if trunk is not None else []
     # the answers of a task may together be longer than one conversation
-    widest = max(limit, *(tree.num_tokens + len(tree.responses) for tree in trees))
-    values = []
+    widest = max([limit, *(tree.num_tokens + len(tree.responses) for tree in trees)])
     for number, ref in enumerate(refs):
+        assert trunk is not None
         if ref.adapter is None:
-            raise DataError(f"{names[number]} is a base model; name a reward model")
-        role = f"reward {number}"
-        card = load_role(trunk, Path(ref.adapter), role)
-        if card.role != "reward":
-            raise DataError(f"{names[number]} is a {card.role} model; name a reward model")
+            raise DataError(f"{on_models[number]} is a base model; name a reward model")
+        reward, _ = load_reward(trunk, Path(ref.adapter), f"reward {number}")
+        if not trees:
+            return {}
+        ids = [tree.id for tree in trees]
         if strategy == "d_optimal":
+            role = reward.role if isinstance(reward, TrainedReward) else reward.feature_role
             gains = design_gains(_features(trunk, trees, role, widest))
-            return dict(zip((tree.id for tree in trees), gains.tolist(), strict=True))
-        reward = TrainedReward(trunk, role=role, mean=card.mean, std=card.std)
-        with progress(f"score with {names[number]}", len(trees)) as advance:
-            values.append(reward.score_trees(trees, widest, advance))
-    members = zip(*values, strict=True)
-    return {tree.id: margin_variance(scores) for tree, scores in zip(trees, members, strict=True)}
+            return dict(zip(ids, gains.tolist(), strict=True))
+        with progress(f"score with {on_models[number]}", len(trees)) as advance:
+            for scores in _member_scores(reward, trees, widest, advance):
+                members.append(dict(zip(ids, scores, strict=True)))
+    read = [task for task in members[0] if all(task in one for one in members)]
+    return {task: margin_variance([one[task] for one in members]) for task in read}
 
 
-def _trees(trunk: Trunk, asked: Sequence[AnsweredTask], limit: int) -> list[Tree]:
+def _text_scores(
+    reward: OpenReward | TextReward, asked: Sequence[AnsweredTask], is_rule: bool
+) -> dict[str, list[float]]:
+    """The scores of a reward that runs no model, by task; those of a rule in deviations."""
+    trees = _trees(reward, asked, reward.max_tokens)
+    rows = reward.score(trees)
+    scale = float(np.std([one for row in rows for one in row])) if is_rule and rows else 1.0
+    return {
+        tree.id: [one / (scale or 1.0) for one in row]
+        for tree, row in zip(trees, rows, strict=True)
+    }
+
+
+def _member_scores(
+    reward: TrainedReward | EnsembleReward, trees: Sequence[Tree], limit: int, advance: Advance
+) -> list[TreeScores]:
+    """The scores of a model, or of each member of an ensemble."""
+    if isinstance(reward, TrainedReward):
+        return [reward.score_trees(trees, limit, advance)]
+    return [by_tree(trees, own.tolist()) for own in reward.read_trees(trees, limit, advance).T]
+
+
+def _trees(reader: Reader, asked: Sequence[AnsweredTask], limit: int) -> list[Tree]:
     """The tasks as token ids; those with a conversation above the limit are left out."""
     trees = []
     for one in asked:
-        shown = [one.completions[completion] for completion in one.task.completion_ids]
-        tree = Tree(
-            id=one.task.id,
-            prompt=encode_prompt(trunk.tokenizer, one.task.prompt),
-            responses=tuple(
-                encode_response(trunk.tokenizer, one.task.prompt, each.messages) for each in shown
-            ),
-        )
+        answers = [one.completions[each].messages for each in one.task.completion_ids]
+        tree = answers_tree(reader.tokenizer, one.task.id, one.task.prompt, answers)
         if len(tree.prompt) + max(map(len, tree.responses)) <= limit:
             trees.append(tree)
     return trees

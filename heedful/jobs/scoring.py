@@ -24,6 +24,7 @@ from heedful.exchange.exporting import write_pieces
 from heedful.jobs.progress import Advance, progress
 from heedful.jobs.rewards import OpenReward
 from heedful.reward.reading import answers_tree
+from heedful.reward.texts import TextReward
 from heedful.types import Demonstration, Preference, Prompt
 
 ASKED = "completions"  # rows of trl, and {"prompt", "completions": [...]}
@@ -46,21 +47,36 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The reward of one completion: the line it stands on and what the file calls it there."""
+    """The reward of one completion: the line it stands on and what the file calls it there.
+
+    ``parts`` are those of a model with several, by name. ``uncertainty`` is the deviation of the
+    members of an ensemble, in units of the reward.
+    """
 
     line: int
     completion: str
     reward: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    uncertainty: float | None = None
+
+    def as_json(self) -> str:
+        """The line of the output; a single score has neither parts nor an uncertainty."""
+        fields = asdict(self)
+        return json.dumps({key: one for key, one in fields.items() if one not in ({}, None)})
 
 
 @dataclass(slots=True, kw_only=True)
 class ScoreResult:
-    """What was scored and what was left out. ``drops`` are the first, ``rules`` counts all."""
+    """What was scored and what was left out. ``drops`` are the first, ``rules`` counts all.
+
+    ``mix`` is how the parts of the model made the rewards; None for one score.
+    """
 
     format: str
     num_rows: int = 0
     num_scored: int = 0
     total: float = 0.0
+    mix: str | None = None
     drops: list[Drop] = field(default_factory=list)
     rules: Counter[str] = field(default_factory=Counter)
 
@@ -77,7 +93,7 @@ class ScoreResult:
 
 
 def score_file(
-    load: Callable[[], OpenReward],
+    load: Callable[[], OpenReward | TextReward],
     path: Path,
     *,
     format: str | None = None,
@@ -104,9 +120,10 @@ def score_file(
             f"{dict(result.rules)}"
         )
     model = load()
+    result.mix = model.mix
     with progress("score", num_usable) as advance:
         asked = (one for one in questions(path, result.format) if isinstance(one, Question))
-        lines = (json.dumps(asdict(one)) for one in scores(model, asked, result, advance))
+        lines = (one.as_json() for one in scores(model, asked, result, advance))
         if out is not None:
             write_pieces((f"{line}\n".encode() for line in lines), out)
         else:
@@ -116,7 +133,7 @@ def score_file(
 
 
 def scores(
-    model: OpenReward, asked: Iterable[Question], result: ScoreResult, advance: Advance
+    model: OpenReward | TextReward, asked: Iterable[Question], result: ScoreResult, advance: Advance
 ) -> Iterator[Score]:
     """The scores of rows in order, a few forward passes at a time; ``result`` counts."""
     full = PASSES * model.tokens_per_pass
@@ -137,31 +154,31 @@ def scores(
 
 
 def scored(
-    model: OpenReward,
+    model: OpenReward | TextReward,
     held: Sequence[tuple[Question, Tree]],
     result: ScoreResult,
     advance: Advance,
 ) -> Iterator[Score]:
     """The scores of rows that are read together."""
-    rewards = model.score([tree for _, tree in held])
-    for (one, _), values in zip(held, rewards, strict=True):
+    judged = model.judge([tree for _, tree in held])
+    for (one, _), values in zip(held, judged, strict=True):
         for name, value in zip(one.completions, values, strict=True):
             result.num_scored += 1
-            result.total += value
-            yield Score(line=one.line, completion=name, reward=value)
+            result.total += value.reward
+            yield Score(line=one.line, completion=name, **value._asdict())
         advance(1)
 
 
-def encoded(model: OpenReward, one: Question) -> Tree | Drop:
+def encoded(model: OpenReward | TextReward, one: Question) -> Tree | Drop:
     """A row as token ids, or why the model cannot read it."""
     place, answers = f"line {one.line}", list(one.completions.values())
     try:
-        tree = answers_tree(model.trunk.tokenizer, place, one.prompt, answers)
+        tree = answers_tree(model.tokenizer, place, one.prompt, answers)
     except (DataError, jinja2.TemplateError) as error:
         return Drop(rule="not_rendered", file=one.file, line=one.line, detail=str(error))
     longest = len(tree.prompt) + max(map(len, tree.responses))
     if longest > model.max_tokens:
-        seen = f"{longest} tokens; {model.card.base} reads {model.max_tokens}"
+        seen = f"{longest} tokens; {model.reader} reads {model.max_tokens}"
         return Drop(rule="too_long", file=one.file, line=one.line, detail=seen)
     return tree
 

@@ -13,6 +13,7 @@ from heedful.data.collate import Tree
 from heedful.errors import DataError, HeedfulError, ResourceError
 from heedful.jobs.rewards import OpenReward
 from heedful.reward.reading import RenderedText, answers_tree
+from heedful.reward.texts import TextReward
 from heedful.web.reward_service import MAX_TEXTS, Asked, Conversation, Scored
 
 MAX_WAITING = 8 * MAX_TEXTS  # completions of all requests that were not begun
@@ -42,10 +43,10 @@ class RewardWorker:
     to the one thread.
     """
 
-    def __init__(self, model: OpenReward) -> None:
+    def __init__(self, model: OpenReward | TextReward) -> None:
         self.name = model.name
         self.model = model
-        self.rendered = RenderedText(model.trunk.tokenizer)
+        self.rendered = RenderedText(model.tokenizer)
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._num_waiting = 0
@@ -136,10 +137,15 @@ class RewardWorker:
         try:
             if isinstance(question, Conversation):
                 tree = answers_tree(
-                    self.model.trunk.tokenizer,
+                    self.model.tokenizer,
                     question.place,
                     question.prompt,
                     question.completions,
+                )
+            elif isinstance(self.model, TextReward):
+                raise DataError(
+                    f"{question.place} is text that a chat template has rendered, and "
+                    f"{self.model.reader} reads plain texts; send messages to POST /v1/rewards"
                 )
             else:
                 tree = self.rendered.tree(question.place, question.text, question.prompt)
@@ -148,7 +154,7 @@ class RewardWorker:
         longest = len(tree.prompt) + max(map(len, tree.responses))
         if longest > self.model.max_tokens:
             raise DataError(
-                f"{question.place} has {longest} tokens and {self.model.card.base} reads "
+                f"{question.place} has {longest} tokens and {self.model.reader} reads "
                 f"{self.model.max_tokens}; send a shorter one"
             )
         return tree

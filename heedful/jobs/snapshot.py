@@ -65,6 +65,33 @@ def make_snapshot(
     return snapshot
 
 
+def join_snapshots(
+    store: Store, rows: Sequence[Example], parents: Sequence[Snapshot], directory: Path | str
+) -> Snapshot:
+    """Write the rows of several snapshots to ``directory`` as one, whose parents they are.
+
+    It stands under the data set of the first parent; ``drops`` are the parents' together. There
+    may be rows that are from no parent.
+    """
+    kind = parents[0].kind
+    frozen = freeze(rows, kind, directory)
+    drops: Counter[str] = Counter()
+    for parent in parents:
+        drops.update(parent.drops)
+    snapshot = Snapshot(
+        kind=kind,
+        dataset=parents[0].dataset,
+        num_rows=len(rows),
+        rows_hash=frozen.rows_hash,
+        path=frozen.path,
+        parents=tuple(parent.id for parent in parents),
+        drops=dict(sorted(drops.items())),
+    )
+    with store.write() as tx:
+        _save(tx, snapshot, rows)
+    return snapshot
+
+
 def _kinds(include_gold: bool) -> tuple[AnnotationKind, ...]:
     return ("answer", "adjudication", "gold") if include_gold else ("answer", "adjudication")
 
@@ -124,7 +151,7 @@ def _merge(rows: Iterable[Feedback | Preference | Demonstration]) -> list[Demons
     return list(merged.values())
 
 
-def _save(tx: Transaction, snapshot: Snapshot, rows: list[Example]) -> None:
+def _save(tx: Transaction, snapshot: Snapshot, rows: Sequence[Example]) -> None:
     annotations: set[str] = set()
     prompts: set[str] = set()
     for row in rows:

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from heedful.config import EvaluateConfig, PPOConfig, RewardConfig, check
+from heedful.config import EvaluateConfig, PPOConfig, RewardCardConfig, RewardConfig, check
 from heedful.errors import HeedfulError, ResourceError
 from heedful.store import chat, datasets, jobs
 from heedful.store.database import Store
@@ -175,12 +175,13 @@ def make_room() -> None:
 
 
 def refuse_paths(store: Store, job: Job) -> None:
-    """Raise ``MissingError`` unless the job's data is a data set of the store, or made up: what
+    """Raise ``MissingError`` unless the job's data are data sets of the store, or made up: what
     pages ask for never makes this process open a file."""
-    name = str(job.spec.get("prompts") or job.spec.get("config", {}).get("data"))
-    if name != TEST_DATA:
-        with store.read() as tx:
-            datasets.require(tx, name)
+    data = job.spec.get("prompts") or job.spec.get("config", {}).get("data")
+    for name in data if isinstance(data, list | tuple) else (str(data),):
+        if name != TEST_DATA:
+            with store.read() as tx:
+                datasets.require(tx, name)
 
 
 def fit_reward(store: Store, job: Job, out: Path) -> dict[str, JSON]:
@@ -205,11 +206,23 @@ def trained(result: Any) -> dict[str, JSON]:
 
 
 def evaluate(store: Store, job: Job, out: Path) -> dict[str, JSON]:
-    """Evaluate a model."""
+    """Evaluate a model; a reward by its card, if the data tell any two answers apart."""
     from heedful.jobs.evaluate import evaluate as run
+    from heedful.jobs.models import find_model
+    from heedful.jobs.reward_card import NoPairsError, reward_card
 
     out.mkdir(parents=True, exist_ok=True)
-    found = run(check(EvaluateConfig, job.spec["config"]), out, store=store)
+    config = check(EvaluateConfig, job.spec["config"])
+    card = find_model(config.model, store).card()
+    found: dict[str, JSON] | None = None
+    if card is not None and card.role == "reward":
+        wanted = RewardCardConfig(data=config.data, model=config.model, seed=config.seed)
+        try:
+            found = reward_card(wanted, out, store=store)
+        except NoPairsError as error:
+            print(f"{job.id}: no reward card: {error}", file=sys.stderr)
+    if found is None:
+        found = run(config, out, store=store)
     return {key: found[key] for key in ("win_rate", "accuracy", "judge") if key in found}
 
 

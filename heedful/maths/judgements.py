@@ -21,7 +21,7 @@ def rating_regression(
     scores: Float[Tensor, "*B"],
     ratings: Float[Tensor, "*B"],
     *,
-    offsets: float | Float[Tensor, "*B"] = 0.0,
+    offsets: float | Float[Tensor, ""] | Float[Tensor, "*B"] = 0.0,
 ) -> Float[Tensor, "*B"]:
     """``(score + offset - rating)^2``: the score in units of the rating, all steps alike.
 

@@ -108,6 +108,27 @@ def crowd_bradley_terry(
     return -torch.logaddexp(logsigmoid(skill) + logsigmoid(delta), guessed)
 
 
+def skill_prior(
+    skill: Float[Tensor, "A"],
+    mean: float | Float[Tensor, ""],
+    *,
+    spread: float,
+    typical: float,
+    typical_spread: float,
+) -> Float[Tensor, "A"]:
+    """Minus the log prior of the skills of A annotators around a ``mean`` that is learned too.
+
+    Up to a constant, ``(skill - mean)^2 / (2 spread^2)``, and to each its A-th part of
+    ``(mean - typical)^2 / (2 typical_spread^2)``. Who gave few labels stays near the mean, and the
+    mean near ``typical``, since the scale of scores and a lack of accuracy look alike where leads
+    are small.
+    """
+    skill = at_least_float32(skill)
+    apart = (skill - mean).square() / (2 * spread**2)
+    away = torch.as_tensor(mean - typical, dtype=skill.dtype).square() / (2 * typical_spread**2)
+    return apart + away / len(skill)
+
+
 def centring_penalty(
     chosen_scores: Float[Tensor, "*B"], rejected_scores: Float[Tensor, "*B"]
 ) -> Float[Tensor, "*B"]:

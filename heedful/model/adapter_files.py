@@ -15,13 +15,18 @@ from safetensors.torch import load_file, save_file
 
 from heedful.errors import DataError, MissingError
 from heedful.model.lora import peft_names
+from heedful.model.parts import Mix, Parts
 from heedful.model.trunk import AdapterSettings, Trunk
+from heedful.types import Part
 
 WEIGHTS = "adapter_model.safetensors"
 HEAD = "head.safetensors"
+FEATURES = "features.safetensors"  # of a reward that has no adapter
 CARD = "heedful.json"
 LEARNED = "learned.json"
 LINK = "link/"  # before the names of a head's thresholds
+MEMBERS = "members"  # the directory that holds the adapters of an ensemble by number
+SAMPLE = "parts/sample"  # what the parts of a head say of some training answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +40,13 @@ class Parent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterCard:
-    """What an adapter directory says about itself.
+    """What the directory of an adapter, or of another ``backbone`` of a reward, says of itself.
 
-    ``mean`` and ``std`` normalise a reward to mean 0 and deviation 1 on its start policy. Without a
-    policy among its ``parents`` the adapter started from the base.
+    ``mean`` and ``std`` normalise a reward to mean 0 and deviation 1 on its start policy, once
+    ``length_penalty`` times the tokens of the response is taken off. Without a policy among its
+    ``parents`` the adapter started from the base. ``parts`` are the outputs of a head that has
+    several, and ``mix`` is how they make one reward. More than one of ``members`` are an ensemble,
+    whose ``aggregate`` with its ``penalty`` is normalised.
     """
 
     role: str
@@ -48,7 +56,14 @@ class AdapterCard:
     mean: float = 0.0
     std: float = 1.0
     pooling: str = "last"
+    length_penalty: float = 0.0
+    backbone: str = "adapter"
     parents: tuple[Parent, ...] = ()
+    parts: tuple[Part, ...] = ()
+    mix: Mix | None = None
+    members: int = 1
+    aggregate: str = "mean"
+    penalty: float = 0.0
 
 
 def write_directory(target: Path, write: Callable[[Path], None]) -> None:
@@ -100,34 +115,58 @@ def save_role(
     """
 
     def write(directory: Path) -> None:
-        tensors = {}
-        for path, layer in trunk.layers.items():
-            if role in layer.scale:
-                for which, name in peft_names(path):
-                    tensors[name] = getattr(layer, which)[role].detach().cpu().contiguous()
-        save_file(tensors, directory / WEIGHTS)
-        if role in trunk.heads:
-            head = {k: v.detach().cpu() for k, v in trunk.heads[role].state_dict().items()}
-            links = {f"{LINK}{k}": v.detach().cpu() for k, v in trunk.links.get(role, {}).items()}
-            save_file(head | links, directory / HEAD)
-        card = AdapterCard(
-            role=role.partition("/")[0],
-            base=trunk.base.name,
-            base_hash=trunk.base.weights_hash,
-            has_head=role in trunk.heads,
-            mean=mean,
-            std=std,
-            pooling=trunk.pooling.get(role, "last"),
-            parents=parents,
-        )
-        settings = trunk.adapters[role]
-        write_json(directory / "adapter_config.json", peft_config(trunk, settings))
-        write_json(directory / CARD, asdict(card))
-        if learned is not None:
-            write_json(directory / LEARNED, {"prompts": sorted(learned)})
+        write_role(trunk, role, directory, mean=mean, std=std, parents=parents)
+        write_learned(directory, learned)
 
     write_directory(target, write)
     return weights_hash(target)
+
+
+def write_role(
+    trunk: Trunk,
+    role: str,
+    directory: Path,
+    *,
+    mean: float = 0.0,
+    std: float = 1.0,
+    parents: tuple[Parent, ...] = (),
+) -> None:
+    """Write a role's adapter, head, links and card into a directory that is being filled."""
+    tensors = {}
+    for path, layer in trunk.layers.items():
+        if role in layer.scale:
+            for which, name in peft_names(path):
+                tensors[name] = getattr(layer, which)[role].detach().cpu().contiguous()
+    save_file(tensors, directory / WEIGHTS)
+    if role in trunk.heads:
+        head = {k: v.detach().cpu() for k, v in trunk.heads[role].state_dict().items()}
+        links = {f"{LINK}{k}": v.detach().cpu() for k, v in trunk.links.get(role, {}).items()}
+        if role in trunk.parts:
+            head[SAMPLE] = trunk.parts[role].sample.detach().cpu().contiguous()
+        save_file(head | links, directory / HEAD)
+    parts = trunk.parts.get(role)
+    card = AdapterCard(
+        role=role.partition("/")[0],
+        base=trunk.base.name,
+        base_hash=trunk.base.weights_hash,
+        has_head=role in trunk.heads,
+        mean=mean,
+        std=std,
+        pooling=trunk.pooling.get(role, "last"),
+        length_penalty=trunk.length_penalty.get(role, 0.0),
+        parents=parents,
+        parts=parts.parts if parts else (),
+        mix=parts.mix if parts else None,
+    )
+    settings = trunk.adapters[role]
+    write_json(directory / "adapter_config.json", peft_config(trunk, settings))
+    write_json(directory / CARD, asdict(card))
+
+
+def write_learned(directory: Path, learned: frozenset[str] | None) -> None:
+    """Write the ids of the prompts that were learned from, where they are known."""
+    if learned is not None:
+        write_json(directory / LEARNED, {"prompts": sorted(learned)})
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -153,12 +192,30 @@ def peft_config(trunk: Trunk, settings: AdapterSettings) -> dict[str, Any]:
 
 
 def weights_hash(directory: Path) -> str:
-    """Content hash of adapter and head."""
+    """Content hash of adapter and head, or of what a reward has in their place.
+
+    Of an ensemble it is that of all members and of the aggregate. A mix of parts and a penalty on
+    length are part of the reward, so they are part of its hash.
+    """
     digest = hashlib.sha256()
-    for name in (WEIGHTS, HEAD):
-        if (directory / name).exists():
-            digest.update((directory / name).read_bytes())
+    places, card = member_directories(directory), read_card(directory)
+    if places:
+        digest.update(f"{len(places)} {card.aggregate} {card.penalty!r}".encode())
+    if card.length_penalty:
+        digest.update(f"length {card.length_penalty!r}".encode())
+    if card.mix is not None:
+        digest.update(json.dumps(asdict(card.mix), sort_keys=True).encode())
+    for place in places or [directory]:
+        for name in (WEIGHTS, HEAD, FEATURES):
+            if (place / name).exists():
+                digest.update((place / name).read_bytes())
     return digest.hexdigest()[:32]
+
+
+def member_directories(directory: Path) -> list[Path]:
+    """Where the members of a saved ensemble lie, in order; none of a single adapter."""
+    found = [path for path in (directory / MEMBERS).glob("*") if path.name.isdecimal()]
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def read_card(directory: Path) -> AdapterCard:
@@ -173,7 +230,11 @@ def read_card(directory: Path) -> AdapterCard:
         raise DataError(f"{directory / CARD} is no JSON ({error}); save the model again") from error
     try:
         parents = tuple(Parent(**one) for one in fields.pop("parents", ()))
-        return AdapterCard(**fields, parents=parents)
+        parts = tuple(Part(*one) for one in fields.pop("parts", ()))
+        mix = fields.pop("mix", None)
+        return AdapterCard(
+            **fields, parents=parents, parts=parts, mix=None if mix is None else Mix(**mix)
+        )
     except (TypeError, AttributeError) as error:
         raise DataError(
             f"{directory / CARD} is a card that this version does not know ({error}); save the "
@@ -199,6 +260,16 @@ def read_settings(directory: Path) -> AdapterSettings:
 def load_role(trunk: Trunk, directory: Path, role: str) -> AdapterCard:
     """Load an adapter as ``role``. Refuses another base, a reward without its head, odd shapes."""
     card = read_card(directory)
+    if card.backbone != "adapter":
+        raise DataError(
+            f"{directory} is a reward on {card.backbone} and has no adapter; fit a reward with "
+            "--backbone adapter where a model's states are needed"
+        )
+    if card.members > 1:
+        raise DataError(
+            f"{directory} is an ensemble of {card.members} reward models and one adapter is needed "
+            f"here; give one of its members, such as {directory / MEMBERS / '0'}"
+        )
     if card.base_hash != trunk.base.weights_hash:
         raise DataError(
             f"{directory} is an adapter of base {card.base} ({card.base_hash[:8]}), this run's "
@@ -217,12 +288,42 @@ def load_role(trunk: Trunk, directory: Path, role: str) -> AdapterCard:
     )
     copy_weights(trunk, role, load_file(directory / WEIGHTS))
     if card.has_head:
-        head = trunk.add_head(role, std=0.0, seed=0, pooling=card.pooling)
         tensors = load_file(directory / HEAD)
+        head = trunk.add_head(
+            role,
+            std=0.0,
+            seed=0,
+            pooling=card.pooling,
+            num_outputs=max(len(card.parts), 1),
+        )
+        load_parts(trunk, role, card, directory, tensors)
         links = {name: tensors.pop(name) for name in list(tensors) if name.startswith(LINK)}
         head.load_state_dict(tensors)
         trunk.add_links(role, {name.removeprefix(LINK): value for name, value in links.items()})
+        trunk.length_penalty[role] = card.length_penalty
     return card
+
+
+def load_parts(
+    trunk: Trunk, role: str, card: AdapterCard, directory: Path, tensors: dict[str, torch.Tensor]
+) -> None:
+    """Give the role its parts, and take their sample out of ``tensors``.
+
+    Raises ``DataError`` when the head and the card do not have the same parts.
+    """
+    sample = tensors.pop(SAMPLE, None)
+    num_outputs = len(tensors["weight"])
+    seen = num_outputs if sample is None else sample.shape[-1]
+    if num_outputs != max(len(card.parts), 1) or bool(card.parts) != (sample is not None):
+        raise DataError(
+            f"{directory / HEAD} has {num_outputs} outputs and a sample of {seen}, the card names "
+            f"{len(card.parts)} parts; save the model again"
+        )
+    if sample is not None:
+        assert card.mix is not None
+        trunk.parts[role] = Parts(
+            parts=card.parts, mix=card.mix, sample=sample.to(trunk.device, torch.float32)
+        )
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from heedful.errors import ResourceError
-from heedful.model.adapter_files import WEIGHTS
+from heedful.model.adapter_files import WEIGHTS, member_directories
 from heedful.model.attention import DENSE_TOKENS
 from heedful.model.lora import layer_number
 
@@ -132,8 +132,9 @@ def copied_prompts(prompt: int, responses: Sequence[int]) -> float:
 
 
 def frozen_line(role: str, directory: Path) -> Line:
-    """An adapter that is only read."""
-    size = (directory / WEIGHTS).stat().st_size
+    """An adapter that is only read, or all members of an ensemble."""
+    places = member_directories(directory) or [directory]
+    size = sum((place / WEIGHTS).stat().st_size for place in places)
     return Line(role=role, num_parameters=size // 4, num_bytes=size)
 
 

@@ -1,15 +1,17 @@
 """One forward for every algorithm: a packed batch in, what the algorithm needs out."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from heedful.maths.aggregates import length_penalised
 from heedful.maths.logprobs import linear_logprobs
 from heedful.model.attention import TreeShape
 from heedful.model.trunk import Trunk
-from heedful.tensors import Batch, Outputs
+from heedful.tensors import Batch, Outputs, Stem
 
 
 def hidden_states(trunk: Trunk, batch: Batch, role: str | None) -> Float[Tensor, "N D"]:
@@ -17,6 +19,24 @@ def hidden_states(trunk: Trunk, batch: Batch, role: str | None) -> Float[Tensor,
     layout = trunk.layout([TreeShape(*tree) for tree in batch.trees])
     with trunk.acting(role):
         return trunk.hidden(batch.token_ids, batch.position_ids, layout, stem=batch.stem)
+
+
+def states_by_role(
+    trunk: Trunk, batch: Batch, roles: Sequence[str | None]
+) -> list[Float[Tensor, "N D"]]:
+    """``hidden_states`` of each role; layers that none of them adapts are computed once."""
+    if len(roles) > 1 and batch.stem is None:
+        batch = replace(batch, stem=trunk.stem(*roles))
+    return [hidden_states(trunk, batch, role) for role in roles]
+
+
+def stem_states(trunk: Trunk, batch: Batch, num_layers: int) -> Float[Tensor, "N D"]:
+    """States of the packed row after the first layers, without a graph."""
+    stem = Stem(num_layers)
+    layout = trunk.layout([TreeShape(*tree) for tree in batch.trees])
+    trunk.fill(stem, batch.token_ids, batch.position_ids, layout)
+    assert stem.states is not None
+    return stem.states
 
 
 def forward(
@@ -33,6 +53,7 @@ def forward(
     the states of the critic's adapter if it has one.
     """
     logprobs = entropy = values = scores = None
+    parts: dict[str, Tensor] = {}
     if "logprobs" in needs or "scores" in needs:
         states = hidden_states(trunk, batch, role)
         if "logprobs" in needs:
@@ -46,7 +67,11 @@ def forward(
         if "scores" in needs:
             if role is None or role not in trunk.heads:
                 raise ValueError(f"role {role!r} has no head to score with")
-            scores = apply_head(trunk.heads[role], pool(states, batch, trunk.pooling[role]))
+            pooled = pool(states, batch, trunk.pooling[role])
+            outputs = head_outputs(trunk, role, pooled, batch.mask.sum(dim=1))
+            scores = outputs[:, 0]
+            if role in trunk.parts:
+                parts = trunk.parts[role].named(outputs)
     if "values" in needs:
         if batch.features is None:
             raise ValueError("values need batch.features, which the rollout source computes")
@@ -56,12 +81,30 @@ def forward(
             features = torch.cat([own, features], dim=1)
         values = to_rows(batch, apply_head(trunk.heads["critic"], features))
     links = trunk.links.get(role, {}) if role is not None and scores is not None else {}
-    return Outputs(logprobs=logprobs, entropy=entropy, values=values, scores=scores, links=links)
+    return Outputs(
+        logprobs=logprobs, entropy=entropy, values=values, scores=scores, parts=parts, links=links
+    )
+
+
+def head_outputs(
+    trunk: Trunk, role: str, pooled: Float[Tensor, "B D"], lengths: Int[Tensor, "B"]
+) -> Float[Tensor, "B H"]:
+    """The role's head on pooled states, less its penalty on the tokens of each response."""
+    outputs = apply_outputs(trunk.heads[role], pooled)
+    per_token = trunk.length_penalty.get(role, 0.0)
+    if not per_token:
+        return outputs
+    return length_penalised(outputs, lengths[:, None].expand_as(outputs), per_unit=per_token)
 
 
 def apply_head(head: nn.Linear, states: Float[Tensor, "M D"]) -> Float[Tensor, "M"]:
-    """Scalar per state, in float32."""
-    result: Tensor = head(states.float()).squeeze(-1)
+    """Scalar per state, in float32; of a head with one output."""
+    return apply_outputs(head, states).squeeze(-1)
+
+
+def apply_outputs(head: nn.Linear, states: Float[Tensor, "M D"]) -> Float[Tensor, "M H"]:
+    """Every output of the head per state, in float32."""
+    result: Tensor = head(states.float())
     return result
 
 

@@ -15,6 +15,7 @@ from heedful.errors import ConfigError
 from heedful.model.attention import LAYOUTS, NAME, Keep, Layout, TreeShape
 from heedful.model.base import Base
 from heedful.model.lora import Switch, adapt, layer_number
+from heedful.model.parts import Parts
 from heedful.model.products import Product, product
 from heedful.tensors import Stem
 
@@ -48,13 +49,15 @@ class Trunk:
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self.tokenizer = base.tokenizer
+        self.tokenizer: Any = base.tokenizer
         self.logit_scale = base.logit_scale
         self.switch = Switch()
         self.layers = adapt(base.model, self.switch)
         self.heads: dict[str, nn.Linear] = {}
         self.links: dict[str, dict[str, nn.Parameter]] = {}
         self.pooling: dict[str, str] = {}
+        self.length_penalty: dict[str, float] = {}  # taken from a role's scores, a response token
+        self.parts: dict[str, Parts] = {}  # of heads with named outputs
         self.adapters: dict[str, AdapterSettings] = {}
         self.attention: Literal["sdpa", "flex"] = "sdpa"
         self._output: Product | None = None  # of the output embedding, while sampling
@@ -143,18 +146,25 @@ class Trunk:
                 own[name].copy_(value)
 
     def add_head(
-        self, role: str, *, std: float, seed: int, pooling: str = "last", num_extra: int = 0
+        self,
+        role: str,
+        *,
+        std: float,
+        seed: int,
+        pooling: str = "last",
+        num_extra: int = 0,
+        num_outputs: int = 1,
     ) -> nn.Linear:
-        """A float32 scalar head on a state and ``num_extra`` more features; ``std`` 0: all zero.
+        """A float32 head on a state and ``num_extra`` more features; ``std`` 0: all zero.
 
         ``pooling`` says what a head that scores whole responses reads (``forward.pool``).
         """
         width = self.width + num_extra
-        head = nn.Linear(width, 1, device=self.device, dtype=torch.float32)
+        head = nn.Linear(width, num_outputs, device=self.device, dtype=torch.float32)
         head.requires_grad_(False)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            head.weight.copy_(torch.randn(1, width, generator=generator) * std)
+            head.weight.copy_(torch.randn(num_outputs, width, generator=generator) * std)
             head.bias.zero_()
         self.heads[role] = head
         self.pooling[role] = pooling
@@ -269,18 +279,34 @@ class Trunk:
             return states[0]
         return self._early_states
 
+    @torch.no_grad()
+    def fill(self, stem: Stem, token_ids: Tensor, position_ids: Tensor, layout: Layout) -> None:
+        """Compute the layers of an empty stem, and none above them."""
+        with self.acting(None), self._ending_early(stem.num_layers):
+            self.base.model.base_model(
+                input_ids=token_ids[None],
+                position_ids=position_ids[None],
+                use_cache=False,
+                layout=layout,
+            )
+        stem.states = self._early_states
+
     @contextmanager
-    def _ending_early(self) -> Iterator[None]:
-        """End the forward pass after the acting role's last layer, for any architecture."""
+    def _ending_early(self, num_layers: int | None = None) -> Iterator[None]:
+        """End the forward pass after so many layers, or after the acting role's last layer.
+
+        For any architecture.
+        """
         role = self.switch.role
-        if role is None or self.adapters[role].depth == self.num_layers:
+        depth = num_layers or (self.num_layers if role is None else self.adapters[role].depth)
+        if depth == self.num_layers:
             yield
             return
 
         def leave(_: nn.Module, __: Any, output: Any) -> None:
             raise _Exit(output[0] if isinstance(output, tuple) else output)
 
-        handle = self.decoder_layers[self.adapters[role].depth - 1].register_forward_hook(leave)
+        handle = self.decoder_layers[depth - 1].register_forward_hook(leave)
         try:
             yield
         except _Exit as left:

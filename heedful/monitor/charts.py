@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heedful.monitor.records import Row
+from heedful.monitor.records import Row, Span, Stat
 from heedful.monitor.svg import PALETTE
 
 PANEL = 320
@@ -159,6 +159,23 @@ def _verticals(marks: Mapping[str, float]) -> list[Any]:
 def percent(value: float) -> str:
     """One decimal and the sign."""
     return f"{100 * value:.1f} %"
+
+
+def between(low: float, high: float) -> str:
+    """A 95 % interval of a share in words."""
+    return f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+
+
+def share(
+    label: str, value: float, low: float, high: float, *, marks: Sequence[tuple[float, str]]
+) -> Stat:
+    """A share with its 95 % interval, in words and as a bar with ``marks``."""
+    return Stat(
+        label=label,
+        value=percent(value),
+        detail=between(low, high),
+        span=Span(low=low, value=value, high=high, marks=marks),
+    )
 
 
 def intervals(rows: Sequence[Row], *, title: str, marks: Mapping[str, float]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from heedful.monitor import charts
-from heedful.monitor.charts import number, percent
+from heedful.monitor.charts import between, number, percent
 from heedful.monitor.records import Figure, Width
 from heedful.stats.calibration import ece_floor, reliability_bins
 from heedful.stats.intervals import wilson
@@ -66,11 +66,7 @@ def shares_in_words(rows: Sequence[Json]) -> str:
     return (
         "; ".join(
             f"{row['name']}: {percent(row['value'])}"
-            + (
-                f", 95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}"
-                if row["high"] > row["low"]
-                else ""
-            )
+            + (f", {between(row['low'], row['high'])}" if row["high"] > row["low"] else "")
             for row in rows
         )
         + "."

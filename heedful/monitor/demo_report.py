@@ -6,7 +6,7 @@ from typing import Any
 
 from heedful.monitor import alarms
 from heedful.monitor import demo_figures as figures
-from heedful.monitor.charts import percent
+from heedful.monitor.charts import between, percent
 from heedful.monitor.records import (
     Block,
     Chain,
@@ -105,16 +105,11 @@ def demo_report(data: DemoData) -> Report:
     )
 
 
-def between(interval: Sequence[float]) -> str:
-    """A 95 % interval of a share in words."""
-    return f"95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
-
-
 def verdict(evaluation: Json) -> tuple[str, Tone]:
     """The answer in one sentence: better, worse or not shown."""
     low, high = evaluation["win_rate_ci"]
     blind = f"{evaluation['num_prompts']} blind comparisons on held-out prompts"
-    won = f"{percent(evaluation['win_rate'])} of {blind} ({between((low, high))})"
+    won = f"{percent(evaluation['win_rate'])} of {blind} ({between(low, high)})"
     if low > 0.5:
         return (
             f"The policy became better: it wins {won} against its start.",
@@ -142,7 +137,7 @@ def win_stat(data: DemoData, label: str, tone: Tone = "plain") -> Stat:
     return Stat(
         label=label,
         value=percent(result["win_rate"]),
-        detail=f"against the start policy; {between((low, high))}; {result['num_prompts']} prompts",
+        detail=f"against the start policy; {between(low, high)}; {result['num_prompts']} prompts",
         tone=tone,
         span=Span(low=low, value=result["win_rate"], high=high, marks=((0.5, "chance"),)),
     )
@@ -156,7 +151,7 @@ def reward_stat(data: DemoData, ceiling: float | None = None) -> Stat:
     return Stat(
         label="reward model accuracy",
         value=percent(reward["accuracy"]),
-        detail=f"{between((low, high))}; {reward['num_held_out']} held-out pairs; "
+        detail=f"{between(low, high)}; {reward['num_held_out']} held-out pairs; "
         f"ECE {reward['ece']:.3f}"
         + "".join(f"; label noise sets the ceiling at {percent(at)}" for at, _ in bounds),
         span=Span(low=low, value=reward["accuracy"], high=high, marks=((0.5, "chance"), *bounds)),

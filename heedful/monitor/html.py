@@ -32,6 +32,7 @@ from heedful.monitor.records import (
 )
 from heedful.monitor.svg import to_svg
 
+NUMBER_IN_WORDS = re.compile(r"[-\u2212]?\d[\d.,]*(?: %)?(?: \([^()]*\))?|\u2013")
 MAX_TABLE_ROWS = 40
 DATA_ID = "report-data"
 # Proof on the page itself: a browser refuses whatever is not in the file.
@@ -219,7 +220,7 @@ def _download(title: str, columns: Sequence[str], rows: Sequence[Row]) -> str:
 
 def _grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table that scrolls on its own when the page is narrow."""
-    numeric = [any(_is_number(row[i]) for row in rows) for i in range(len(columns))]
+    numeric = [_is_numeric([row[i] for row in rows]) for i in range(len(columns))]
     head = "".join(
         f'<th scope="col"{_num(is_number)}>{escape(str(name))}</th>'
         for name, is_number in zip(columns, numeric, strict=True)
@@ -243,6 +244,14 @@ def _cells(row: Sequence[Any], numeric: Sequence[bool]) -> str:
 
 def _num(is_number: bool) -> str:
     return ' class="num"' if is_number else ""
+
+
+def _is_numeric(column: Sequence[Any]) -> bool:
+    """Numbers, or texts that all read as one, such as ``71.2 % (66.0 to 75.9)``."""
+    is_written = bool(column) and all(
+        isinstance(one, str) and NUMBER_IN_WORDS.fullmatch(one) for one in column
+    )
+    return is_written or any(map(_is_number, column))
 
 
 def _is_number(value: Any) -> bool:

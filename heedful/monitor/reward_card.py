@@ -2,14 +2,23 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heedful.monitor.charts import percent
+from heedful.monitor.reward_checks import (
+    Lean,
+    Rewording,
+    Writer,
+    lean_findings,
+    spread,
+    wording_findings,
+    writer_findings,
+)
 from heedful.stats.calibration import Calibration
 from heedful.stats.ceiling import HumanCeiling
 from heedful.stats.intervals import Interval
 from heedful.stats.shortcuts import MatchedAccuracy
-from heedful.stats.uncertainty import RiskCoverage
+from heedful.stats.uncertainty import Bin, RiskCoverage
 from heedful.types import Finding
 
 FEW_IN_SLICE = 40  # an accuracy near 0.7 has an interval of 14 points either way
@@ -19,6 +28,8 @@ ECE_ABOVE_FLOOR = 0.05
 MUCH_DROPPED = 0.1
 SWAPPED_ALIKE = 0.95
 CHANCE = 0.5
+FEW_OF_ANNOTATOR = 20
+FAR = 0.05  # a lead surely below minus this is far from the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +74,22 @@ class People:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One annotator's pairs against the model's order, and against everybody else's pairs.
+
+    ``lead`` is how much more often the model agrees with them than with the others, at a
+    confidence that allows for looking at all annotators; None below ``FEW_OF_ANNOTATOR`` pairs.
+    ``learned`` is their reliability in the model's fit, where it was learned.
+    """
+
+    annotator: str
+    source: str
+    agreement: Interval
+    lead: Interval | None
+    learned: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
     """A pair that the reward model ranks the wrong way round, and how sure it is of it."""
 
@@ -75,11 +102,36 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """The spread of an ensemble's members against its errors, on pairs without a tie."""
+    """The spread of an ensemble's members against its errors, on pairs without a tie.
+
+    ``bins`` go from the pairs on which they agree most to those on which they agree least.
+    """
 
     num_members: int
     detection: Interval
     curve: RiskCoverage
+    bins: Sequence[Bin] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFigures:
+    """A part of the reward beside what people said of it; None for what nobody was asked.
+
+    ``weight`` says in words what say it has. ``on_pairs`` is its accuracy on the preferences, and
+    ``concordance`` that with ratings on it, or the area under the ROC curve of a flag.
+    """
+
+    name: str
+    kind: str
+    weight: str
+    on_pairs: float | None
+    num_pairs: int
+    concordance: float | None
+    low: float | None
+    high: float | None
+    num_raised: int | None
+    num_asked: int | None
+    average_precision: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +143,9 @@ class RewardCard:
     ways. ``without_pair`` counts by rule the answers that state no pair, such as ties, and the rows
     of a file that could not be used; ``drops`` the pairs that were not scored. ``correlations`` are
     those of the score with each feature of style, within prompts. ``notes`` say what was left out
-    and why.
+    and why. ``forms`` counts the pairs by how they were asked for; ``concordance`` is by rating
+    criterion, or thumbs, over answers to all prompts. ``parts`` are those of a model with several,
+    and ``mix`` is how they made the scores.
     """
 
     model: str
@@ -108,24 +162,25 @@ class RewardCard:
     correlations: Mapping[str, Interval]
     style: Interval | None
     people: People | None
+    annotators: Sequence[Judged] = ()
     scaling: Scaling | None
     slices: Sequence[Slice]
     swap: Interval | None
     doubt: Doubt | None
     mistakes: Sequence[Mistake]
     notes: Sequence[str]
+    forms: Mapping[str, int] = field(default_factory=dict)
+    concordance: Mapping[str, Interval] = field(default_factory=dict)
+    rewordings: Sequence[Rewording] = ()
+    writers: Sequence[Writer] = ()
+    leans: Sequence[Lean] = ()
+    mix: str | None = None
+    parts: Sequence[PartFigures] = ()
 
     @property
     def accuracy(self) -> Interval:
         """Share of the pairs whose chosen side scores higher, a tie one half."""
         return self.measured.accuracy
-
-
-def spread(interval: Interval) -> str:
-    """``71.2 % (66.0 to 75.9)``, without the bounds where there are none."""
-    if math.isnan(interval.low):
-        return percent(interval.value)
-    return f"{percent(interval.value)} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 
 def lower(interval: Interval) -> float:
@@ -135,7 +190,17 @@ def lower(interval: Interval) -> float:
 
 def findings(card: RewardCard) -> list[Finding]:
     """What to be wary of, in words, the gravest first."""
-    found = [*_leakage(card), *_figures(card), *_shortcuts(card), *_slices(card), *_data(card)]
+    found = [
+        *_leakage(card),
+        *_figures(card),
+        *_shortcuts(card),
+        *wording_findings(card.rewordings),
+        *writer_findings(card.writers),
+        *_people(card),
+        *_slices(card),
+        *lean_findings(card.leans),
+        *_data(card),
+    ]
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(found, key=lambda one: order[one.level])
 
@@ -240,6 +305,27 @@ def _shortcuts(card: RewardCard) -> Iterator[Finding]:
             "within prompts.",
             remedy="Look at the features that it follows most; a policy will follow them too.",
         )
+
+
+def _people(card: RewardCard) -> Iterator[Finding]:
+    far = [one for one in card.annotators if one.lead is not None and one.lead.high < -FAR]
+    for one in sorted(far, key=lambda one: one.lead.value if one.lead else 0.0):
+        assert one.lead is not None
+        low, high = -100 * one.lead.high, -100 * one.lead.low
+        yield Finding(
+            rule="annotator",
+            level="warning",
+            value=one.lead.value,
+            cause=f"The labels of {who(one)} are far from the others: the model agrees with them "
+            f"{low:.0f} to {high:.0f} points less often ({one.agreement.num} pairs).",
+            remedy="Look at their answers and at what they were asked; they may be careless, mean "
+            "something else, or be right. loss.annotators=reliability weighs people as they prove.",
+        )
+
+
+def who(one: Judged) -> str:
+    """The annotator's id, and what it is unless a person."""
+    return one.annotator if one.source in ("", "human") else f"{one.annotator}, {one.source}"
 
 
 def _slices(card: RewardCard) -> Iterator[Finding]:

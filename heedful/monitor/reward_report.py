@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any
 
 from heedful.monitor import charts
+from heedful.monitor.annotator_section import annotators_section
 from heedful.monitor.charts import number, percent
 from heedful.monitor.demo_figures import calibration_rows, shares_in_words
+from heedful.monitor.part_report import parts_section
 from heedful.monitor.records import (
     Block,
     Figure,
@@ -16,7 +18,6 @@ from heedful.monitor.records import (
     Note,
     Report,
     Section,
-    Span,
     Stat,
     Table,
 )
@@ -28,7 +29,13 @@ from heedful.monitor.reward_card import (
     RewardCard,
     Slice,
     findings,
-    spread,
+)
+from heedful.monitor.reward_checks import spread
+from heedful.monitor.reward_checks_report import (
+    share_row,
+    short_names,
+    wording_blocks,
+    writer_sections,
 )
 from heedful.stats.calibration import Calibration
 from heedful.stats.intervals import Interval
@@ -64,6 +71,7 @@ def reward_report(card: RewardCard) -> Report:
                 blocks=[Note(finding=one) for one in findings(card) or [ALL_FINE]],
             ),
             accuracy_section(card),
+            *annotators_section(card),
             calibration_section(card),
             Section(
                 title="Length and other shortcuts",
@@ -73,6 +81,8 @@ def reward_report(card: RewardCard) -> Report:
                 blocks=shortcuts(card),
             ),
             slices_section(card),
+            *writer_sections(card.writers),
+            *parts_section(card.parts, card.mix),
             *consistency(card),
             Section(
                 title="Most confident mistakes",
@@ -163,30 +173,30 @@ def true_minus(text: str) -> str:
 def _share(label: str, one: Interval, marks: Sequence[tuple[float, str]]) -> Stat:
     if math.isnan(one.low):  # no variation to resample
         return Stat(label=label, value=percent(one.value))
-    return Stat(
-        label=label,
-        value=percent(one.value),
-        detail=_range(one),
-        span=Span(low=one.low, value=one.value, high=one.high, marks=marks),
-    )
+    return charts.share(label, one.value, one.low, one.high, marks=marks)
 
 
 def _range(one: Interval) -> str:
     if math.isnan(one.low):
         return "no variation"
-    return f"95 % interval {100 * one.low:.1f} to {100 * one.high:.1f}"
+    return charts.between(one.low, one.high)
 
 
 def accuracy_section(card: RewardCard) -> Section:
     """Accuracy beside people."""
-    rows = [_row("model, all pairs", card.accuracy)]
+    rows = [share_row("model, all pairs", card.accuracy)]
     if card.matched is not None:
-        rows.append(_row("model, length matched", card.matched.accuracy))
+        rows.append(share_row("model, length matched", card.matched.accuracy))
     words = "Share of pairs whose chosen answer scores higher, a tie one half."
     people = card.people
     if people is not None:
         rows += people_rows(people)
         words += " " + about_people(people)
+    if card.concordance:
+        rows += [
+            share_row(f"model, order of {name}", one) for name, one in card.concordance.items()
+        ]
+        words += " Order of: the share of answers to any two prompts that it puts in their order."
     return Section(
         title="Accuracy and people",
         short="Accuracy",
@@ -210,12 +220,12 @@ def people_rows(people: People) -> list[Row]:
     """What people and model do on the pairs that several people judged."""
     rows = []
     if people.ceiling is not None:
-        rows.append(_row("a person, with the others", people.ceiling.human))
+        rows.append(share_row("a person, with the others", people.ceiling.human))
         if people.ceiling.model is not None:
-            rows.append(_row("model, with the same others", people.ceiling.model))
+            rows.append(share_row("model, with the same others", people.ceiling.model))
     if people.majority is not None:
-        rows.append(_row("model, with the majority", people.majority))
-    rows.append(_row(f"{people.of}, alike", people.agreement))
+        rows.append(share_row("model, with the majority", people.majority))
+    rows.append(share_row(f"{people.of}, alike", people.agreement))
     return rows
 
 
@@ -233,12 +243,6 @@ def about_people(people: People) -> str:
             f"person ({100 * lead.low:+.1f} to {100 * lead.high:+.1f})."
         )
     return true_minus(said)
-
-
-def _row(name: str, one: Interval) -> Row:
-    low, high = (one.value if math.isnan(bound) else bound for bound in (one.low, one.high))
-    return {"name": f"{name} ({one.num})", "value": one.value, "low": low, "high": high,
-            "observations": one.num}  # fmt: skip
 
 
 def calibration_section(card: RewardCard) -> Section:
@@ -328,7 +332,12 @@ def slices_section(card: RewardCard) -> Section:
     """Accuracy by kind of pair."""
     blocks: list[Block] = []
     if card.slices:
-        rows = [_row(f"{one.kind}: {one.name}", one.measured.accuracy) for one in card.slices]
+        names = short_names([f"{one.kind}: {one.name}" for one in card.slices])
+        rows = [
+            share_row(name, one.measured.accuracy)
+            for name, one in zip(names, card.slices, strict=True)
+        ]
+        half = middle_of(card.slices)
         blocks = [
             Figure(
                 title="Accuracy by slice",
@@ -337,14 +346,15 @@ def slices_section(card: RewardCard) -> Section:
                 panels=[
                     partial(
                         charts.intervals,
-                        rows,
+                        part,
                         title="accuracy",
                         marks={"all pairs": card.accuracy.value},
                     )
+                    for part in (rows[:half], rows[half:])
+                    if part
                 ],
                 rows=rows,
                 words=shares_in_words(rows),
-                width="half",
             ),
             slice_table(card.slices),
         ]
@@ -356,6 +366,12 @@ def slices_section(card: RewardCard) -> Section:
         else "The pairs do not differ in anything that slices are made by.",
         blocks=blocks,
     )
+
+
+def middle_of(slices: Sequence[Slice]) -> int:
+    """Where to break slices into two columns, between kinds."""
+    starts = [n for n in range(1, len(slices)) if slices[n].kind != slices[n - 1].kind]
+    return min(starts, key=lambda n: abs(n - len(slices) / 2), default=len(slices))
 
 
 def slice_table(slices: Sequence[Slice]) -> Table:
@@ -380,10 +396,10 @@ def slice_table(slices: Sequence[Slice]) -> Table:
 
 
 def consistency(card: RewardCard) -> list[Section]:
-    """Swapped sides, and uncertainty against error; nothing where neither was measured."""
-    blocks: list[Block] = []
+    """Other wordings, swapped sides, uncertainty against error; nothing where none was measured."""
+    blocks: list[Block] = wording_blocks(card.rewordings)
     if card.swap is not None:
-        rows = [_row("judged alike both ways round", card.swap)]
+        rows = [share_row("judged alike both ways round", card.swap)]
         blocks.append(
             Figure(
                 title="Swap consistency",
@@ -395,8 +411,7 @@ def consistency(card: RewardCard) -> list[Section]:
             )
         )
     if card.doubt is not None:
-        blocks.append(_doubt(card.doubt))
-
+        blocks += [_doubt(card.doubt), _bins(card.doubt)]
     if not blocks:
         return []
     return [Section(title="Can its judgement be trusted?", short="Trust", blocks=blocks)]
@@ -418,6 +433,24 @@ def _doubt(doubt: Doubt) -> Figure:
         panels=[partial(charts.curve, rows, "percent kept", "error", "error rate")],
         rows=rows,
         width="half",
+    )
+
+
+def _bins(doubt: Doubt) -> Table:
+    return Table(
+        title="Errors by uncertainty",
+        columns=("members differ by, log-odds", "pairs", "wrong", "from", "to"),
+        rows=[
+            (
+                f"{number(one.low)} to {number(one.high)}",
+                one.error.num,
+                percent(one.error.value),
+                percent(one.error.low),
+                percent(one.error.high),
+            )
+            for one in doubt.bins
+        ],
+        caption="From the pairs on which the members agree most to those on which they do least.",
     )
 
 
@@ -448,6 +481,7 @@ def facts(card: RewardCard) -> dict[str, Any]:
         "scores": card.scale,
         "pairs": f"{card.accuracy.num:,}",
         "prompts": f"{card.num_prompts:,}",
+        **{f"pairs from {form}": f"{num:,}" for form, num in card.forms.items()},
         "left out: learned from": "not known" if card.num_learned is None else card.num_learned,
         **{f"no pair: {rule.replace('_', ' ')}": num for rule, num in card.without_pair.items()},
         **{f"left out: {rule.replace('_', ' ')}": num for rule, num in card.drops.items()},

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from heedful.config import listed
 from heedful.monitor import alarms, charts
 from heedful.monitor.profile import PREFIX
 from heedful.monitor.records import (
@@ -13,7 +14,6 @@ from heedful.monitor.records import (
     Note,
     Report,
     Section,
-    Span,
     Stat,
     Table,
 )
@@ -21,9 +21,21 @@ from heedful.types import Finding
 
 Row = Mapping[str, Any]
 NUM_HEADLINE = 6
+ANNOTATORS = "annotators"
+MOST_ANNOTATORS = 40  # in a figure
 # shares of choices between two, one half by chance
 CHOICES = ("accuracy", "win_rate")
 NAMES = {"num_held_out": "held-out rows", "num_train": "training rows"}
+PART_FIGURES = {
+    "num_pairs": "pairs",
+    "accuracy": "pairs in order",
+    "num": "answers asked about",
+    "num_raised": "raised on",
+    "average_precision": "average precision",
+    "mean_probability": "mean probability",
+    "concordance": "concordance",
+    "concordance_ci": "95 % interval",
+}
 WORDS = {
     "ci": "interval",
     "coef": "coefficient",
@@ -52,11 +64,12 @@ def run_report(
     the run returned, ``profile`` where its time went. ``findings`` come on top of the alarms on the
     curve; ``sections`` stand between results and settings.
     """
+    data = listed(config.get("data"))
     limit = float(config.get("kl", {}).get("limit") or alarms.KL_LIMIT)
     noticed = [*findings, *alarms.on_curve(short_names(rows), kl_limit=limit)]
     return Report(
         title=f"fit {kind}",
-        subtitle=f"{config.get('model')} on {config.get('data')}, seed {config.get('seed')}",
+        subtitle=f"{config.get('model')} on {data}, seed {config.get('seed')}",
         headline=headline(metrics),
         sections=(
             Section(
@@ -111,12 +124,7 @@ def measured(key: str, value: float, interval: Sequence[float] | None) -> Stat:
     if key not in CHOICES:
         detail = f"95 % interval {shown(interval)}"
         return Stat(label=readable(key), value=shown(value), detail=detail)
-    return Stat(
-        label=readable(key),
-        value=charts.percent(value),
-        detail=f"95 % interval {100 * low:.1f} to {100 * high:.1f}",
-        span=Span(low=low, value=value, high=high, marks=((0.5, "chance"),)),
-    )
+    return charts.share(readable(key), value, low, high, marks=((0.5, "chance"),))
 
 
 def is_number(value: Any) -> bool:
@@ -196,8 +204,88 @@ def results(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[Block
         from heedful.monitor.demo_figures import calibration
 
         blocks.append(calibration(metrics, int(config.get("seed") or 0), width="half"))
-    facts = {readable(key): shown(value) for key, value in metrics.items() if key != "deltas"}
-    return [*blocks, KeyValues(title="Result", items=facts, width="half" if blocks else "full")]
+    apart = ("deltas", "parts", "datasets", ANNOTATORS)
+    facts = {readable(key): shown(value) for key, value in metrics.items() if key not in apart}
+    if metrics.get("parts"):
+        blocks.append(parts_table(metrics["parts"]))
+    if metrics.get(ANNOTATORS):
+        blocks.append(annotators(metrics[ANNOTATORS]))
+    sets = [by_set(metrics["datasets"])] if metrics.get("datasets") else []
+    result = KeyValues(title="Result", items=facts, width="half" if blocks else "full")
+    return [*sets, *blocks, result]
+
+
+def by_set(sets: Mapping[str, Mapping[str, Any]]) -> Block:
+    """What each of several data sets gave and how well it is predicted."""
+    columns = {
+        "num_rows": "rows",
+        "num_train": "learned from",
+        "weight_share": "share of the weight",
+        "num_held_out": "held out",
+        "accuracy": "accuracy",
+        "accuracy_ci": "95 % interval",
+        "drops": "dropped",
+        "rows_hash": "hash of the rows",
+    }
+
+    def of(one: Mapping[str, Any], key: str) -> str:
+        if key not in one:
+            return ""
+        return one[key][:16] if key == "rows_hash" else shown(one[key])
+
+    rows = [(name, *(of(one, key) for key in columns)) for name, one in sets.items()]
+    return Table(title="Data sets", columns=("data set", *columns.values()), rows=rows)
+
+
+def parts_table(parts: Mapping[str, Mapping[str, Any]]) -> Block:
+    """Each part of a reward beside what people said of it; empty where they said too little."""
+    names = [key for key in PART_FIGURES if any(key in one for one in parts.values())]
+    return Table(
+        title="Parts of the reward",
+        columns=("part", *(PART_FIGURES[key] for key in names)),
+        rows=[
+            (name, *(shown(one[key]) if key in one else "" for key in names))
+            for name, one in parts.items()
+        ],
+    )
+
+
+def annotators(found: Sequence[Mapping[str, Any]]) -> Figure:
+    """How reliable each annotator was learned to be, the least reliable first."""
+    said = sorted(found, key=lambda one: (one["reliability"], one["annotator"]))
+    rows: list[Row] = [
+        {
+            "name": f"{annotator_name(one)} ({one['num_pairs']})",
+            "value": one["reliability"],
+            "low": one["reliability_ci"][0],
+            "high": one["reliability_ci"][1],
+        }
+        for one in said[:MOST_ANNOTATORS]
+    ]
+    cut = (
+        f" The {MOST_ANNOTATORS} least reliable of {len(found)}." if len(rows) < len(found) else ""
+    )
+    return Figure(
+        title="Reliability of annotators",
+        caption="The chance that an annotator reports the truth, as learned with the scores, with "
+        "95 % intervals given the scores; in brackets the number of pairs. One half is tossing "
+        "coins. Who gave few pairs stands near the mean." + cut,
+        panels=[partial(charts.intervals, rows, title="reliability", marks={"a coin": 0.5})],
+        rows=rows,
+        words="; ".join(
+            f"{row['name']}: {charts.percent(row['value'])}, 95 % interval "
+            f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+            for row in rows
+        )
+        + ".",
+        width="half",
+    )
+
+
+def annotator_name(one: Mapping[str, Any]) -> str:
+    """The annotator's id, and what it is unless a person."""
+    name, source = one["annotator"] or "not known", one["source"]
+    return f"{name}, {source}" if source in ("simulated", "model", "rule") else str(name)
 
 
 def costs(profile: Mapping[str, Any]) -> list[Block]:

@@ -55,8 +55,25 @@ class Classifier:
     pad_token: str
 
 
+def check_one(card: AdapterCard) -> None:
+    """Raise ``ConfigError`` for an ensemble; needs no model."""
+    if card.members > 1:
+        raise ConfigError(
+            f"this reward model is an ensemble of {card.members} adapters, and a sequence "
+            "classifier is one set of weights: no average of the members' weights gives the "
+            "aggregate of their scores; export one member, the directory members/0 of the model, "
+            "or use heedful serve reward"
+        )
+
+
 def check_pooling(card: AdapterCard) -> None:
-    """Raise ``ConfigError`` for a reward on the mean over tokens; needs no model."""
+    """Raise ``ConfigError`` for a reward on what a classifier does not read; needs no model."""
+    if card.length_penalty:
+        raise ConfigError(
+            f"this reward model takes {card.length_penalty:.4g} a token off its score and a "
+            "sequence classifier does not count tokens; fit it with remedies.covariates=length "
+            "instead"
+        )
     if card.pooling == "mean":
         raise ConfigError(
             "this reward model reads the mean over the answer's tokens and a sequence classifier "

@@ -14,6 +14,7 @@ class RuleReward:
     """``(rule(prompt, response) - mean) / std``; the critic reads the reference's states."""
 
     reads_states = False
+    other_roles: tuple[str, ...] = ()
 
     def __init__(
         self,

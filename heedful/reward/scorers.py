@@ -1,12 +1,12 @@
 """Whoever can say how good the two answers of a pair are: what a reward card measures.
 
-A new source of scores (a judge behind an endpoint, a sequence classifier) is one class with a
-``score`` of pairs; the card asks for nothing else.
+A source of scores is one class with a ``score`` of pairs; one whose scores compare the answers to
+different prompts also rates answers one by one. The card asks for nothing else.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,14 @@ from heedful.data.collate import Advance, Tree, silent
 from heedful.data.examples import preference_trees
 from heedful.model.trunk import Trunk
 from heedful.reward.implicit import implicit_scores
+from heedful.reward.reading import answers_tree
 from heedful.reward.trained import TrainedReward
-from heedful.types import Preference
+from heedful.types import Message, Preference, Prompt, messages_json
 
 Array = NDArray[np.float64]
 TreeScores = list[list[float]]
+Counts = Literal["prompts", "answers", "pairs"]
+Asked = tuple[Prompt, tuple[Message, ...]]  # an answer and what it answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,33 +32,80 @@ class Scored:
     ``pairs[n]`` is the number of a pair that was scored, each once; ``chosen[n, m]`` and
     ``rejected[n, m]`` are what member m of an ensemble (one column: no ensemble) gives its sides,
     in log-odds: ``sigmoid(chosen - rejected)`` is the chance that the chosen side is preferred.
-    ``drops`` counts the pairs left out, by rule. ``Scored(pairs=(0,), chosen=array([[1.2]]),
-    rejected=array([[0.3]]), drops={})``
+    ``total[n]`` is what an ensemble as a whole gives the chosen and the rejected side, None: the
+    mean of its members. ``drops`` counts the pairs left out, by rule. ``Scored(pairs=(0,),
+    chosen=array([[1.2]]), rejected=array([[0.3]]), drops={})``
     """
 
     pairs: tuple[int, ...]
     chosen: Array
     rejected: Array
     drops: Mapping[str, int]
+    total: Array | None = None
+
+    @property
+    def sides(self) -> Array:
+        """One score of the chosen and of the rejected side of every pair, [P, 2]."""
+        if self.total is not None:
+            return self.total
+        return np.stack([self.chosen.mean(axis=1), self.rejected.mean(axis=1)], axis=1)
+
+    @property
+    def deltas(self) -> Array:
+        """Chosen minus rejected, [P]."""
+        return np.asarray(self.sides[:, 0] - self.sides[:, 1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rated:
+    """Scores of answers by their number; those that are missing are in ``drops``, by rule.
+
+    ``Rated(scores={0: 1.2, 2: -0.3}, drops={"too_long": 1})``
+    """
+
+    scores: Mapping[int, float]
+    drops: Mapping[str, int]
+
+
+class Reader(Protocol):
+    """Whatever answers are encoded for: a trunk, or a reward of texts."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Writes the chat template."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest conversation that is read."""
 
 
 class Scorer(Protocol):
     """Scores pairs. ``reads_pairs``: it sees both sides at once, so their order may matter.
 
-    ``scale`` says what a score is, in words.
+    ``scale`` says what a score is, in words, ``counts`` what ``advance`` is told of.
     """
 
     reads_pairs: bool
     scale: str
+    counts: Counts
 
     def score(self, pairs: Sequence[Preference], advance: Advance = silent) -> Scored:
-        """Scores of as many pairs as it can read; ``advance`` hears of prompts that are done."""
+        """Scores of as many pairs as it can read; ``advance`` hears of what is done."""
+
+
+@runtime_checkable
+class Rater(Protocol):
+    """A scorer whose scores also compare answers to different prompts."""
+
+    def rate(self, asked: Sequence[Asked], advance: Advance = silent) -> Rated:
+        """Scores of as many answers as it can read; ``advance`` hears of answers that are done."""
 
 
 class TrainedScorer:
     """The head of a reward role: one score an answer, whatever it is compared with."""
 
     reads_pairs = False
+    counts: Counts = "prompts"
     scale = "reward model, log-odds"
 
     def __init__(self, trunk: Trunk, *, max_tokens: int, role: str = "reward") -> None:
@@ -68,6 +118,10 @@ class TrainedScorer:
         """See ``Scorer``; a conversation longer than ``max_tokens`` is left out."""
         return score_trees(self.trunk, pairs, self.max_tokens, self._scores, advance)
 
+    def rate(self, asked: Sequence[Asked], advance: Advance = silent) -> Rated:
+        """See ``Rater``; a conversation longer than ``max_tokens`` is left out."""
+        return rate_trees(self.trunk, asked, self.max_tokens, self._scores, advance)
+
     def _scores(self, trees: Sequence[Tree], limit: int, advance: Advance) -> TreeScores:
         return self.reward.score_trees(trees, limit, advance)
 
@@ -76,6 +130,7 @@ class ImplicitScorer:
     """A policy as the reward that it implies (``implicit_scores``)."""
 
     reads_pairs = False
+    counts: Counts = "prompts"
 
     def __init__(
         self, trunk: Trunk, *, beta: float, reference: str | None, max_tokens: int
@@ -96,16 +151,42 @@ class ImplicitScorer:
         )
 
 
-def score_trees(
-    trunk: Trunk,
-    pairs: Sequence[Preference],
+def rate_trees(
+    reader: Reader,
+    asked: Sequence[Asked],
     max_tokens: int,
     scores_of: Callable[[Sequence[Tree], int, Advance], TreeScores],
     advance: Advance,
+) -> Rated:
+    """Scores of answers from those of packed trees, an answer each."""
+    longest = min(max_tokens, reader.max_tokens)
+    numbers, trees = [], []
+    for number, (prompt, answer) in enumerate(asked):
+        tree = answers_tree(reader.tokenizer, prompt.id, prompt, [answer])
+        if tree.num_tokens <= longest:
+            numbers.append(number)
+            trees.append(tree)
+    too_long = len(asked) - len(numbers)
+    advance(too_long)
+    # an end of turn may be added to each
+    found = scores_of(trees, max_tokens + 1, advance) if trees else []
+    scores = {number: one for number, (one,) in zip(numbers, found, strict=True)}
+    return Rated(scores=scores, drops={"too_long": too_long} if too_long else {})
+
+
+def score_trees(
+    reader: Reader,
+    pairs: Sequence[Preference],
+    max_tokens: int,
+    scores_of: Callable[[Sequence[Tree], int, Advance], list[list[Any]]],
+    advance: Advance,
 ) -> Scored:
-    """Scores of pairs from those of packed trees, each answer of a prompt scored once."""
-    longest = min(max_tokens, trunk.max_tokens)
-    encoded = preference_trees(trunk.tokenizer, pairs, max_tokens=longest)
+    """Scores of pairs from those of packed trees, each answer of a prompt scored once.
+
+    An answer has one score, or of an ensemble the aggregate and then the scores of its members.
+    """
+    longest = min(max_tokens, reader.max_tokens)
+    encoded = preference_trees(reader.tokenizer, pairs, max_tokens=longest)
     # the answers to a prompt may together be longer than one conversation may be
     limit = max([max_tokens, *(tree.num_tokens for tree in encoded.trees)])
     scored = scores_of(encoded.trees, limit, advance) if encoded.trees else []
@@ -114,11 +195,50 @@ def score_trees(
             (scores[chosen], scores[rejected])
             for tree, scores in zip(encoded.trees, scored, strict=True)
             for chosen, rejected in tree.pairs
-        ]
-    ).reshape(-1, 2)
+        ],
+        dtype=float,
+    )
+    sides = sides.reshape(len(sides), 2, -1 if len(sides) else 1)
+    is_ensemble = sides.shape[2] > 1
+    members = sides[:, :, 1:] if is_ensemble else sides
     return Scored(
         pairs=tuple(encoded.pairs),
-        chosen=sides[:, :1],
-        rejected=sides[:, 1:],
+        chosen=members[:, 0],
+        rejected=members[:, 1],
         drops=dict(encoded.drops),
+        total=sides[:, :, 0] if is_ensemble else None,
+    )
+
+
+def score_rated(scorer: Rater, pairs: Sequence[Preference], advance: Advance = silent) -> Scored:
+    """Scores of pairs by a scorer of answers, each distinct answer of a prompt rated once.
+
+    Pairs with equal sides are dropped as ``identical_sides``, those with a side that cannot be read
+    as ``side_not_scored``.
+    """
+    place: dict[tuple[str, str], int] = {}
+    asked: list[Asked] = []
+    sides = []
+    for row in pairs:
+        keys = [(row.prompt.id, str(messages_json(one))) for one in (row.chosen, row.rejected)]
+        for key, answer in zip(keys, (row.chosen, row.rejected), strict=True):
+            if key not in place:
+                place[key] = len(asked)
+                asked.append((row.prompt, answer))
+        sides.append((place[keys[0]], place[keys[1]]))
+    rated = scorer.rate(asked, advance)
+    drops = {"identical_sides": 0, "side_not_scored": 0}
+    kept = []
+    for number, (chosen, rejected) in enumerate(sides):
+        if chosen == rejected:
+            drops["identical_sides"] += 1
+        elif chosen not in rated.scores or rejected not in rated.scores:
+            drops["side_not_scored"] += 1
+        else:
+            kept.append((number, rated.scores[chosen], rated.scores[rejected]))
+    return Scored(
+        pairs=tuple(number for number, *_ in kept),
+        chosen=np.array([[one] for _, one, _ in kept]).reshape(-1, 1),
+        rejected=np.array([[one] for *_, one in kept]).reshape(-1, 1),
+        drops={rule: num for rule, num in drops.items() if num},
     )

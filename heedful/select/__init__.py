@@ -4,6 +4,7 @@ Imports no torch and no store: jobs bring scores and features in, the queue draw
 ``simulation`` measures how many labels a strategy saves, with simulated annotators.
 """
 
+from heedful.select.by_slice import slice_scores
 from heedful.select.d_optimal import design_gains
 from heedful.select.disagreement import bald, closeness, margin_variance
 from heedful.select.optimal import Design, label_counts, label_sequence, optimal_design
@@ -17,4 +18,5 @@ __all__ = [
     "label_sequence",
     "margin_variance",
     "optimal_design",
+    "slice_scores",
 ]

@@ -51,9 +51,14 @@ class HeldOut:
 
 
 def loss_and_gradient(
-    parameters: Array, chosen: Array, rejected: Array, decay: float, num_hidden: int = NUM_HIDDEN
+    parameters: Array,
+    chosen: Array,
+    rejected: Array,
+    decay: float,
+    num_hidden: int = NUM_HIDDEN,
+    weights: Array | None = None,
 ) -> tuple[float, Array]:
-    """Bradley-Terry loss, summed, plus ``decay / 2`` times the squares, and its gradient.
+    """Bradley-Terry loss, summed by weight, plus ``decay / 2`` times the squares, and its gradient.
 
     ``chosen[n, f]`` and ``rejected[n, f]`` are standardised; ``parameters`` are ``hidden``,
     ``bias`` and ``out`` in one row.
@@ -61,8 +66,9 @@ def loss_and_gradient(
     hidden, bias, out = _split(parameters, chosen.shape[1], num_hidden)
     inside = [np.tanh(side @ hidden.T + bias) for side in (chosen, rejected)]
     margin = (inside[0] - inside[1]) @ out
-    loss = np.logaddexp(0, -margin).sum() + decay / 2 * (parameters @ parameters)
-    slope = -expit(-margin)
+    share = np.ones(len(margin)) if weights is None else weights
+    loss = share @ np.logaddexp(0, -margin) + decay / 2 * (parameters @ parameters)
+    slope = -share * expit(-margin)
     by_hidden, by_bias = np.zeros_like(hidden), np.zeros_like(bias)
     for sign, layer, side in zip((1, -1), inside, (chosen, rejected), strict=True):
         back = sign * slope[:, None] * out * (1 - layer**2)
@@ -78,15 +84,18 @@ def fit_feature_network(
     rejected: ArrayLike,
     *,
     rng: np.random.Generator,
+    weights: ArrayLike | None = None,
     decay: float = DECAY,
     num_hidden: int = NUM_HIDDEN,
 ) -> FeatureNetwork:
     """The network that makes the choices likeliest, from one random start, by L-BFGS.
 
     ``decay`` is the precision of a normal prior on every weight: with few pairs the network says
-    little. Raises ``ValueError`` for shapes that differ or no pairs.
+    little. ``weights`` are of the pairs, 1 each by default. Raises ``ValueError`` for shapes that
+    differ or no pairs.
     """
     better, worse = np.asarray(chosen, dtype=float), np.asarray(rejected, dtype=float)
+    share = None if weights is None else np.asarray(weights, dtype=float)
     if better.shape != worse.shape or better.ndim != 2 or not len(better):
         raise ValueError(f"features have shapes {better.shape} and {worse.shape}; give equal rows")
     both = np.concatenate([better, worse])
@@ -97,7 +106,7 @@ def fit_feature_network(
     fit = minimize(
         loss_and_gradient,
         rng.normal(size=size) / np.sqrt(num_features),
-        args=((better - mean) / scale, (worse - mean) / scale, decay, num_hidden),
+        args=((better - mean) / scale, (worse - mean) / scale, decay, num_hidden, share),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": 300},

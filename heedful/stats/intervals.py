@@ -61,6 +61,18 @@ def share_by_cluster(
     return _score_interval(share, num, num / effect * few**2, confidence)
 
 
+def difference_of_shares(first: Interval, second: Interval) -> Interval:
+    """First share minus second, -1 to 1, with the interval that follows from those of both.
+
+    For shares of different observations; ``num`` counts both. Newcombe 1998 (Statistics in Medicine
+    17, 873), method 10 with whatever intervals the shares have.
+    """
+    value = first.value - second.value
+    below = math.hypot(first.value - first.low, second.high - second.value)
+    above = math.hypot(first.high - first.value, second.value - second.low)
+    return Interval(value=value, low=value - below, high=value + above, num=first.num + second.num)
+
+
 def bootstrap_mean(
     x: ArrayLike,
     *,

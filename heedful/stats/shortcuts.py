@@ -99,6 +99,49 @@ def matched_accuracy(
     )
 
 
+def balancing_weights(
+    differences: ArrayLike, weights: ArrayLike | None = None, *, num_strata: int = 5
+) -> Array:
+    """Weights of pairs under which the sign of a feature's difference predicts nothing.
+
+    Strata are those of ``matched_accuracy``. In each, pairs whose chosen answer has more of the
+    feature get half of the stratum's weight and those whose rejected answer has more the other
+    half; a stratum of one kind only gets none. Pairs without a difference keep theirs. ``weights``
+    [N], at least 0, are those to begin with, 1 each by default. Raises ``ValueError`` for shapes
+    that differ, values that are not finite, or no stratum of both kinds.
+    """
+    gap = np.asarray(differences, dtype=float)
+    given = np.ones_like(gap) if weights is None else np.asarray(weights, dtype=float)
+    if gap.shape != given.shape or gap.ndim != 1:
+        raise ValueError(f"{gap.size} differences with {given.size} weights; give one per pair")
+    _refuse_missing("a difference or a weight", np.stack([gap, given]))
+    stratum = _strata(np.abs(gap), num_strata)
+    cell = 2 * stratum + (gap > 0)
+    sums = np.bincount(cell, weights=given, minlength=2 * (num_strata + 1)).reshape(-1, 2)
+    is_mixed = np.asarray((sums > 0).all(axis=1))
+    if (gap != 0).any() and not is_mixed[1:].any():
+        raise ValueError(
+            f"of {len(gap)} pairs {int((gap > 0).sum())} have the larger answer chosen, and no "
+            "stratum has pairs of both kinds; balancing needs both; use fewer strata or more pairs"
+        )
+    half = sums.sum(axis=1, keepdims=True) / 2
+    factors = np.divide(half, sums, out=np.zeros_like(sums), where=is_mixed[:, None])
+    factors[0] = 1.0
+    return np.asarray(given * factors.ravel()[cell])
+
+
+def within_slope(scores: ArrayLike, feature: ArrayLike, prompts: ArrayLike) -> float:
+    """Least-squares slope of scores on a feature within prompts.
+
+    ``scores - slope * feature`` has no correlation with the feature within prompts. Raises
+    ``ValueError`` when the feature does not vary within a prompt.
+    """
+    y, x = _within(scores, prompts)[:, 0], _within(feature, prompts)[:, 0]
+    if not x.any():
+        raise ValueError("the feature does not vary within a prompt; give several answers to one")
+    return float(x @ y / (x @ x))
+
+
 def within_correlation(
     scores: ArrayLike,
     feature: ArrayLike,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from heedful.stats.intervals import Interval, bootstrap
+from heedful.stats.intervals import Interval, bootstrap, share_by_cluster
 
 Array = NDArray[np.float64]
 
@@ -86,6 +86,44 @@ def risk_coverage(uncertainties: ArrayLike, is_right: ArrayLike) -> RiskCoverage
         area=area,
         excess=(area - best) / (rate - best) if 0 < rate < 1 else float("nan"),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """Pairs of like uncertainty, from ``low`` to ``high``, and the share that is wrong.
+
+    ``Bin(low=0.1, high=0.4, error=Interval(...))``
+    """
+
+    low: float
+    high: float
+    error: Interval
+
+
+def error_by_bin(
+    uncertainties: ArrayLike,
+    is_right: ArrayLike,
+    *,
+    num_bins: int = 4,
+    clusters: ArrayLike | None = None,
+) -> list[Bin]:
+    """The error rate from the least to the most uncertain pairs, in bins of about equal size.
+
+    Pairs of equal uncertainty share a bin, so there may be fewer. Intervals take the pairs of a
+    cluster, such as a prompt, together. Raises ``ValueError`` as ``risk_coverage``.
+    """
+    doubt, right = _checked(uncertainties, is_right)
+    edges = np.unique(np.quantile(doubt, np.arange(1, num_bins) / num_bins))
+    place = np.searchsorted(edges, doubt, side="left")
+    groups = np.arange(len(doubt)) if clusters is None else np.asarray(clusters)
+    return [
+        Bin(
+            low=float(doubt[place == number].min()),
+            high=float(doubt[place == number].max()),
+            error=share_by_cluster(1 - right[place == number], groups[place == number]),
+        )
+        for number in np.unique(place)
+    ]
 
 
 def _checked(uncertainties: ArrayLike, is_right: ArrayLike) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ from heedful.store.page import chunks
 from heedful.types import Annotation, AnnotationKind, standing_adjudication
 
 VOTES: tuple[AnnotationKind, ...] = ("answer",)
+ONCE = "an annotator answers a task once per revision; raise the revision to change an answer"
 Question = tuple[str, Sequence[str]]  # a task's form, and the ids of the completions that it shows
 _TASKS, _LINKS = tables.tasks, tables.task_completions
 _ASKED = (
@@ -37,24 +38,23 @@ def add(
     annotations: Sequence[Annotation],
     *,
     times: Mapping[str, datetime] | None = None,
-    asked: Mapping[str, Question] | None = None,
 ) -> int:
     """Add answers; how many were new. Each is checked by the form of its task.
 
-    ``times`` says by id when answers were given, where that was before now. ``asked`` is what the
-    tasks ask, where that has just been read.
+    ``times`` says by id when answers were given, where that was before now.
 
     Raises ``MissingError`` for an unknown task; ``DataError`` for an answer that the form
     refuses, a shown order that is not the task's completions, or a second answer of one annotator
     at the same revision.
     """
-    questions = asked or _questions(tx, {one.task_id for one in annotations})
+    questions = _questions(tx, {one.task_id for one in annotations})
     for one in annotations:
-        _check(one, questions)
-    hint = "an annotator answers a task once per revision; raise the revision to change an answer"
+        if one.task_id not in questions:
+            raise MissingError(f"task {one.task_id} is not in the store; add it first")
+        check(one, questions[one.task_id])
     known = times or {}
-    rows = [_to_row(one) | {"created_at": known.get(one.id, tx.now)} for one in annotations]
-    return tx.insert_new(tables.annotations, rows, hint=hint)
+    rows = [to_row(one) | {"created_at": known.get(one.id, tx.now)} for one in annotations]
+    return tx.insert_new(tables.annotations, rows, hint=ONCE)
 
 
 def latest_by_dataset(
@@ -135,9 +135,13 @@ def _latest(
     tx: Transaction, query: Select[Any], kinds: Sequence[AnnotationKind], **found_by: Any
 ) -> list[Annotation]:
     parameters = {"kinds": list(kinds)} | found_by
-    rows = [from_row(row) for row in tx.connection.execute(query, parameters)]
+    return newest(from_row(row) for row in tx.connection.execute(query, parameters))
+
+
+def newest(found: Iterable[Annotation]) -> list[Annotation]:
+    """The newest of these by task, annotator and kind, ordered by task id and annotator."""
     # Sorted here: how a database orders names depends on its collation.
-    rows.sort(key=lambda one: (one.task_id, one.annotator, one.revision))
+    rows = sorted(found, key=lambda one: (one.task_id, one.annotator, one.revision))
     return list({(one.task_id, one.annotator, one.kind): one for one in rows}.values())
 
 
@@ -150,10 +154,9 @@ def _questions(tx: Transaction, task_ids: set[str]) -> Mapping[str, Question]:
     return found
 
 
-def _check(annotation: Annotation, questions: Mapping[str, Question]) -> None:
-    if annotation.task_id not in questions:
-        raise MissingError(f"task {annotation.task_id} is not in the store; add it first")
-    form, completion_ids = questions[annotation.task_id]
+def check(annotation: Annotation, asked: Question) -> None:
+    """Refuse what is no answer to what its task asks; raises ``DataError``."""
+    form, completion_ids = asked
     FORMS[form].validate(annotation.payload, completion_ids)
     check_shown(annotation, completion_ids)
 
@@ -173,7 +176,8 @@ def check_shown(annotation: Annotation, completion_ids: Sequence[str]) -> None:
         )
 
 
-def _to_row(annotation: Annotation) -> dict[str, Any]:
+def to_row(annotation: Annotation) -> dict[str, Any]:
+    """The row of an annotation, but for its time."""
     return {
         "id": annotation.id,
         "task_id": annotation.task_id,

@@ -17,7 +17,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -49,6 +49,11 @@ _INSERT: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
 _READ: Mapping[str, Row] = {
     "sqlite": {},
     "postgresql": {"isolation_level": "REPEATABLE READ"},
+}
+# One query by itself sees one state of the database without being told where it begins and ends.
+_LOOK: Mapping[str, Row] = {
+    "sqlite": {},
+    "postgresql": {"isolation_level": "AUTOCOMMIT"},
 }
 # SQLite's driver begins nothing by itself (see _prepare_sqlite). IMMEDIATE takes the write lock at
 # once: a lock taken later could fail without waiting.
@@ -90,21 +95,63 @@ class Transaction:
     def _execute_many(self, statement: Any, rows: list[Row], *, table: Table, hint: str) -> int:
         options = {"preserve_rowcount": True}
         given = rows if len(rows) > 1 else rows[0]  # drivers take longer to begin with many
-        try:
+        with _plain_refusals(table, hint):
             return self.connection.execute(statement, given, execution_options=options).rowcount
-        except IntegrityError as error:
-            seen = str(error.orig).splitlines()[0]
-            if "foreign key" in seen.lower():
-                what = hint or "add the records that it refers to first"
-                raise MissingError(
-                    f"a row of {table.name} refers to a record that is not there ({seen}); {what}"
-                ) from error
-            raise DataError(f"{table.name} refused a row ({seen}); {hint or 'mend it'}") from error
-        except (StatementError, ValueError) as error:  # psycopg lets its encoder's error through
-            cause = error.orig if isinstance(error, StatementError) else error
-            if not isinstance(cause, ValueError):
-                raise
-            raise DataError(f"{table.name} refused a row ({cause}); mend it") from error
+
+    def write_all(
+        self, writes: "Writes", values: Mapping[str, Any], *, table: Table, hint: str = ""
+    ) -> list[Any]:
+        """Execute ``writes``, of which ``table`` may refuse a row; what the last one returns."""
+        with _plain_refusals(table, hint):
+            if self.connection.dialect.name == "postgresql":
+                return list(self.connection.execute(writes.at_once, values))
+            for statement, names in writes.others:
+                self.connection.execute(statement, {name: values[name] for name in names})
+            statement, names = writes.last
+            found = self.connection.execute(statement, {name: values[name] for name in names})
+            return list(found) if writes.returns else []
+
+
+@contextmanager
+def _plain_refusals(table: Table, hint: str) -> Iterator[None]:
+    """Turn the constraint that a row breaks into an error of our tree."""
+    try:
+        yield
+    except IntegrityError as error:
+        seen = str(error.orig).splitlines()[0]
+        if "foreign key" in seen.lower():
+            what = hint or "add the records that it refers to first"
+            raise MissingError(
+                f"a row of {table.name} refers to a record that is not there ({seen}); {what}"
+            ) from error
+        raise DataError(f"{table.name} refused a row ({seen}); {hint or 'mend it'}") from error
+    except (StatementError, ValueError) as error:  # psycopg lets its encoder's error through
+        cause = error.orig if isinstance(error, StatementError) else error
+        if not isinstance(cause, ValueError):
+            raise
+        raise DataError(f"{table.name} refused a row ({cause}); mend it") from error
+
+
+class Writes:
+    """Statements of which none needs what another does. Made once, run by ``write_all``.
+
+    PostgreSQL, which is another process, gets them as one statement, and so sees one state of the
+    database in all of them; SQLite gets them one after the other. Only the last may return rows.
+    """
+
+    def __init__(self, *statements: Any) -> None:
+        *others, last = [(one, _names(one)) for one in statements]
+        self.others, self.last = others, last
+        self.returns = bool(statements[-1].exported_columns)
+        parts = [one.cte(f"write_{number}") for number, one in enumerate(statements)]
+        found = select(*parts[-1].c) if self.returns else select(literal(1).label("done"))
+        self.at_once = found.add_cte(*parts)
+
+
+def _names(statement: Any) -> tuple[str, ...]:
+    """The parameters that a statement leaves to its caller."""
+    binds = statement.compile(dialect=sqlite.dialect()).binds
+    return tuple(name for name, bind in binds.items() if bind.required)
 
 
 @cache
@@ -126,12 +173,19 @@ class Store:
         self.url = engine.url.render_as_string(hide_password=True)
         self._clock = clock
         self._reader = engine.execution_options(**_READ[dialect])
+        self._looker = engine.execution_options(**_LOOK[dialect])
         self._writing = Lock() if dialect == "sqlite" else None
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A transaction that sees one state of the database; for queries only."""
         with _plain_errors(self.url), _begun(self._reader, _BEGIN_READ) as connection:
+            yield Transaction(connection, self._clock())
+
+    @contextmanager
+    def look(self) -> Iterator[Transaction]:
+        """For one query by itself, in one round trip; two might see two states."""
+        with _plain_errors(self.url), self._looker.connect() as connection:
             yield Transaction(connection, self._clock())
 
     @contextmanager

@@ -5,7 +5,7 @@ answer to the same form, of its own kind: it outranks the votes when preferences
 votes stay. Reviewers see what people said only after they have answered themselves.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -17,8 +17,9 @@ from heedful.store import annotations, projects, tables
 from heedful.store.database import Transaction
 from heedful.store.page import chunks
 from heedful.store.tallies import AT
-from heedful.types import Annotation
+from heedful.types import Annotation, AnnotationKind
 
+KINDS: tuple[AnnotationKind, ...] = ("answer", "adjudication")  # that make or settle a dispute
 ITEMS, STORED = tables.queue_items.c, tables.annotations.c
 _MINE = and_(ITEMS.project == AT, ITEMS.task_id == bindparam("task"))
 _LOCK = select(ITEMS.is_disputed).where(_MINE).with_for_update()
@@ -36,14 +37,28 @@ class Settled:
 def update_dispute(tx: Transaction, project: str, task_id: str, form_name: str) -> None:
     """Note whether the votes on a task disagree; nothing is in dispute once it was settled."""
     was_disputed = lock(tx, project, task_id)
-    said = annotations.latest(tx, [task_id], ("answer", "adjudication"))
+    said = annotations.latest(tx, [task_id], KINDS)
+    if was_disputed is not None:
+        note(tx, project, task_id, form_name, said, was_disputed=was_disputed)
+
+
+def note(
+    tx: Transaction,
+    project: str,
+    task_id: str,
+    form_name: str,
+    said: Sequence[Annotation],
+    *,
+    was_disputed: bool,
+) -> None:
+    """Do so for a task that is locked, of which ``said`` are the newest answers."""
     votes = [one.payload for one in said if one.kind == "answer"]
     form = FORMS[form_name]
     is_settled = any(one.kind == "adjudication" for one in said)
     is_disputed = not is_settled and any(
         form.agrees(one, other) is False for one, other in combinations(votes, 2)
     )
-    if was_disputed is not None and is_disputed != was_disputed:
+    if is_disputed != was_disputed:
         parameters = {"at": project, "task": task_id, "to_disputed": is_disputed}
         tx.connection.execute(_NOTE, parameters)
 

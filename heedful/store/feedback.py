@@ -22,7 +22,8 @@ class Count:
 def count(tx: Transaction, dataset: str, *, most: int = MOST) -> Count:
     """The judgements that a reward model would see in a dataset's first ``most`` stored answers.
 
-    Newest answers count, and an adjudication in place of the votes, as in a snapshot.
+    Newest answers count, and an adjudication in place of the votes, as in a snapshot. Flags are
+    learned from on request only and do not count.
     """
     listed, said = tables.dataset_items.c, tables.annotations.c
     query = (
@@ -36,5 +37,9 @@ def count(tx: Transaction, dataset: str, *, most: int = MOST) -> Count:
     for item in items.get(tx, sorted(set(found[:most]))):
         assert item.task is not None
         convert = FORMS[item.task.form].to_feedback
-        num += sum(len(convert(item.task, item.completions, one)) for one in item.newest)
+        num += sum(
+            one.scale != "flag"
+            for answer in item.newest
+            for one in convert(item.task, item.completions, answer)
+        )
     return Count(num=num, is_exact=len(found) <= most)

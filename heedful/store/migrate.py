@@ -1,5 +1,6 @@
 """Bringing a database to the newest schema, inside the caller's transaction."""
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,8 @@ _LOCK = 0x6865656466756C  # "heedful": held on PostgreSQL while one process migr
 def is_current(connection: Connection) -> bool:
     """Whether nothing has to be migrated; needs no lock, so opening waits for no writer."""
     from alembic.migration import MigrationContext  # slow to import, and only needed here
-    from alembic.script import ScriptDirectory
 
-    heads = ScriptDirectory.from_config(_config()).get_heads()
-    return MigrationContext.configure(connection).get_current_heads() == tuple(heads)
+    return MigrationContext.configure(connection).get_current_heads() == _newest()
 
 
 def migrate(connection: Connection) -> str | None:
@@ -45,6 +44,14 @@ def migrate(connection: Connection) -> str | None:
             "upgrade heedful or open another database"
         ) from error
     return before
+
+
+@cache
+def _newest() -> tuple[str, ...]:
+    """The heads of this version, read once: reading runs every migration's file."""
+    from alembic.script import ScriptDirectory
+
+    return tuple(ScriptDirectory.from_config(_config()).get_heads())
 
 
 def _config() -> "Config":

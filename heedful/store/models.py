@@ -9,7 +9,7 @@ from sqlalchemy import and_, func, insert, or_, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.registry import nearest
-from heedful.store import tables
+from heedful.store import snapshots, tables
 from heedful.store.database import Transaction
 from heedful.store.page import chunks
 from heedful.types import AliasMove, ModelVersion
@@ -104,16 +104,23 @@ def find(tx: Transaction, name: str) -> Registered:
 
 
 def newest_reward(tx: Transaction, dataset: str) -> Registered | None:
-    """The newest reward model that was fitted to a dataset; None when there is none."""
-    columns, frozen = tables.model_versions.c, tables.snapshots.c
+    """The newest reward model that was fitted to a dataset, alone or among others, or None."""
+    found = rewards_of(tx, dataset)
+    return _registered(tx, found[0], aliases(tx)) if found else None
+
+
+def rewards_of(tx: Transaction, dataset: str) -> list[str]:
+    """The ids of the reward models that were fitted to a dataset, alone or among others.
+
+    Newest first.
+    """
+    columns = tables.model_versions.c
     query = (
         select(columns.id)
-        .join(tables.snapshots, frozen.id == columns.snapshot_id)
-        .where(frozen.dataset == dataset, columns.role == "reward")
+        .where(columns.snapshot_id.in_(snapshots.holding(dataset)), columns.role == "reward")
         .order_by(columns.created_at.desc(), columns.id.desc())
     )
-    model_id = tx.connection.scalar(query.limit(1))
-    return None if model_id is None else _registered(tx, model_id, aliases(tx))
+    return list(tx.connection.scalars(query))
 
 
 def at_path(tx: Transaction, path: str) -> str | None:

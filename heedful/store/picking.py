@@ -19,11 +19,16 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Float,
+    String,
     and_,
     bindparam,
+    case,
     exists,
+    null,
     or_,
     select,
+    true,
     tuple_,
     update,
 )
@@ -31,11 +36,10 @@ from sqlalchemy import (
 from heedful.errors import DataError, MissingError
 from heedful.store import slots, tables, tallies
 from heedful.store.database import Transaction
-from heedful.store.tallies import AT, WHO
+from heedful.store.tallies import AT, WHO, Own, Place
 from heedful.types import Project
 
 SLOTS, ITEMS, ASSIGNMENTS = tables.slots.c, tables.queue_items.c, tables.assignments.c
-Place = tuple[float, int]  # urgency and turn: where a started slot stands
 
 
 def _is_theirs() -> ColumnElement[bool]:
@@ -61,10 +65,30 @@ _IN_ORDER = (SLOTS.urgency, SLOTS.turn)
 _BEHIND = tuple_(SLOTS.urgency, SLOTS.turn) >= tuple_(
     bindparam("from_urgency"), bindparam("from_turn")
 )
-_OPENED_SINCE = _STARTED.where(SLOTS.turn > bindparam("turns")).order_by(*_IN_ORDER).limit(1)
-_FIRST = _STARTED.where(~_is_theirs()).order_by(*_IN_ORDER).limit(1)
-_FIRST_BEHIND = _STARTED.where(_BEHIND, ~_is_theirs()).order_by(*_IN_ORDER).limit(1)
-_LAST = _STARTED.order_by(SLOTS.urgency.desc(), SLOTS.turn.desc()).limit(1)
+_LEAST_URGENCY = (
+    select(ITEMS.urgency).where(ITEMS.project == AT, ITEMS.place.is_not(None))
+    .order_by(ITEMS.urgency).limit(1)
+)  # fmt: skip
+# Where the first started slot for the annotator stands, among those behind their cursor and among
+# those opened since it was set; where the last of all stands, and how urgent the first fresh task.
+_behind = _STARTED.where(_BEHIND, ~_is_theirs()).order_by(*_IN_ORDER).limit(1).subquery("behind")
+_since = (
+    _STARTED.where(SLOTS.turn > bindparam("turns"), ~_is_theirs())
+    .order_by(*_IN_ORDER)
+    .limit(1)
+    .subquery("opened_since")
+)
+_last = _STARTED.order_by(SLOTS.urgency.desc(), SLOTS.turn.desc()).limit(1).subquery("last_started")
+_LOOK = (
+    select(tables.queues.c.num_turns, _LEAST_URGENCY.scalar_subquery().label("fresh"))
+    .add_columns(_behind.c.urgency.label("behind"), _behind.c.turn.label("behind_turn"))
+    .add_columns(_since.c.urgency.label("since"), _since.c.turn.label("since_turn"))
+    .add_columns(_last.c.urgency.label("last"), _last.c.turn.label("last_turn"))
+    .select_from(
+        tables.queues.outerjoin(_behind, true()).outerjoin(_since, true()).outerjoin(_last, true())
+    )
+    .where(tables.queues.c.project == AT)
+)
 _TAKE_STARTED = slots.lease(
     select(SLOTS.id)
     .where(SLOTS.project == AT, slots.IS_STARTED, _BEHIND, ~_is_theirs())
@@ -75,7 +99,6 @@ _TAKE_STARTED = slots.lease(
 
 _FRESH = and_(ITEMS.project == AT, ITEMS.place.is_not(None))
 _SAME_URGENCY = ITEMS.urgency == bindparam("of_urgency")
-_LEAST_URGENCY = select(ITEMS.urgency).where(_FRESH).order_by(ITEMS.urgency).limit(1)
 _LAST_PLACE = select(ITEMS.place).where(_FRESH, _SAME_URGENCY).order_by(ITEMS.place.desc()).limit(1)
 _LAST_FRESH = (  # among the most urgent ones
     select(ITEMS.urgency, ITEMS.place)
@@ -91,14 +114,20 @@ _BEST = (
 )
 _SCORE = (
     update(tables.queue_items)
-    .where(ITEMS.project == AT, ITEMS.task_id == bindparam("task"))
+    # a task that was drawn is left alone: whoever answers it has it locked, and may wait for us
+    .where(_FRESH, ITEMS.task_id == bindparam("task"))
     .values(score=bindparam("to_score"), scored_by=bindparam("by"))
 )
-_BEGIN = (
+_IS_DRAWN = ITEMS.place == bindparam("of_place")
+_BEGIN = (  # the last task gets the place of the one that is drawn
     update(tables.queue_items)
-    .where(_FRESH, _SAME_URGENCY, ITEMS.place == bindparam("of_place"))
-    .values(place=None, probability=bindparam("with"), drawn_by=bindparam("by"))
-    .returning(ITEMS.task_id)
+    .where(_FRESH, _SAME_URGENCY, ITEMS.place.in_((bindparam("of_place"), bindparam("last_place"))))
+    .values(
+        place=case((_IS_DRAWN, null()), else_=bindparam("of_place")),
+        probability=case((_IS_DRAWN, bindparam("with", type_=Float)), else_=ITEMS.probability),
+        drawn_by=case((_IS_DRAWN, bindparam("by", type_=String)), else_=ITEMS.drawn_by),
+    )
+    .returning(ITEMS.task_id, ITEMS.place)
 )
 _MOVE = (
     update(tables.queue_items)
@@ -108,23 +137,20 @@ _MOVE = (
 
 
 def claim(
-    tx: Transaction,
-    project: Project,
-    annotator: str,
-    until: datetime,
-    rng: random.Random,
+    tx: Transaction, project: Project, own: Own, until: datetime, rng: random.Random
 ) -> slots.Given | None:
-    """Lease the next slot to the annotator; its task, or None when there is none for them."""
-    name = project.dataset
-    started = _first_started(tx, name, annotator)
-    fresh = _fresh_urgency(tx, name)
+    """Lease the next slot to the annotator; its task, or None when there is none for them.
+
+    Their cursor moves in ``own``; the caller writes it.
+    """
+    started, fresh = _look(tx, own)
     found = None
     if started is not None and (fresh is None or started[0] <= fresh):
-        found = _take_started(tx, name, annotator, until, started)
+        found = _take_started(tx, own, until, started)
     if found is None and fresh is not None:
-        found = _draw(tx, project, annotator, until, rng)
+        found = _draw(tx, project, own.annotator, until, rng)
     if found is None and started is not None:
-        found = _take_started(tx, name, annotator, until, started)
+        found = _take_started(tx, own, until, started)
     return found
 
 
@@ -178,56 +204,29 @@ def last_place(tx: Transaction, project: str, urgency: float) -> int:
     return -1 if found is None else found
 
 
-def _first_started(tx: Transaction, project: str, annotator: str) -> Place | None:
-    """Where the first started slot for the annotator stands; moves their cursor up to there."""
-    mine = tallies.cursor(tx, project, annotator)
-    turns = mine.num_turns
-    cursor: Place | None = None
-    if mine.cursor_urgency is not None:
-        cursor = (mine.cursor_urgency, mine.cursor_turn)
-        if turns > mine.cursor_turns:
-            opened = _place(tx, _OPENED_SINCE, {"at": project, "turns": mine.cursor_turns})
-            cursor = min(cursor, opened or cursor)
-    parameters: dict[str, Any] = {"at": project, "who": annotator}
-    if cursor is None:
-        found = _place(tx, _FIRST, parameters)
-    else:
-        parameters |= {"from_urgency": cursor[0], "from_turn": cursor[1]}
-        found = _place(tx, _FIRST_BEHIND, parameters)
-    moved = found or _end(tx, project) or cursor
-    if moved and (moved != cursor or turns != mine.cursor_turns):
-        tallies.set_cursor(tx, project, annotator, moved, turns)
-    return found
+def _look(tx: Transaction, own: Own) -> tuple[Place | None, float | None]:
+    """Where the first started slot for the annotator stands, and how urgent the first fresh task.
+
+    Moves their cursor up to there, and behind the last started slot when there is none for them.
+    """
+    parameters = {"at": own.project, "who": own.annotator, "turns": own.turns}
+    row: Any = tx.connection.execute(_LOOK, parameters | _from(own.place)).one()
+    places = ((row.behind, row.behind_turn), (row.since, row.since_turn))
+    found = min((one for one in places if one[0] is not None), default=None)
+    end = None if row.last is None else (row.last, row.last_turn + 1)
+    own.place, own.turns = found or end or own.place, row.num_turns
+    return found, row.fresh
 
 
-def _end(tx: Transaction, project: str) -> Place | None:
-    """The place behind the last started slot."""
-    last = _place(tx, _LAST, {"at": project})
-    return (last[0], last[1] + 1) if last else None
+def _from(place: Place) -> dict[str, Any]:
+    return {"from_urgency": place[0], "from_turn": place[1]}
 
 
-def _place(tx: Transaction, statement: Any, parameters: dict[str, Any]) -> Place | None:
-    row = tx.connection.execute(statement, parameters).first()
-    return (row.urgency, row.turn) if row else None
-
-
-def _take_started(
-    tx: Transaction, project: str, annotator: str, until: datetime, place: Place
-) -> slots.Given | None:
+def _take_started(tx: Transaction, own: Own, until: datetime, place: Place) -> slots.Given | None:
     """Lease the first started slot for the annotator that nobody else is just taking."""
-    parameters = {"at": project, "who": annotator, "ends": until}
-    found: str | None = tx.connection.scalar(
-        _TAKE_STARTED, parameters | {"from_urgency": place[0], "from_turn": place[1]}
-    )
-    if found is None:
-        return None
-    counted = tallies.change(tx, project, annotator, num_open=-1, num_leased=1, num_given=1)
-    return slots.Given(task_id=found, number=counted.num_given)
-
-
-def _fresh_urgency(tx: Transaction, project: str) -> float | None:
-    """The urgency of the most urgent tasks that nobody was given."""
-    return tx.connection.scalar(_LEAST_URGENCY, {"at": project})
+    parameters = {"at": own.project, "who": own.annotator, "ends": until}
+    found: str | None = tx.connection.scalar(_TAKE_STARTED, parameters | _from(place))
+    return None if found is None else slots.Given(task_id=found, has_slot=True)
 
 
 def _draw(
@@ -265,11 +264,9 @@ def _begin(
     by: str,
 ) -> str:
     """Take a task out of those that nobody was given; the last one gets its place."""
-    there = {"at": project, "of_urgency": urgency}
-    drawn = there | {"of_place": place, "with": probability, "by": by}
-    task_id: str = tx.connection.execute(_BEGIN, drawn).scalar_one()
-    if place != last:
-        tx.connection.execute(_MOVE, there | {"of_place": last, "to_place": place})
+    there = {"at": project, "of_urgency": urgency, "of_place": place, "last_place": last}
+    rows = tx.connection.execute(_BEGIN, there | {"with": probability, "by": by}).all()
+    (task_id,) = (str(row.task_id) for row in rows if row.place is None)
     return task_id
 
 

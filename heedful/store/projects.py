@@ -25,7 +25,7 @@ MAX_REPEAT_SHARE = 0.2
 MIN_RANDOM_SHARE = 0.01  # so that every task can be drawn, and estimates can be weighted
 MAX_QUALIFY = 100  # entry questions
 MIN_QUALIFY_AT = 0.5  # of two answers, half is what a coin hits
-STRATEGIES = ("random", "disagreement", "d_optimal")
+STRATEGIES = ("random", "disagreement", "d_optimal", "by_slice")
 SETTINGS = (
     *("warning", "criteria", "attributes", "masked"),
     *("gold_share", "repeat_share", "strategy", "random_share", "qualify_with", "qualify_at"),
@@ -36,7 +36,7 @@ _PROJECT = select(tables.projects).where(tables.projects.c.dataset == bindparam(
 _GUIDELINES = select(tables.guidelines).where(tables.guidelines.c.project == bindparam("of"))
 _GUIDELINE = _GUIDELINES.where(tables.guidelines.c.version == bindparam("number"))
 _NEWEST_GUIDELINE = _GUIDELINES.order_by(tables.guidelines.c.version.desc()).limit(1)
-_NEWEST_VERSION = select(func.max(tables.guidelines.c.version)).where(
+NEWEST_VERSION = select(func.max(tables.guidelines.c.version)).where(
     tables.guidelines.c.project == bindparam("of")
 )
 
@@ -147,14 +147,14 @@ def get(tx: Transaction, dataset: str) -> Project:
 def find(tx: Transaction, dataset: str) -> Project | None:
     """A project by its dataset's name; None when the dataset is none of a project."""
     row = tx.connection.execute(_PROJECT, {"name": dataset}).one_or_none()
-    return None if row is None else _from_row(row)
+    return None if row is None else from_row(row)
 
 
 def list_all(tx: Transaction) -> list[Project]:
     """Every project, oldest first."""
     columns = tables.projects.c
     query = select(tables.projects).order_by(columns.created_at, columns.dataset)
-    return [_from_row(row) for row in tx.connection.execute(query)]
+    return [from_row(row) for row in tx.connection.execute(query)]
 
 
 def add_tasks(tx: Transaction, dataset: str, new: Sequence[Task]) -> int:
@@ -247,11 +247,6 @@ def guideline(tx: Transaction, dataset: str, version: int | None = None) -> Guid
     return Guideline(version=row.version, text=row.text, author=row.author)
 
 
-def newest_version(tx: Transaction, dataset: str) -> int:
-    """The number of the newest guidelines; 0 before there are any."""
-    return tx.connection.scalar(_NEWEST_VERSION, {"of": dataset}) or 0
-
-
 def _to_row(project: Project) -> dict[str, Any]:
     return {
         "dataset": project.dataset,
@@ -264,7 +259,8 @@ def _to_row(project: Project) -> dict[str, Any]:
     }
 
 
-def _from_row(row: Any) -> Project:
+def from_row(row: Any) -> Project:
+    """The project of a row."""
     settings: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in row.settings.items()

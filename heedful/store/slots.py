@@ -15,8 +15,11 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     exists,
+    func,
     literal_column,
+    null,
     or_,
     select,
     update,
@@ -48,8 +51,8 @@ _OPEN_OF_TASK = and_(_OF_TASK, SLOTS.state == "open")
 _FIRST_OPEN = select(SLOTS.id).where(_OPEN_OF_TASK).order_by(SLOTS.number).limit(1)
 _DONE = {"state": "done", "holder": WHO, "until": None}
 _FREE: dict[str, Any] = {"state": "open", "holder": None, "until": None}
-_RENEW = update(tables.slots).where(HELD).values(until=bindparam("ends"))
-_RENEW_LIVE = _RENEW.where(SLOTS.until >= bindparam("now"))
+RENEW = update(tables.slots).where(HELD).values(until=bindparam("ends"))
+_RENEW_LIVE = RENEW.where(SLOTS.until >= bindparam("now"))
 _HELD_SLOT = select(SLOTS.id).where(_HELD_OF_TASK).with_for_update()
 _FILL_OWN = update(tables.slots).where(_HELD_OF_TASK).values(_DONE)
 _FILL_FREE = (
@@ -57,15 +60,30 @@ _FILL_FREE = (
     .where(SLOTS.id == _FIRST_OPEN.with_for_update(skip_locked=True).scalar_subquery())
     .values(_DONE)
 )
-_START = update(tables.slots).where(_OPEN_OF_TASK).values(turn=bindparam("to_turn"))
+_IS_FIRST = SLOTS.number == (
+    select(func.min(SLOTS.number)).where(_OPEN_OF_TASK).correlate(None).scalar_subquery()
+)
+_BEGIN = (
+    update(tables.slots)
+    .where(_OPEN_OF_TASK)
+    .values(
+        turn=bindparam("to_turn"),
+        state=case((_IS_FIRST, "leased"), else_=SLOTS.state),
+        holder=case((_IS_FIRST, WHO), else_=null()),
+        until=case((_IS_FIRST, bindparam("ends", type_=SLOTS.until.type)), else_=null()),
+    )
+    .returning(SLOTS.holder)
+)
 _LEASE_FIRST = lease(_FIRST_OPEN)
 _GOLDS, _TASKS = tables.golds.c, tables.tasks.c
 # of a task that measures people or is somebody's conversation: nobody else is asked to vote on it
 _IS_KNOWN = exists().where(_GOLDS.project == SLOTS.project, _GOLDS.task_id == SLOTS.task_id)
 _IS_CHAT = exists().where(_TASKS.id == SLOTS.task_id, _TASKS.reason == "chat")
+_IS_EXPIRED = and_(SLOTS.project == AT, IS_LEASED, SLOTS.until < bindparam("now"))
+HAS_EXPIRED = exists().where(_IS_EXPIRED)
 _EXPIRED = (
     select(SLOTS.id, SLOTS.task_id)
-    .where(SLOTS.project == AT, IS_LEASED, SLOTS.until < bindparam("now"))
+    .where(_IS_EXPIRED)
     .order_by(SLOTS.until)
     .limit(MAX_PARAMETERS)
     .with_for_update(skip_locked=True)
@@ -73,10 +91,11 @@ _EXPIRED = (
 
 
 class Given(NamedTuple):
-    """A task that somebody is given, and the how manieth it is for them in the project."""
+    """A task that somebody is given, and whether they hold a slot of it; their row tells nothing
+    of it yet."""
 
     task_id: str
-    number: int
+    has_slot: bool
 
 
 def renew(
@@ -85,7 +104,7 @@ def renew(
     """Renew what an annotator holds, with or without what has run out; was there anything?"""
     parameters = {"at": project, "who": annotator, "ends": until}
     if is_late_too:
-        return tx.connection.execute(_RENEW, parameters).rowcount > 0
+        return tx.connection.execute(RENEW, parameters).rowcount > 0
     return tx.connection.execute(_RENEW_LIVE, parameters | {"now": tx.now}).rowcount > 0
 
 
@@ -93,27 +112,24 @@ def begin(
     tx: Transaction, project: str, task_id: str, annotator: str, until: datetime, turn: int
 ) -> Given:
     """Lease the first slot of a task, if one is open; the others are started from now on."""
-    parameters = {"at": project, "task": task_id, "who": annotator, "ends": until}
-    tx.connection.execute(_START, {"at": project, "task": task_id, "to_turn": turn})
-    is_leased = tx.connection.scalar(_LEASE_FIRST, parameters) is not None
-    counted = {"num_open": -1, "num_leased": 1} if is_leased else {}
-    row = tallies.change(tx, project, annotator, num_given=1, **counted)
-    return Given(task_id=task_id, number=row.num_given)
+    parameters = _of(project, annotator, task_id) | {"ends": until}
+    holders = tx.connection.scalars(_BEGIN, parameters | {"to_turn": turn}).all()
+    # somebody may just have taken the first one
+    is_leased = annotator in holders or tx.connection.scalar(_LEASE_FIRST, parameters) is not None
+    return Given(task_id=task_id, has_slot=is_leased)
 
 
-def fill(tx: Transaction, project: str, annotator: str, task_id: str) -> tuple[bool, int]:
-    """Mark the annotator's slot as done, or else a free one, and count the answer.
+def fill(tx: Transaction, project: str, annotator: str, task_id: str) -> dict[str, int]:
+    """Mark the annotator's slot as done, or else a free one.
 
-    Was there a slot, and the how manieth answer of theirs it is.
+    What that adds to their row, which the caller has to write; nothing without a slot.
     """
     parameters = _of(project, annotator, task_id)
-    counted = {}
     if tx.connection.execute(_FILL_OWN, parameters).rowcount:
-        counted = {"num_leased": -1, "num_done": 1}
-    elif tx.connection.execute(_FILL_FREE, parameters).rowcount:
-        counted = {"num_open": -1, "num_done": 1}
-    row = tallies.change(tx, project, annotator, num_answered=1, **counted)
-    return bool(counted), row.num_answered
+        return {"num_leased": -1, "num_done": 1}
+    if tx.connection.execute(_FILL_FREE, parameters).rowcount:
+        return {"num_open": -1, "num_done": 1}
+    return {}
 
 
 def release(tx: Transaction, project: str, annotator: str, task_id: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, func, or_, select, update
 
 from heedful.errors import MissingError
 from heedful.store import datasets, tables
@@ -58,11 +58,34 @@ def get(tx: Transaction, snapshot_id: str) -> Snapshot:
     )
 
 
+def holding(dataset: str) -> Select[tuple[str]]:
+    """The ids of the snapshots that hold a dataset's rows: its own, and those made of them."""
+    own, links = tables.snapshots.c, tables.snapshot_parents.c
+    of_set = select(own.id).where(own.dataset == dataset)
+    joined = select(links.snapshot_id).where(links.parent_id.in_(of_set))
+    return select(own.id).where(or_(own.dataset == dataset, own.id.in_(joined)))
+
+
 def at_path(tx: Transaction, path: str) -> Snapshot | None:
     """The snapshot that was saved as this file; None when the store knows of none."""
     column = tables.snapshots.c
     found = tx.connection.scalars(select(column.id).where(column.path == path)).first()
     return get(tx, found) if found else None
+
+
+def writers(tx: Transaction, snapshot_id: str) -> list[str]:
+    """The models, by id or origin, that wrote the answers behind a snapshot's rows."""
+    rows, said = tables.snapshot_annotations.c, tables.annotations.c
+    shown, made = tables.task_completions.c, tables.completions.c
+    query = (
+        select(func.coalesce(made.model_id, made.origin))
+        .distinct()
+        .join_from(tables.snapshot_annotations, tables.annotations, said.id == rows.annotation_id)
+        .join(tables.task_completions, shown.task_id == said.task_id)
+        .join(tables.completions, made.id == shown.completion_id)
+        .where(rows.snapshot_id == snapshot_id)
+    )
+    return sorted(tx.connection.scalars(query))
 
 
 def _link(tx: Transaction, snapshot_id: str, key: str, splits: Mapping[str, str]) -> None:

@@ -8,7 +8,9 @@ Statements of this module and of the queue are made once, on import: making one 
 running it.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import BindParameter, bindparam, func, select, update
@@ -20,35 +22,27 @@ QUEUES, PEOPLE = tables.queues.c, tables.participants.c
 COUNTS = ("num_open", "num_leased", "num_done")
 ADDED = (*COUNTS, "num_given", "num_answered")
 CURSOR = ("cursor_urgency", "cursor_turn", "cursor_turns")
+Place = tuple[float, int]  # urgency and turn: where a started slot stands
+START: Place = (-math.inf, 0)  # before every other
 AT: BindParameter[str] = bindparam("at")  # a project
 WHO: BindParameter[str] = bindparam("who")  # an annotator
 
 _MINE = (PEOPLE.project == AT) & (PEOPLE.annotator == WHO)
 _PARTICIPANT = select(tables.participants).where(_MINE)
-_PLACE = (
-    select(tables.queues.c.num_turns, *(PEOPLE[name] for name in CURSOR))
-    .outerjoin(tables.participants, (PEOPLE.project == QUEUES.project) & (PEOPLE.annotator == WHO))
-    .where(QUEUES.project == AT)
-)
 _SUMS = select(*(func.coalesce(func.sum(PEOPLE[name]), 0) for name in COUNTS)).where(
     PEOPLE.project == AT
 )
 _QUEUE = select(*(QUEUES[name] for name in COUNTS)).where(QUEUES.project == AT)
-_CHANGE = (
+_MORE = (
     update(tables.participants)
     .where(_MINE)
     .values({name: PEOPLE[name] + bindparam(f"more_{name}") for name in ADDED})
-    .returning(*tables.participants.c)
 )
-_SET_CURSOR = (
-    update(tables.participants)
-    .where(_MINE)
-    .values(
-        cursor_urgency=bindparam("to_urgency"),
-        cursor_turn=bindparam("to_turn"),
-        cursor_turns=bindparam("to_turns"),
-    )
-)
+_CHANGE = _MORE.returning(*tables.participants.c)
+_TO_CURSOR = {name: bindparam(f"to_{name}", type_=PEOPLE[name].type) for name in CURSOR}
+_SET_CURSOR = update(tables.participants).where(_MINE).values(_TO_CURSOR)
+# of ``database.Writes``: what an action adds to its annotator's row, and where their cursor is then
+ADD = _MORE.values(_TO_CURSOR)
 _CHANGE_QUEUE = (
     update(tables.queues)
     .where(QUEUES.project == AT)
@@ -76,6 +70,53 @@ class Counts:
         return self.num_open + self.num_leased + self.num_done
 
 
+@dataclass(slots=True, kw_only=True)
+class Own:
+    """An annotator's row, as the one transaction that acts for them knows it.
+
+    Made by ``queue.enter``; who changes the row changes this as well. ``place`` is the cursor's,
+    behind everything that starts before all others when there is none yet.
+    """
+
+    project: str
+    annotator: str
+    is_there: bool
+    num_given: int
+    num_answered: int
+    place: Place
+    turns: int
+    kept: tuple[Place, int] = field(init=False)  # the cursor as it is stored
+
+    def __post_init__(self) -> None:
+        """The cursor is as it was read."""
+        self.kept = (self.place, self.turns)
+
+    def add(self, tx: Transaction, **added: int) -> dict[str, Any]:
+        """The parameters of ``ADD``; the row is made if there is none."""
+        if not self.is_there:
+            _make(tx, self.project, self.annotator)
+            self.is_there = True
+        self.num_given += added.get("num_given", 0)
+        self.num_answered += added.get("num_answered", 0)
+        return _more(self.project, self.annotator, added) | self._cursor()
+
+    def save_cursor(self, tx: Transaction) -> None:
+        """Remember up to where the started slots are none of this annotator's, and as of when."""
+        if not self.is_there or self.kept == (self.place, self.turns):
+            return
+        parameters = {"at": self.project, "who": self.annotator}
+        tx.connection.execute(_SET_CURSOR, parameters | self._cursor())
+
+    def _cursor(self) -> dict[str, Any]:
+        self.kept = (self.place, self.turns)
+        urgency, turn = (None, None) if self.place == START else self.place
+        return {
+            "to_cursor_urgency": urgency,
+            "to_cursor_turn": turn,
+            "to_cursor_turns": self.turns,
+        }
+
+
 def read(tx: Transaction, project: str) -> Counts:
     """The slots of a project by state."""
     people = tx.connection.execute(_SUMS, {"at": project}).one()
@@ -86,14 +127,23 @@ def read(tx: Transaction, project: str) -> Counts:
 
 def change(tx: Transaction, project: str, annotator: str, **added: int) -> Any:
     """Add to an annotator's row (``num_leased=-1, num_done=1``); the row as it is then."""
-    values: dict[str, Any] = {f"more_{name}": added.get(name, 0) for name in ADDED}
-    values |= {"at": project, "who": annotator}
+    values = _more(project, annotator, added)
     row = tx.connection.execute(_CHANGE, values).one_or_none()
     if row is None:
-        numbers = dict.fromkeys((*ADDED, "cursor_turns"), 0)
-        tx.insert_new(tables.participants, [{"project": project, "annotator": annotator} | numbers])
+        _make(tx, project, annotator)
         row = tx.connection.execute(_CHANGE, values).one()
     return row
+
+
+def _more(project: str, annotator: str, added: Mapping[str, int]) -> dict[str, Any]:
+    values: dict[str, Any] = {f"more_{name}": added.get(name, 0) for name in ADDED}
+    return values | {"at": project, "who": annotator}
+
+
+def _make(tx: Transaction, project: str, annotator: str) -> None:
+    """The row of somebody who is given something for the first time."""
+    numbers = dict.fromkeys((*ADDED, "cursor_turns"), 0)
+    tx.insert_new(tables.participants, [{"project": project, "annotator": annotator} | numbers])
 
 
 def participant(tx: Transaction, project: str, annotator: str) -> Any:
@@ -102,23 +152,10 @@ def participant(tx: Transaction, project: str, annotator: str) -> Any:
     return tx.connection.execute(_PARTICIPANT, parameters).one_or_none()
 
 
-def set_cursor(
-    tx: Transaction, project: str, annotator: str, place: tuple[float, int], turns: int
-) -> None:
-    """Remember up to where the started slots are none of this annotator's, and as of when."""
-    parameters = {"at": project, "who": annotator, "to_turns": turns}
-    tx.connection.execute(_SET_CURSOR, parameters | {"to_urgency": place[0], "to_turn": place[1]})
-
-
 def add_queue(tx: Transaction, project: str) -> None:
     """The row of a new project's queue."""
     row = {"project": project, "num_turns": 0} | dict.fromkeys(COUNTS, 0)
     tx.insert_new(tables.queues, [row])
-
-
-def cursor(tx: Transaction, project: str, annotator: str) -> Any:
-    """The queue's last turn, and where the annotator's cursor stands: None at first."""
-    return tx.connection.execute(_PLACE, {"at": project, "who": annotator}).one()
 
 
 def next_turn(tx: Transaction, project: str) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from heedful.config import RewardLoss
@@ -12,7 +13,10 @@ Unit = Literal["tokens", "pairs", "judgements"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithm:
-    """One row of the table. ``role`` is trained; ``trains`` are all roles whose weights move."""
+    """One row of the table. ``role`` is trained; ``trains`` are all roles whose weights move.
+
+    ``apart``: each of them for itself, so that their gradients are clipped one by one.
+    """
 
     name: str
     objective: Objective
@@ -21,6 +25,7 @@ class Algorithm:
     role: str
     trains: tuple[str, ...]
     temperature: float = 1.0
+    apart: bool = False
 
 
 def sft() -> Algorithm:
@@ -35,15 +40,24 @@ def sft() -> Algorithm:
     )
 
 
-def reward(loss: RewardLoss) -> Algorithm:
-    """A reward model on feedback."""
+def reward(
+    loss: RewardLoss,
+    flag_weights: Mapping[str, float] = MappingProxyType({}),
+    *,
+    roles: tuple[str, ...] = ("reward",),
+) -> Algorithm:
+    """A reward model on feedback, or the members of an ensemble side by side.
+
+    ``flag_weights`` come with the data.
+    """
     return Algorithm(
         name="reward",
-        objective=feedback_reward(loss),
+        objective=feedback_reward(loss, flag_weights),
         unit="judgements",
         needs=frozenset({"scores"}),
-        role="reward",
-        trains=("reward",),
+        role=roles[0],
+        trains=roles,
+        apart=len(roles) > 1,
     )
 
 

@@ -4,7 +4,8 @@ A threshold that starts elsewhere would pull the adapter towards itself before i
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from heedful.data.collate import Advance, Tree, packed, silent
 from heedful.data.reading import Reading
 from heedful.model.forward import forward
 from heedful.model.trunk import Trunk
-from heedful.tensors import Outputs
+from heedful.tensors import Batch, Outputs
+from heedful.train import crowd
 from heedful.train.objectives import Objective
 
 # keeps a slope finite where the first scores tell good from bad without a mistake
@@ -22,8 +24,8 @@ PULL = 1e-3
 
 
 def new_links(loss: RewardLoss, reading: Reading) -> dict[str, Tensor]:
-    """The links that a run needs: of ties, of each criterion and of thumbs."""
-    links: dict[str, Tensor] = {}
+    """The links that a run needs: of annotators, of ties, of each criterion and of thumbs."""
+    links = crowd.new_skills(len(reading.crowd)) if reading.crowd else {}
     if loss.ties != "drop":
         links["tie"] = torch.zeros(())
     for criterion, levels in reading.levels.items():
@@ -55,7 +57,14 @@ def start_links(
     scored = []
     with torch.no_grad():
         for batch in packed(trees, trunk.device, max_tokens, advance):
-            scored.append((batch, forward(trunk, batch, role, {"scores"}).scores))
+            scored.append((batch, forward(trunk, batch, role, {"scores"})))
+    fit_links(links, scored, objective)
+
+
+def fit_links(
+    links: Mapping[str, Tensor], scored: Sequence[tuple[Batch, Outputs]], objective: Objective
+) -> None:
+    """Set links to the minimum of the objective on batches with these outputs."""
     count = sum(batch.judgement_weight for batch, _ in scored)
     start = {name: value.detach().clone() for name, value in links.items()}
     own = {name: value.clone().requires_grad_(True) for name, value in start.items()}
@@ -63,9 +72,9 @@ def start_links(
 
     def closure() -> Tensor:
         search.zero_grad()
-        total = torch.zeros((), device=trunk.device)
-        for batch, scores in scored:
-            total = total + objective(Outputs(scores=scores, links=own), batch)[0]
+        total = torch.zeros((), device=scored[0][0].token_ids.device)
+        for batch, outputs in scored:
+            total = total + objective(replace(outputs, links=own), batch)[0]
         away = sum((own[name] - start[name]).square().sum() for name in own)
         value: Tensor = total / count + PULL * away
         value.backward()  # type: ignore[no-untyped-call]

@@ -66,13 +66,15 @@ def fit(
         sums: dict[str, Tensor] = {}
         weights: dict[str, Tensor] = {}  # of metrics about a part of the unit
         for batch in step.micro_batches:
+            role = batch.role or algorithm.role
+            count = step.counts.get(role, step.count)
             tokens, logits = batch.num_packed, batch.num_tokens if reads_logits else 0
             first = batch.stem.num_layers if batch.stem and batch.stem.states is not None else 0
-            flops = update_flops(trunk, algorithm.role, tokens, logits, first=first)
+            flops = update_flops(trunk, role, tokens, logits, first=first)
             source.phases.add("update_padded_tokens", batch.num_padded)
             with source.phases("update", tokens=tokens, flops=flops):
                 outputs = forward(
-                    trunk, batch, algorithm.role, algorithm.needs, temperature=algorithm.temperature
+                    trunk, batch, role, algorithm.needs, temperature=algorithm.temperature
                 )
                 loss, metrics = algorithm.objective(outputs, batch)
                 if not torch.isfinite(loss):
@@ -80,12 +82,15 @@ def fit(
                         f"loss is {loss.item()} at step {step_number}, examples "
                         f"{', '.join(batch.ids[:8])}; check them, or lower the learning rate"
                     )
-                (loss / step.count).backward()  # type: ignore[no-untyped-call]
+                (loss / count).backward()  # type: ignore[no-untyped-call]
+            # of a mean over roles that learn apart, each by its own count
+            share = step.count / (count * len(step.counts)) if step.counts else 1.0
             for name, value in {"train/loss": loss.detach(), **metrics}.items():
                 if isinstance(value, Share):
                     weights[name] = weights.get(name, torch.zeros(())) + value.weight
-                    value = value.total
-                sums[name] = sums.get(name, torch.zeros(())) + value
+                    sums[name] = sums.get(name, torch.zeros(())) + value.total
+                else:
+                    sums[name] = sums.get(name, torch.zeros(())) + value * share
         with source.phases("optimiser"):
             norm = optimiser.step(step.progress)
         means = {

@@ -5,7 +5,9 @@ or judgements), so that the result does not depend on micro-batching. Formulas l
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import torch
@@ -17,7 +19,8 @@ from heedful.errors import ConfigError
 from heedful.maths import judgements, kl, policy, preference, reward
 from heedful.maths.masked import masked_sum
 from heedful.registry import Registry, nearest
-from heedful.tensors import Batch, Outputs
+from heedful.tensors import Batch, Marks, Outputs
+from heedful.train import crowd
 
 
 class Share(NamedTuple):
@@ -85,16 +88,23 @@ def check_params(
             )
 
 
-def feedback_reward(loss: RewardLoss) -> Objective:
+def feedback_reward(
+    loss: RewardLoss, flag_weights: Mapping[str, float] = MappingProxyType({})
+) -> Objective:
     """Likelihoods of everything that was said of responses, given their scores.
 
-    Raises ``ConfigError`` for a loss that does not exist or parameters that it does not take.
+    What was said of a named part teaches its own output, and everything else the first one.
+    ``flag_weights`` are what a raised flag counts for (``judgements.positive_weights``). Raises
+    ``ConfigError`` for a loss that does not exist or parameters that it does not take.
     """
     of_pairs = pair_loss(loss)
+    knows_people = loss.annotators == "reliability"
 
     def objective(outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]:
         scores = outputs.scores
         assert scores is not None
+        if batch.style is not None:  # what style explains need not stand in the head
+            scores = scores + batch.style @ outputs.links["style"]
         total = scores.sum() * 0.0
         metrics: Metrics = {}
 
@@ -108,7 +118,16 @@ def feedback_reward(loss: RewardLoss) -> Objective:
             assert batch.weights is not None
             weights = batch.weights
             chosen, rejected = chosen_and_rejected(scores, batch)
-            add("pair", of_pairs(chosen, rejected, batch.margins, outputs.links), weights)
+            if knows_people:
+                prior = crowd.prior(batch, outputs.links)
+                add("annotator_prior", prior, torch.ones_like(prior))
+
+            def stated(first: Tensor, second: Tensor) -> Tensor:
+                if knows_people:
+                    return crowd.pair_losses(first, second, batch, outputs.links)
+                return of_pairs(first, second, batch.margins, outputs.links)
+
+            add("pair", soft(stated, chosen, rejected, batch.probabilities), weights)
             if loss.centring:
                 penalty = loss.centring * reward.centring_penalty(chosen, rejected)
                 total = total + (penalty * weights).sum()
@@ -128,7 +147,8 @@ def feedback_reward(loss: RewardLoss) -> Objective:
             )
             add("ranking", likelihood, found.weights)
         for criterion, marks in batch.ratings.items():
-            losses = rating_losses(scores[marks.rows], marks.values, criterion, loss, outputs.links)
+            own = outputs.parts.get(criterion, scores)[marks.rows]
+            losses = rating_losses(own, marks.values, criterion, loss, outputs.links)
             add(f"rating_{criterion}" if criterion else "rating", losses, marks.weights)
         if batch.thumbs is not None:
             scaled = scores[batch.thumbs.rows] * outputs.links["thumb/log_slope"].exp()
@@ -139,6 +159,9 @@ def feedback_reward(loss: RewardLoss) -> Objective:
                 judgements.thumbs(scaled, is_good, threshold=threshold),
                 batch.thumbs.weights,
             )
+        for name, marks in batch.flags.items():
+            losses = raised_losses(outputs.parts[name], marks, flag_weights[name])
+            add(f"flag_{name}", losses, marks.weights)
         return total, {"reward/loss_nats": total.detach(), **metrics}
 
     return objective
@@ -165,6 +188,7 @@ TIE_MODELS: Registry[Callable[[Tensor, Tensor, Links], Tensor]] = Registry(
 def pair_loss(loss: RewardLoss) -> Callable[[Tensor, Tensor, Tensor | None, Links], Tensor]:
     """The loss of pairs that were decided, with their margins where it knows margins."""
     formula = PAIR_LOSSES[loss.pairs]
+    crowd.check_loss(loss)
     if "margin" in loss.params:
         raise ConfigError(
             f"loss.params.margin is {loss.params['margin']}; margins are the stated strengths "
@@ -216,6 +240,38 @@ def rating_losses(
     return judgements.ordinal(scaled, values.long(), thresholds)
 
 
+def soft(
+    stated: Callable[[Tensor, Tensor], Tensor],
+    chosen: Tensor,
+    rejected: Tensor,
+    probabilities: Tensor | None,
+) -> Tensor:
+    """The loss of pairs that hold with a probability: its mean over both ways round.
+
+    As of so many people who say the one and so many who say the other.
+    """
+    losses = stated(chosen, rejected)
+    if probabilities is None:
+        return losses
+    return probabilities * losses + (1 - probabilities) * stated(rejected, chosen)
+
+
+def raised_losses(logits: Tensor, marks: Marks, weight: float) -> Tensor:
+    """Loss of a flag being raised or not, [G]; ``logits`` are of all responses.
+
+    A raised one counts ``weight`` times its severity in units of the mean one. That alone would
+    add ``log weight`` to the logits; it is added in the loss instead, so that the head learns the
+    log-odds as people raise the flag (King and Zeng 2001, prior correction).
+    """
+    is_raised = (marks.values > 0).float()[:, None]
+    return judgements.flag_losses(
+        (logits[marks.rows] + math.log(weight))[:, None],
+        is_raised,
+        torch.ones_like(is_raised, dtype=torch.bool),
+        positive_weights=weight * marks.values[:, None],
+    ).squeeze(-1)
+
+
 def pair_accuracy(chosen: Tensor, rejected: Tensor, weights: Tensor) -> Tensor:
     """Weight of the pairs in the right order; a tie counts one half."""
     return (((chosen > rejected).float() + 0.5 * (chosen == rejected).float()) * weights).sum()
@@ -242,7 +298,11 @@ def direct_preference(loss: str, params: Mapping[str, float]) -> Objective:
         chosen, rejected = chosen_and_rejected(own, batch)
         ref_chosen, ref_rejected = chosen_and_rejected(reference, batch)
         weights = batch.weights
-        total = (formula(chosen, rejected, ref_chosen, ref_rejected, **params) * weights).sum()
+        losses = formula(chosen, rejected, ref_chosen, ref_rejected, **params)
+        if batch.probabilities is not None:
+            other = formula(rejected, chosen, ref_rejected, ref_chosen, **params)
+            losses = batch.probabilities * losses + (1 - batch.probabilities) * other
+        total = (losses * weights).sum()
         gain, loss_of_rejected = chosen - ref_chosen, rejected - ref_rejected
         return total, {
             "preference/loss_nats": total.detach(),

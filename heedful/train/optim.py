@@ -11,11 +11,24 @@ from heedful.errors import NumericsError
 
 
 class Optimiser:
-    """Every parameter learns at the rate that the config has for its name."""
+    """Every parameter learns at the rate that the config has for its name.
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimiserConfig) -> None:
+    ``apart``: the gradient of every role is clipped by itself, as if it were alone.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        config: OptimiserConfig,
+        *,
+        apart: bool = False,
+    ) -> None:
         self.config = config
         self.parameters = dict(parameters)
+        self.clipped: dict[str, list[nn.Parameter]] = {}
+        for name, value in self.parameters.items():
+            role = name.partition(":")[0] if apart else ""
+            self.clipped.setdefault(role, []).append(value)
         by_rate: dict[float, list[nn.Parameter]] = {}
         for name, value in self.parameters.items():
             by_rate.setdefault(config.rate_of(name), []).append(value)
@@ -30,10 +43,12 @@ class Optimiser:
         )
 
     def step(self, progress: float) -> float:
-        """Clip, step and clear; returns the gradient norm before clipping."""
-        norm = torch.nn.utils.clip_grad_norm_(
-            list(self.parameters.values()), self.config.max_grad_norm
-        ).item()
+        """Clip, step and clear; returns the largest gradient norm before clipping."""
+        norms = [
+            torch.nn.utils.clip_grad_norm_(values, self.config.max_grad_norm).item()
+            for values in self.clipped.values()
+        ]
+        norm = max(norms, key=lambda one: (not math.isfinite(one), one))
         if not math.isfinite(norm):
             raise NumericsError(f"gradient norm is {norm}; {self.first_bad()}")
         factor = schedule(self.config, progress)

@@ -76,11 +76,11 @@ def packing_changes_nothing(trunk: Trunk, trees: Sequence[Tree], role: str | Non
             row += 1
 
 
-def packing_changes_no_score(trunk: Trunk, trees: Sequence[Tree]) -> None:
+def packing_changes_no_score(trunk: Trunk, trees: Sequence[Tree], role: str = "reward") -> None:
     """Reward scores of packed, prefix-shared trees equal those of separate sequences."""
-    packed = reward_scores(trunk, trees)
+    packed = reward_scores(trunk, trees, role)
     alone = [
-        reward_scores(trunk, [Tree(id=tree.id, prompt=tree.prompt, responses=(response,))])
+        reward_scores(trunk, [Tree(id=tree.id, prompt=tree.prompt, responses=(response,))], role)
         for tree in trees
         for response in tree.responses
     ]
@@ -89,11 +89,11 @@ def packing_changes_no_score(trunk: Trunk, trees: Sequence[Tree]) -> None:
 
 
 @torch.no_grad()
-def reward_scores(trunk: Trunk, trees: Sequence[Tree]) -> Tensor:
-    """Raw scores of every response in order."""
-    scores = forward(trunk, collate(trees, trunk.device), "reward", {"scores"}).scores
-    assert scores is not None
-    return scores
+def reward_scores(trunk: Trunk, trees: Sequence[Tree], role: str) -> Tensor:
+    """Raw scores of every response in order; of a head with parts, all of them [B, H]."""
+    outputs = forward(trunk, collate(trees, trunk.device), role, {"scores"})
+    assert outputs.scores is not None
+    return torch.stack(list(outputs.parts.values()) or [outputs.scores], dim=1)
 
 
 def agree(name: str, difference: float, trunk: Trunk) -> None:
@@ -116,11 +116,11 @@ def policy_equals_reference(trunk: Trunk, batch: Batch, reference: str | None) -
             refuse("DPO at policy = reference is log 2", str(loss.tolist()), "0.6931")
 
 
-def swap_flips_sign(trunk: Trunk, tree: Tree) -> None:
+def swap_flips_sign(trunk: Trunk, tree: Tree, role: str = "reward") -> None:
     """The reward model's score difference is odd under a swap of the pair."""
-    scores = reward_scores(trunk, [tree])
+    scores = reward_scores(trunk, [tree], role)
     turned = Tree(id=tree.id, prompt=tree.prompt, responses=tree.responses[::-1])
-    swapped = reward_scores(trunk, [turned])
+    swapped = reward_scores(trunk, [turned], role)
     worst = (scores - swapped.flip(0)).abs().max().item()
     agree("a response's score does not depend on its place", worst, trunk)
 

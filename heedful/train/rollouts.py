@@ -22,42 +22,57 @@ from heedful.engine.base import Engine, Request
 from heedful.maths.kl import kl_k1
 from heedful.maths.masked import masked_mean, masked_sum
 from heedful.model.flops import forward_flops
-from heedful.model.forward import forward, hidden_states, logprobs_of, normalise, to_rows
+from heedful.model.forward import (
+    forward,
+    hidden_states,
+    logprobs_of,
+    normalise,
+    states_by_role,
+    to_rows,
+)
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch, Step
 from heedful.train.credit import Credit, Scored, deviation
 from heedful.train.phases import Phases
-from heedful.types import Sample, SamplingParams
+from heedful.types import Prompt, Sample, SamplingParams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptRow:
-    """A prompt ready for rollouts: its id, text and tokens."""
+    """A prompt ready for rollouts: its id, text and tokens.
+
+    ``prompt`` is for rewards that read texts instead of the policy's tokens.
+    """
 
     id: str
     text: str
     token_ids: tuple[int, ...]
+    prompt: Prompt | None = None
 
 
 class RewardFunction(Protocol):
     """Scores responses, whole and so far; the critic reads the states of ``feature_role``.
 
-    Without ``reads_states`` the scores need none, and ``states`` may be None.
+    Without ``reads_states`` the scores need none, and ``states`` may be None. Members of an
+    ensemble besides the first are ``other_roles``, and ``states`` are then those of all of them.
     """
 
     feature_role: str | None
+    other_roles: tuple[str, ...]
     reads_states: bool
 
     def score(
         self,
         batch: Batch,
-        states: Float[Tensor, "N D"] | None,
+        states: Float[Tensor, "*K N D"] | None,
         rows: Sequence[tuple[PromptRow, Sample]],
     ) -> Float[Tensor, "B"]:
         """One score per response; ``states`` are hidden states as ``feature_role``."""
         ...
 
-    def score_so_far(self, batch: Batch, states: Float[Tensor, "N D"] | None) -> Float[Tensor, "M"]:
+    def score_so_far(
+        self, batch: Batch, states: Float[Tensor, "*K N D"] | None
+    ) -> Float[Tensor, "M"]:
         """What the final score is expected to be before each response token; 0 if unknown."""
         ...
 
@@ -128,6 +143,20 @@ class RolloutSource:
     def resumable(self) -> bool:
         """Between rollouts nothing is held that a checkpoint does not hold."""
         return self.in_use is None
+
+    @property
+    def reward_roles(self) -> tuple[str | None, ...]:
+        """Whose hidden states the reward reads; the critic reads the first."""
+        return (self.reward.feature_role, *self.reward.other_roles)
+
+    def reward_flops(self, num_tokens: int) -> float:
+        """Arithmetic of a pass of the reward's trunk; what members share is done once."""
+        first, *others = self.reward_roles
+        shared = self.trunk.stem(first, *others) if others else None
+        return forward_flops(self.trunk, first, num_tokens) + sum(
+            forward_flops(self.trunk, role, num_tokens, first=shared.num_layers if shared else 0)
+            for role in others
+        )
 
     @property
     def reads_states(self) -> bool:
@@ -258,7 +287,7 @@ class RolloutSource:
         flops = forward_flops(self.trunk, role, tokens, batch.num_tokens)
         with self.phases("reference", tokens=tokens, flops=flops):
             reference = logprobs_of(self.trunk, batch, role, temperature=temperature)
-        flops = forward_flops(self.trunk, self.reward.feature_role, tokens)
+        flops = self.reward_flops(tokens)
         with self.phases("reward", tokens=tokens, flops=flops if self.reads_states else 0.0):
             scores, states, so_far = self.read(trees, batch, rows)
         batch = replace(batch, ref_logprobs=reference, old_logprobs=self.old_logprobs(batch, rows))
@@ -297,11 +326,12 @@ class RolloutSource:
         """
         base = self.trunk.base
         closed = collate([t.closed(base.stop_id, base.stop_ids) for t in trees], self.trunk.device)
-        states = None
+        states = own = None
         if self.reads_states:
-            states = hidden_states(self.trunk, closed, self.reward.feature_role)
+            found = states_by_role(self.trunk, closed, self.reward_roles)
+            own, states = found[0], torch.stack(found) if len(found) > 1 else found[0]
         sampled = closed.columns < batch.mask.sum(dim=1)[closed.rows]
-        before = None if states is None else states[closed.predictors][sampled]
+        before = None if own is None else own[closed.predictors][sampled]
         so_far = self.reward.score_so_far(closed, states)[sampled]
         return self.reward.score(closed, states, rows), before, so_far
 

@@ -11,12 +11,14 @@ from heedful.tensors import Batch, Step
 from heedful.train.phases import Phases
 
 Enrich = Callable[[Batch], Batch]
+Pack = Callable[[Sequence[Tree], Phases], list[Batch]]
 
 
 class ExampleSource:
     """Shuffled epochs over trees. The order depends on the seed and the epoch only.
 
     ``enrich`` adds what has to be computed with the model, such as reference log-probabilities.
+    ``pack`` makes the batches of a step where several roles learn apart.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class ExampleSource:
         seed: int,
         device: torch.device,
         enrich: Enrich | None = None,
+        pack: Pack | None = None,
     ) -> None:
         self.trees = list(trees)
         self.unit = unit
@@ -39,6 +42,7 @@ class ExampleSource:
         self.seed = seed
         self.device = device
         self.enrich = enrich
+        self.pack = pack
         self.position = 0
         self.phases = Phases(device)
         self.resumable = True
@@ -66,6 +70,8 @@ class ExampleSource:
 
     def step(self, trees: Sequence[Tree], progress: float) -> Step:
         """Pack trees into the micro-batches of one optimiser step."""
+        if self.pack is not None:
+            return apart(self.pack(trees, self.phases), self.unit, progress)
         with self.phases("data"):
             batches = [
                 collate(group, self.device)
@@ -100,3 +106,18 @@ WEIGHTS: dict[str, Callable[[Batch], float]] = {
 def count(batches: Sequence[Batch], unit: str) -> float:
     """The one normaliser of a step: response tokens, pairs or judgements, by weight."""
     return sum(WEIGHTS[unit](batch) for batch in batches)
+
+
+def apart(batches: Sequence[Batch], unit: str, progress: float) -> Step:
+    """A step of roles that learn apart: each has the normaliser that it would have alone."""
+    by_role: dict[str, list[Batch]] = {}
+    for batch in batches:
+        assert batch.role is not None
+        by_role.setdefault(batch.role, []).append(batch)
+    counts = {role: count(own, unit) for role, own in by_role.items()}
+    return Step(
+        micro_batches=tuple(batches),
+        count=sum(counts.values()),
+        progress=progress,
+        counts=counts,
+    )

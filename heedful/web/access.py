@@ -141,7 +141,7 @@ def identify(request: Request) -> Visitor | None:
         kind, _, secret = header.partition(" ")
         if kind.lower() != "bearer":
             return None
-        with store.read() as tx:
+        with store.look() as tx:
             found = people.bearer(tx, secret.strip(), "key")
         if found is None:
             return None
@@ -151,7 +151,7 @@ def identify(request: Request) -> Visitor | None:
     session = request.cookies.get(COOKIE)
     if not session:
         return None
-    with store.read() as tx:
+    with store.look() as tx:
         found = people.bearer(tx, session, "session")
     if found is None:
         return None

@@ -1,21 +1,18 @@
 """The studio: pages and the JSON API in one FastAPI app. Starts without torch."""
 
-import logging
 import random
 import re
-from collections.abc import MutableMapping
+from functools import cache
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Mount
 
 from heedful.errors import HeedfulError
 from heedful.store import Store
@@ -58,6 +55,7 @@ from heedful.web.computing import Computing
 from heedful.web.figures import Drawings
 from heedful.web.goal import Goal
 from heedful.web.pages import page, wants_page
+from heedful.web.protection import Protection
 
 HERE = Path(__file__).parent
 STATUS = problems.STATUS | {
@@ -65,17 +63,36 @@ STATUS = problems.STATUS | {
     TooManyError: (429, "too_many"),
     NotAllowedError: (403, "not_allowed"),
 }
-HEADERS = {
-    # scripts and styles are files of ours; nothing is loaded from anywhere else
-    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; "
-    "frame-ancestors 'none'; form-action 'self'",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+CLOSED = [Depends(guard), Depends(check_csrf)]  # to strangers, and to who lacks the permission
+ROUTERS = (
+    label.router,  # first, since routers are asked in this order
+    sign_in.router,
+    api.router,
+    keys.router,
+    pages.router,
+    people.router,
+    projects.router,
+    browse.router,
+    browse_api.router,
+    exchange.router,
+    forget.router,
+    quality.router,
+    quality_api.router,
+    gold.router,
+    entry.router,
+    fitting.router,
+    disputes.router,
+    runs.router,
+    models.router,
+    api_runs.router,
+    goals.router,
+    jobs.router,
+    chats.router,
+    api_chat.router,
+    jobs.api,
+)
 MAX_BODY = 2_000_000  # bytes
 UPLOADS = re.compile(r"/import|/api/data/[^/]+/import")
-LOG = logging.getLogger(__name__)
 
 
 def create_app(
@@ -87,7 +104,8 @@ def create_app(
     """
     app = FastAPI(
         title="Heedful",
-        dependencies=[Depends(guard), Depends(check_csrf)],
+        routes=_routes(),
+        dependencies=CLOSED,  # for a route that is added later
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -100,75 +118,28 @@ def create_app(
     app.state.drawings = Drawings()
     app.state.exports = BoundedSemaphore(exchange.NUM_EXPORTS)
     app.state.goal = goal
-    app.include_router(label.router)  # first, since routers are asked in this order
-    app.include_router(sign_in.router)
-    app.include_router(api.router)
-    app.include_router(keys.router)
-    app.include_router(pages.router)
-    app.include_router(people.router)
-    app.include_router(projects.router)
-    app.include_router(browse.router)
-    app.include_router(browse_api.router)
-    app.include_router(exchange.router)
-    app.include_router(forget.router)
-    app.include_router(quality.router)
-    app.include_router(quality_api.router)
-    app.include_router(gold.router)
-    app.include_router(entry.router)
-    app.include_router(fitting.router)
-    app.include_router(disputes.router)
-    app.include_router(runs.router)
-    app.include_router(models.router)
-    app.include_router(api_runs.router)
-    app.include_router(goals.router)
-    app.include_router(jobs.router)
-    app.include_router(chats.router)
-    app.include_router(api_chat.router)
-    app.include_router(jobs.api)
-    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_exception_handler(HeedfulError, refuse)
     app.add_exception_handler(HTTPException, refuse_http)
     app.add_exception_handler(RequestValidationError, refuse_shape)
-    app.add_middleware(Protection)
+    app.add_middleware(Protection, refused=refused, told=told)
     return app
 
 
-class Protection:
-    """Bounds the body before it is read, and sets the headers that browsers protect people by.
+@cache
+def _routes() -> list[BaseRoute]:
+    """Every page and call, guarded; gathered once, since reading the signatures takes a while."""
+    guarded = APIRouter(dependencies=CLOSED)
+    for part in ROUTERS:
+        guarded.include_router(part)
+    return [
+        *guarded.routes,
+        Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
+    ]
 
-    An error that nobody foresaw gets the shape of all others.
-    """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request, has_begun = Request(scope), False
-
-        async def protected(message: MutableMapping[str, Any]) -> None:
-            nonlocal has_begun
-            if message["type"] == "http.response.start":
-                has_begun = True
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                if not request.url.path.startswith("/static/"):
-                    headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
-        try:
-            answer = problems.refuse_body(request, await most_of(request)) or self.app
-            await answer(scope, receive, protected)
-        except Exception as error:
-            LOG.exception("%s %s", request.method, request.url.path)
-            if has_begun:
-                raise
-            seen = f"something broke ({type(error).__name__}); the studio's own output says where"
-            await told(request, 500, "internal", seen)(scope, receive, protected)
+async def refused(request: Request) -> Response | None:
+    """Why a body is not read."""
+    return problems.refuse_body(request, await most_of(request))
 
 
 async def most_of(request: Request) -> int:

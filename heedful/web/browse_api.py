@@ -109,17 +109,7 @@ async def import_file(request: Request, dataset: Name, format: FormatName) -> di
             body.write(piece)
         body.seek(0)
         result = await run_in_threadpool(imported, request, body, "body", format, dataset)
-    return {
-        "dataset": result.dataset,
-        "rows": result.num_rows,
-        "new": result.num_new,
-        "known": result.num_duplicates,
-        "answers": result.num_answers,
-        "known_answers": result.num_known,
-        "queued": result.num_queued,
-        "dropped": dict(result.drops_by_rule),
-        "ignored": dict(result.ignored_keys),
-    }
+    return result.summary()
 
 
 def item_json(item: Item) -> dict[str, Any]:

@@ -9,7 +9,12 @@ from heedful.store.models import Registered
 from heedful.store.runs import TimedRun
 from heedful.types import JSON
 
-ROWS = {"preference": "preferences", "demonstration": "demonstrations", "prompt": "prompts"}
+ROWS = {
+    "feedback": "judgements",
+    "preference": "preferences",
+    "demonstration": "demonstrations",
+    "prompt": "prompts",
+}
 PEOPLE = {
     "human": ("person", "people"),
     "simulated": ("simulated annotator", "simulated annotators"),
@@ -98,6 +103,7 @@ def run_link(row: TimedRun) -> ChainLink:
 def data_link(tx: Transaction, snapshot_id: str) -> ChainLink:
     """A snapshot: how many rows of which data set, and who answered."""
     found = snapshots.get(tx, snapshot_id)
+    sets = dict.fromkeys(snapshots.get(tx, one).dataset for one in found.parents) or [found.dataset]
     by = [
         f"{one.num_annotators} {PEOPLE[one.source][one.num_annotators > 1]}"
         for one in lineage.answers_behind(tx, snapshot_id)
@@ -105,7 +111,7 @@ def data_link(tx: Transaction, snapshot_id: str) -> ChainLink:
     return ChainLink(
         label="data",
         name=f"{found.num_rows:,} {ROWS[found.kind]}",
-        detail=f"of {found.dataset}" + (f", by {' and '.join(by)}" if by else ""),
+        detail=f"of {', '.join(sets)}" + (f", by {' and '.join(by)}" if by else ""),
         href="",
         id=snapshot_id,
     )

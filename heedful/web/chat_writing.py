@@ -1,6 +1,5 @@
 """Answers while they are written: into the draft's row, where pages look; and by an endpoint."""
 
-import ipaddress
 import itertools
 import json
 import sys
@@ -10,15 +9,15 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from heedful.errors import ConfigError, DataError, HeedfulError
+from heedful.engine.remote import posted
+from heedful.errors import DataError, HeedfulError
 from heedful.store import Store, chat
 from heedful.store.chat import Draft, Endpoint
 from heedful.types import Completion, Message, messages_json
 
 WRITE_SECONDS = 0.2
-CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS = 5.0, 60.0, 300.0
+READ_SECONDS, TOTAL_SECONDS = 60.0, 300.0
 MAX_LINE = 1_000_000  # bytes
 MAX_TOLD, MAX_TOLD_LINES = 400, 20  # of what an endpoint says went wrong
 OnText = Callable[[str], bool]
@@ -49,38 +48,6 @@ class Writer:
         self._written_at = now
         with self.store.write() as tx:
             return chat.write(tx, self.draft, self.text)
-
-
-def checked_url(text: str) -> str:
-    """The base address of an OpenAI-compatible server; raises ``ConfigError`` for one that the
-    studio must not fetch: plain HTTP is for this machine only."""
-    url = text.strip().rstrip("/")
-    try:
-        parts = urlsplit(url)
-        port_is_fine = parts.port is None or parts.port > 0
-    except ValueError as error:
-        raise ConfigError(f"{url!r:.80} is no address ({error}); write https://HOST/v1") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine:
-        raise ConfigError(f"{url!r:.80} is no address; write https://HOST/v1")
-    if parts.username or parts.password or parts.query or parts.fragment or len(url) > 500:
-        raise ConfigError(
-            "an address has no name, key, query or fragment in it; give the key apart"
-        )
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ConfigError(
-            f"{url!r:.80} is plain HTTP to another machine; use https (http is for this machine)"
-        )
-    return url
-
-
-def is_loopback(host: str) -> bool:
-    """Does the name stand for this machine?"""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def answer_in_background(store: Store, draft: Draft) -> None:
@@ -150,21 +117,10 @@ def ask_endpoint(
         "seed": params["seed"],
         "stream": True,
     }
-    # what is packed could grow without bound while it is unpacked
-    headers = {"accept-encoding": "identity"}
-    if key:
-        headers["authorization"] = f"Bearer {key}"
-    times = httpx.Timeout(CONNECT_SECONDS, read=READ_SECONDS)
-    # no redirects: they could lead where no owner sent us; no proxies from the environment
     try:
-        with (
-            httpx.Client(timeout=times, follow_redirects=False, trust_env=False) as client,
-            client.stream(
-                "POST", f"{endpoint.url}/chat/completions", json=body, headers=headers
-            ) as answer,
-        ):
-            if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                raise DataError(f"{endpoint.name} sent a packed answer, which was not asked for")
+        with posted(
+            endpoint.url, body, key=key, read_seconds=READ_SECONDS, name=endpoint.name
+        ) as answer:
             lines = lines_of(endpoint, answer.iter_raw())
             if answer.status_code != 200:
                 told = " ".join(itertools.islice(lines, MAX_TOLD_LINES))

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
+from heedful.engine.remote import checked_url
 from heedful.errors import DataError
 from heedful.store import Store, Transaction, chat, jobs, models, people
 from heedful.store.chat import Chat, Draft, Turn
@@ -212,7 +213,7 @@ def targets(tx: Transaction) -> list[Target]:
 def register(request: Request, name: str, url: str, model: str, key: str) -> chat.Endpoint:
     """Register an address, with a line in the log that holds no key."""
     store, who = here(request)
-    address = chat_writing.checked_url(url)
+    address = checked_url(url)
     with store.write() as tx:
         made = chat.add_endpoint(tx, name, address, model, key=key, who=who)
         people.log(tx, who, "added endpoint", made.id, {"url": address, "model": made.model})

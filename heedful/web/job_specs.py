@@ -99,7 +99,7 @@ KINDS: Mapping[str, Kind] = {
         title="Evaluate a model",
         button="Evaluate",
         text="A policy against its start on held-out prompts, judged by a reward model (a proxy); "
-        "or a reward model on answered comparisons.",
+        "or the card of a reward model on answered tasks.",
         fields=(
             name("name", "Name", "evaluation"),
             Field(key="data", label="Held-out data", kind="data"),

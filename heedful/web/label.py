@@ -13,7 +13,8 @@ from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.forms.flags import FLAGS
 from heedful.forms.steps import split_steps
-from heedful.store import Transaction, annotations, projects, queue, tasks, undo
+from heedful.store import Transaction, annotations, desks, projects, queue, tasks, undo
+from heedful.store.desks import Desk
 from heedful.store.queue import Assignment, Nothing, Progress
 from heedful.store.tasks import AnsweredTask
 from heedful.types import JSON, Completion, Message, Project, last_text
@@ -136,30 +137,33 @@ def store_answer(request: Request, project: str, fields: Mapping[str, str]) -> R
     return JSONResponse({"stored": fields.get("key", "")} | ready)
 
 
-def submit(tx: Transaction, request: Request, project: str, fields: Mapping[str, str]) -> None:
-    """Store what the fields of a page state."""
-    visitor, settings = visitor_of(request), projects.get(tx, project)
+def submit(tx: Transaction, request: Request, project: str, fields: Mapping[str, str]) -> Desk:
+    """Store what the fields of a page state; the desk of who says it."""
+    visitor, task = visitor_of(request), fields.get("task", "")
+    desk = desks.enter(tx, project, visitor.user.id, task=task)
 
     def payload(view: Assignment) -> Mapping[str, JSON]:
-        return refuse_hidden(payload_of(settings.form, fields, view.shown_order))
+        return refuse_hidden(payload_of(desk.project.form, fields, view.shown_order))
 
     queue.submit(
         tx,
         project,
         visitor.user.id,
-        fields.get("task", ""),
+        task,
         payload,
         key=fields.get("key", ""),
         seconds=seconds_of(fields.get("seconds", "")),
         source=visitor.source,
         round=round_of(fields),
+        at=desk,
     )
+    return desk
 
 
 def then_next(
     request: Request,
     project: str,
-    stored: Callable[[Transaction], None],
+    stored: Callable[[Transaction], Desk | None],
     *,
     have: Collection[str],
     known: Collection[str],
@@ -171,11 +175,11 @@ def then_next(
     store, is_stored = store_of(request), False
     try:
         with store.write() as tx:
-            stored(tx)
+            desk = stored(tx)
             is_stored = True
             if not wants_json(request):
                 return None
-            ready = take(tx, request, project, AHEAD, have=have, known=known)
+            ready = take(tx, request, project, AHEAD, have=have, known=known, at=desk)
     except Exception:
         if is_stored:
             with store.write() as tx:
@@ -331,18 +335,20 @@ def take(
     *,
     have: Collection[str],
     known: Collection[str],
+    at: Desk | None = None,
 ) -> Ready:
     """Lease what comes next, and read what it takes to draw what the browser does not have."""
-    visitor, settings = visitor_of(request), projects.get(tx, project)
+    visitor = visitor_of(request)
     who = visitor.user.id
-    found = queue.lease(tx, project, who, count=count, rng=request.app.state.rng)
+    desk = at or desks.enter(tx, project, who)
+    found = queue.lease(tx, project, who, count=count, rng=request.app.state.rng, at=desk)
     held = [] if isinstance(found, Nothing) else found
     new = [view for view in held if f"{view.task_id}:{view.round}" not in have]
     return Ready(
-        project=settings,
+        project=desk.project,
         items=given(tx, who, new),
         guidelines=guidelines_of(tx, project, new, known),
-        num_own=queue.num_own(tx, project, who),
+        num_own=desk.own.num_answered,
         # the project's count stands still on what measures people
         progress=queue.progress(tx, project, who) if visitor.may("view") else None,
         nothing=found if isinstance(found, Nothing) else None,
@@ -364,9 +370,10 @@ def drawn(guidelines: Mapping[int, str]) -> dict[str, JSON]:
 
 def given(tx: Transaction, who: str, views: Sequence[Assignment]) -> list[Given]:
     """Tasks as somebody was given them, with their own newest answers."""
-    asked = tasks.get(tx, [view.task_id for view in views])
+    unread = [view.task_id for view in views if view.asked is None]
+    read = tasks.get(tx, unread) if unread else {}
     return [
-        Given(view=view, asked=asked[view.task_id], said=said_before(tx, who, view))
+        Given(view=view, asked=view.asked or read[view.task_id], said=said_before(tx, who, view))
         for view in views
     ]
 

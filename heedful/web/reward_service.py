@@ -13,13 +13,12 @@ the name of the model that is served. All rewards are raw: no sigmoid is applied
 import asyncio
 import base64
 import binascii
-import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -33,10 +32,10 @@ from heedful.data.formats.conversation import Turns
 from heedful.errors import DataError, HeedfulError, ResourceError
 from heedful.types import JSON, Prompt
 from heedful.web import problems
+from heedful.web.protection import Protection
 
 MAX_BODY = 16_000_000  # bytes
 MAX_TEXTS = 2048  # completions in one request
-LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,15 +131,16 @@ def create_service(model: RewardModel, *, token: str | None) -> FastAPI:
     app.add_exception_handler(HTTPException, refuse_http)
     app.add_exception_handler(RequestValidationError, refuse_shape)
 
-    @app.middleware("http")
-    async def protect(request: Request, call_next: Callable[[Request], Any]) -> Response:
+    async def refused(request: Request) -> Response | None:
         if token is not None and request.url.path != "/health" and not shows(request, token):
             answer: Response = problems.problem(
                 401, "token_needed", "send the token: Authorization: Bearer TOKEN"
             )
             answer.headers["WWW-Authenticate"] = "Bearer"
             return answer
-        return refuse_request(request) or await answered(request, call_next)
+        return refuse_request(request)
+
+    app.add_middleware(Protection, refused=refused)
 
     @app.get("/health")
     async def health() -> Response:
@@ -248,17 +248,6 @@ def refuse_request(request: Request) -> Response | None:
         seen = f"the content type is {kind[:40]!r}; send application/json"
         return problems.problem(415, "no_json", seen)
     return problems.refuse_body(request, MAX_BODY)
-
-
-async def answered(request: Request, call_next: Callable[[Request], Any]) -> Response:
-    """The answer of the route; an error that nobody foresaw has the shape of all others."""
-    try:
-        answer: Response = await call_next(request)
-    except Exception as error:
-        LOG.exception("%s %s", request.method, request.url.path)
-        seen = f"something broke ({type(error).__name__}); the service's own output says where"
-        answer = problems.problem(500, "internal", seen)
-    return answer
 
 
 async def refuse(_: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from heedful.config import listed
 from heedful.monitor.records import Stat
 from heedful.monitor.run_report import headline, readable, shown
 from heedful.store import run_files
@@ -82,7 +83,7 @@ def run_view(row: TimedRun) -> RunView:
         name=path.name,
         state=state,
         model=str(row.run.config.get("model", "")),
-        data=str(row.run.config.get("data", "")),
+        data=listed(row.run.config.get("data")),
         path=row.run.path,
         snapshot=row.run.snapshot,
         started_at=row.started_at,

@@ -12,25 +12,15 @@ from pathlib import Path
 
 import pytest
 import typer
+from typed import run
 
 from heedful.cli import app as cli_app
 from heedful.cli import work
-from heedful.cli.app import main
 
 PAIR = {
     "chosen": "\n\nHuman: hello\n\nAssistant: Hello, how can I help?",
     "rejected": "\n\nHuman: hello\n\nAssistant: What?",
 }
-
-
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["heedful", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    output = capsys.readouterr()
-    return int(stop.value.code or 0), output.out, output.err
 
 
 @pytest.fixture
@@ -51,13 +41,13 @@ def test_help_answers_without_importing_torch() -> None:
 
 
 def test_help_is_quick() -> None:
-    best = 9.0
-    for _ in range(3):
+    def is_quick() -> bool:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "heedful", "--help"], check=True, capture_output=True)
-        best = min(best, time.perf_counter() - start)
-    # 0.3 s on two idle cores; the bound leaves room for a busy machine
-    assert best < 1.0
+        # 0.3 s on two idle cores; the bound leaves room for a busy machine
+        return time.perf_counter() - start < 1.0
+
+    assert any(is_quick() for _ in range(3))
 
 
 def test_import_counts_drops_and_adds_nothing_the_second_time(
@@ -72,7 +62,7 @@ def test_import_counts_drops_and_adds_nothing_the_second_time(
     first = json.loads(out.splitlines()[-1])
     assert first == {"dataset": "hh-harmless-train", "rows": 3, "new": 2, "known": 0,
                      "answers": 2, "known_answers": 0, "queued": 0,
-                     "dropped": {"empty_side": 1}, "ignored": {}}  # fmt: skip
+                     "dropped": {"empty_side": 1}, "ignored": {}, "more_ignored": 0}  # fmt: skip
     _, out, _ = run(monkeypatch, capsys, *arguments)
     assert json.loads(out.splitlines()[-1])["new"] == 0
 
@@ -270,9 +260,11 @@ def test_a_broken_line_names_file_and_line_and_imports_nothing(
     assert json.loads(out) == {"models": []}
 
 
-def test_ctrl_c_is_one_line_and_the_run_goes_on_where_it_was(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "heedful", "demo", "--model", "test", "--budget", "small"]
-    command += ["--out", str(tmp_path / "d")]
+def test_ctrl_c_is_one_line_and_the_run_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["demo", "--model", "test", "--budget", "small", "--out", str(tmp_path / "d")]
+    command = [sys.executable, "-m", "heedful", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while not list((tmp_path / "d").glob("reward/config.json")):
         assert process.poll() is None
@@ -282,7 +274,7 @@ def test_ctrl_c_is_one_line_and_the_run_goes_on_where_it_was(tmp_path: Path) -> 
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("error: interrupted")
     assert "Traceback" not in err
-    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    assert run(monkeypatch, capsys, *arguments)[0] == 0
     assert (tmp_path / "d" / "report.html").exists()
 
 

@@ -9,20 +9,13 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typed import run
 
-from heedful.cli.app import main
-
-
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["heedful", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    output = capsys.readouterr()
-    return int(stop.value.code or 0), output.out, output.err
+from heedful.cli.evaluate import next_step
+from heedful.config import RewardCardConfig
 
 
 @pytest.fixture
@@ -156,3 +149,15 @@ def test_a_served_reward_answers_until_it_is_interrupted(
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert errors.rstrip().endswith("give the same command again")
+
+
+@pytest.mark.parametrize(
+    ("settings", "low", "is_worth_it"),
+    [({}, 0.51, True), ({}, 0.5, False), ({"beta": 0.1}, 0.9, False),
+     ({"judge": {"url": "https://judge.example/v1"}}, 0.9, False)],
+)  # fmt: skip
+def test_a_policy_is_proposed_for_a_reward_model_that_beats_a_coin(
+    settings: dict[str, Any], low: float, is_worth_it: bool
+) -> None:
+    config = RewardCardConfig(model="runs/reward", data="hh-dev", **settings)
+    assert bool(next_step(config, {"accuracy_ci": [low, 1.0]})) == is_worth_it

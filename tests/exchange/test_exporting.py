@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fresh import fresh_store
 
 from heedful.data.formats.csv_table import guarded, unguarded
 from heedful.errors import ConfigError, MissingError, ResourceError
 from heedful.exchange.exporting import export_dataset
 from heedful.exchange.importing import import_preferences
-from heedful.store import Store, annotations, datasets, integrity, items, open_store, tables, tasks
+from heedful.store import Store, annotations, datasets, integrity, items, tables, tasks
 from heedful.types import Annotation
 
 
@@ -19,7 +20,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     rows = [{"prompt": f"q{n}", "chosen": f"a{n}", "rejected": f"b{n}"} for n in range(5)]
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "bare"}]))
-    with open_store(tmp_path / "heedful.db") as opened:
+    with fresh_store(tmp_path / "heedful.db") as opened:
         import_preferences(opened, "trl", [path])
         with opened.write() as tx:
             first, second, *_ = tasks.by_dataset(tx, "pairs")
@@ -56,7 +57,7 @@ def test_json_is_the_default_and_restores_the_store_with_its_times(
     assert result.path == "pairs.json"
     document = json.loads(Path("pairs.json").read_text())
     assert sum(len(one.get("preferences", ())) for one in document["items"]) == 3
-    with open_store(tmp_path / "other.db") as other:
+    with fresh_store(tmp_path / "other.db") as other:
         read = import_preferences(other, "json", ["pairs.json"])
         assert (read.num_new, read.num_answers, read.drops) == (6, 7, ())
         assert import_preferences(other, "json", ["pairs.json"]).num_answers == 0
@@ -71,7 +72,7 @@ def test_json_laid_out_by_another_program_is_read_as_well(store: Store, tmp_path
     path = tmp_path / "pairs.json"
     export_dataset(store, "pairs", path)
     path.write_text(json.dumps(json.loads(path.read_text()), indent=2))
-    with open_store(tmp_path / "other.db") as other:
+    with fresh_store(tmp_path / "other.db") as other:
         assert import_preferences(other, "json", [path]).num_answers == 7
 
 
@@ -86,7 +87,7 @@ def test_a_model_that_the_store_does_not_know_stays_as_a_name(tmp_path: Path) ->
     }
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"heedful": 1, "items": [row]}))
-    with open_store(tmp_path / "a.db") as store:
+    with fresh_store(tmp_path / "a.db") as store:
         assert import_preferences(store, "json", [path]).num_answers == 1
         with store.read() as tx:
             (item,) = items.stream(tx, "a")
@@ -145,7 +146,7 @@ def test_a_csv_of_a_spreadsheet_needs_four_columns(tmp_path: Path) -> None:
         "prompt,answer_1,answer_2,judgement,annotator\r\n"
         'Why?,"Because, so",No.,1,ada\r\nWho?,You,I,tie,ben\r\nBad?,a,b,3,ben\r\n'
     )
-    with open_store(tmp_path / "a.db") as store:
+    with fresh_store(tmp_path / "a.db") as store:
         result = import_preferences(store, "csv", [path])
         assert result.drops_by_rule == {"wrong_judgement": 1}
         assert [(one.line, one.rule) for one in result.drops] == [(4, "wrong_judgement")]
@@ -172,7 +173,7 @@ def test_an_empty_data_set_comes_back(store: Store, tmp_path: Path, format: str)
     with store.write() as tx:
         datasets.add_tasks(tx, "empty", ())
     export_dataset(store, "empty", tmp_path / "empty", format=format)
-    with open_store(tmp_path / "other.db") as other:
+    with fresh_store(tmp_path / "other.db") as other:
         assert import_preferences(other, format, [tmp_path / "empty"]).num_rows == 0
 
 
@@ -180,7 +181,7 @@ def test_an_answer_with_a_time_outside_of_the_calendar_is_dropped_alone(tmp_path
     path = tmp_path / "a.csv"
     path.write_text("prompt,answer_1,answer_2,judgement,time\nq,a,b,1,0001-01-01T00:00+05:00\n"
                     "r,a,b,1,2026-01-01T00:00+05:00\ns,[],b,1,\n")  # fmt: skip
-    with open_store(tmp_path / "a.db") as store:
+    with fresh_store(tmp_path / "a.db") as store:
         result = import_preferences(store, "csv", [path])
         assert (result.num_new, result.drops_by_rule) == (2, {"wrong_time": 1})
         with store.read() as tx:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fresh import fresh_store
 from sqlalchemy import func, select
 
 from heedful.data.snapshot import read_snapshot
@@ -54,7 +55,7 @@ def write(path: Path, rows: list) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "heedful.db") as opened:
+    with fresh_store(tmp_path / "heedful.db") as opened:
         yield opened
 
 
@@ -143,6 +144,18 @@ def test_import_counts_keys_without_meaning(store: Store, tmp_path: Path) -> Non
     assert import_preferences(store, "hh", [path]).ignored_keys == {"id": 2, "x": 1}
 
 
+def test_import_lists_a_bounded_number_of_keys_without_meaning(
+    store: Store, tmp_path: Path
+) -> None:
+    long = "y" * 5000
+    rows = [pair(1) | {f"x{n:03}": 0 for n in range(99)} | {long: 0}, pair(2) | {"x000": 0, "z": 0}]
+    result = import_preferences(store, "hh", [write(tmp_path / "a.jsonl", rows)])
+    assert len(result.ignored_keys) == 100
+    assert result.ignored_keys["x000"] == 2
+    assert result.ignored_keys["y" * 200] == 1
+    assert result.num_more_ignored == 1
+
+
 def said(role: str, text: str) -> list[dict]:
     return [{"role": role, "content": text}]
 
@@ -220,7 +233,7 @@ def test_a_round_through_a_store_that_does_not_know_the_model_adds_nothing(
         models.add(tx, MODEL)
     path = document(tmp_path / "a.json", item(prefers("ann"), model=MODEL.id))
     import_preferences(store, "json", [path])
-    with open_store(tmp_path / "other.db") as other:
+    with fresh_store(tmp_path / "other.db") as other:
         export_dataset(store, "a", tmp_path / "out.json")
         import_preferences(other, "json", [tmp_path / "out.json"], dataset="a")
         export_dataset(other, "a", tmp_path / "back.json")

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh import fresh_store
 from sqlalchemy import func, select
 
 from heedful.errors import DataError
 from heedful.exchange.importing import ImportResult, import_preferences
 from heedful.forms import FORMS
-from heedful.store import Store, extras, open_store, people, projects, tables, tallies, tasks
+from heedful.store import Store, extras, people, projects, tables, tallies, tasks
 from heedful.types import Project, User
 
 COMPARABLE = [name for name, form in FORMS.items() if form.is_comparable]
@@ -19,9 +20,9 @@ COMPARABLE = [name for name, form in FORMS.items() if form.is_comparable]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "heedful.db") as opened, opened.write() as tx:
-        people.add(tx, User(id="usr_o", name="o", role="owner"))
-    with open_store(tmp_path / "heedful.db") as opened:
+    with fresh_store(tmp_path / "heedful.db") as opened:
+        with opened.write() as tx:
+            people.add(tx, User(id="usr_o", name="o", role="owner"))
         yield opened
 
 

@@ -27,6 +27,17 @@ def test_flag_on_one_of_two_answers_prefers_neither(ask: Any) -> None:
     assert FORM.undecided(payload) is None
 
 
+def test_flags_feedback_is_every_flag_on_every_answer_looked_for_or_found(ask: Any) -> None:
+    payload = {"flags": {"b": {"toxic": {"severity": 3}, "bias": {"severity": 1}}}}
+    rows = FORM.to_feedback(*ask("flags", payload, {"a": "A", "b": "B"}))
+    assert [row.criterion for row in rows] == list(FLAGS)
+    assert {row.scale for row in rows} == {"flag"}
+    values = {row.criterion: row.values for row in rows}
+    assert values.pop("toxic") == (0.0, 3.0)
+    assert values.pop("bias") == (0.0, 1.0)
+    assert set(values.values()) == {(0.0, 0.0)}
+
+
 @pytest.mark.parametrize("payload", [{"flags": {}}, {"flags": {"a": {}, "b": {}}}])
 def test_nothing_wrong_is_an_answer(payload: dict) -> None:
     FORM.validate(payload, ["a", "b"])

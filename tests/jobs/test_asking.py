@@ -6,15 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fresh import fresh_store
 from sqlalchemy import select
 
-from heedful.config import RewardConfig, resolve
+from heedful.config import RewardCardConfig, RewardConfig, resolve
 from heedful.data import testing
 from heedful.errors import DataError, MissingError
 from heedful.jobs.asking import Sampling, ask, num_shown, read_prompts
 from heedful.jobs.fit import fit_reward
 from heedful.jobs.ranking import rank
-from heedful.store import Store, open_store, people, picking, projects, queue, tables, tasks
+from heedful.jobs.reward_card import reward_card
+from heedful.store import Store, people, picking, projects, queue, tables, tasks
 from heedful.store.queue import Nothing
 from heedful.types import Project, Prompt, User
 
@@ -24,7 +26,7 @@ SAMPLING = Sampling(num_samples=2, max_new_tokens=8)
 
 @pytest.fixture
 def store(tmp_path: Path):
-    with open_store(tmp_path / "heedful.db") as opened:
+    with fresh_store(tmp_path / "heedful.db") as opened:
         yield opened
 
 
@@ -114,7 +116,7 @@ def test_reward_models_say_which_task_comes_next(store: Store, tmp_path: Path) -
     prompts = testing.prompts()
     ask(store, PROJECT, prompts[:12], ["test"], SAMPLING)
     answer_all(store, "usr_a")
-    with pytest.raises(DataError, match="choose disagreement or d_optimal"):
+    with pytest.raises(DataError, match="choose disagreement, d_optimal or by_slice"):
         rank(store, "support")
     with pytest.raises(DataError, match="needs 1 reward models"):
         rank(store, "support", strategy="d_optimal")
@@ -142,6 +144,29 @@ def test_reward_models_say_which_task_comes_next(store: Store, tmp_path: Path) -
             (view,) = queue.lease(tx, "support", "usr_b", count=1, rng=Never(0))  # type: ignore[misc]
             assert scores[view.task_id] == max(scores[one] for one in left)
             queue.skip(tx, "support", "usr_b", view.task_id, "no")
+    # the members of one ensemble are enough, when it is the newest
+    several = ["held_out_share=0.25", "ensemble.members=3"]
+    config = resolve(RewardConfig, overrides=several, flags={"data": "support", "model": "test"})
+    fitted = fit_reward(config, tmp_path / "ensemble", store=store)
+    ranked = rank(store, "support", strategy="disagreement")
+    assert (ranked.models, ranked.num_tasks) == ((fitted.model,), 4)
+    with store.read() as tx:
+        query = select(items.score).where(items.scored_by == "disagreement")
+        own = {row.score for row in tx.connection.execute(query)} - set(scores.values())
+    assert len(own) == 4
+    assert min(own) > 0
+    assert rank(store, "support", strategy="d_optimal").models == (fitted.model,)
+    told = {"model": str(tmp_path / "reward0"), "data": "support", "num_rewritten": 0}
+    with pytest.raises(MissingError, match="by_slice needs a reward card"):
+        rank(store, "support", strategy="by_slice")
+    reward_card(RewardCardConfig(**told), tmp_path / "card", store=store)
+    by_card = rank(store, "support", strategy="by_slice")
+    assert (by_card.num_tasks, Path(str(by_card.card)).name) == (4, "card")
+    with store.write() as tx:
+        projects.change(tx, replace(PROJECT, strategy="by_slice", random_share=0.1))
+        (view,) = queue.lease(tx, "support", "usr_b", count=1, rng=Never(0))  # type: ignore[misc]
+        query = select(items.probability, items.drawn_by).where(items.task_id == view.task_id)
+        assert tuple(tx.connection.execute(query).one()) == (0.1 / 4 + 0.9, "by_slice")
 
 
 class Never(random.Random):

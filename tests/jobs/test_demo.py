@@ -1,4 +1,5 @@
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -92,28 +93,30 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("stage", ["compare_chunk", "fit_reward", "fit_ppo", "evaluate", "summary"])
-def test_demo_interrupted_at_any_stage_ends_like_an_unbroken_one(
-    stage: str,
+def stop_at(stage: str, patch: pytest.MonkeyPatch, *, after: int) -> None:
+    """Let the demo end when a stage is entered after some times."""
+    original, calls = getattr(demo, stage), count()
+
+    def stopped(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) >= after:
+            raise StoppedError
+        return original(*args, **kwargs)
+
+    patch.setattr(demo, stage, stopped)
+
+
+def test_demo_interrupted_at_every_stage_ends_like_an_unbroken_one(
     finished: tuple[Path, dict[str, Any], list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = DemoConfig(model="test", budget="small")
-    original = getattr(demo, stage)
-    calls = 0
-
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == (2 if stage == "compare_chunk" else 1):
-            raise StoppedError
-        return original(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(demo, stage, interrupted)
-        with pytest.raises(StoppedError):
-            run_demo(config, tmp_path / "out", say=lambda _: None)
+    # each run begins where the one before it was stopped, with nothing but what is on the disk
+    for stage in ("compare_chunk", "fit_reward", "fit_ppo", "evaluate", "summary"):
+        with monkeypatch.context() as patch:
+            stop_at(stage, patch, after=1 if stage == "compare_chunk" else 0)
+            with pytest.raises(StoppedError):
+                run_demo(config, tmp_path / "out", say=lambda _: None)
     result = run_demo(config, tmp_path / "out", say=lambda _: None)
     varying = ("seconds", "stages", "report", "peak_memory_gb")
     assert {k: v for k, v in result.items() if k not in varying} == {

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from fresh import fresh_store
 
 from heedful.config import EvaluateConfig, PPOConfig, RewardConfig, SFTConfig, resolve
 from heedful.data import testing
@@ -17,7 +18,7 @@ from heedful.jobs.chatting import write_draft
 from heedful.jobs.evaluate import Answer, compare, evaluate
 from heedful.jobs.fit import FitResult, fit_ppo, fit_reward, fit_sft
 from heedful.model.adapter_files import read_card, read_learned
-from heedful.store import Store, chat, completions, open_store, people, runs
+from heedful.store import Store, chat, completions, people, runs
 from heedful.store import models as model_table
 from heedful.types import ModelVersion, User
 
@@ -43,7 +44,7 @@ def measure(data: str, model: str, **settings: object) -> EvaluateConfig:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "s.db") as opened:
+    with fresh_store(tmp_path / "s.db") as opened:
         with opened.write() as tx:
             people.add(tx, User(id="ada", name="Ada", role="owner"))
         yield opened

@@ -1,9 +1,7 @@
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from heedful.cli import main
 from heedful.config import (
     EvaluateConfig,
     GRPOConfig,
@@ -37,10 +36,10 @@ from heedful.jobs.fit import (
     fit_preference,
     fit_reward,
     fit_sft,
-    reward,
+    measuring,
 )
 from heedful.jobs.fit.accuracy import accuracy_of
-from heedful.jobs.fit.reward import reward_metrics
+from heedful.jobs.fit.measuring import reward_metrics
 from heedful.jobs.rundir import RunDirectory
 from heedful.model.adapter_files import HEAD, WEIGHTS
 from heedful.stats.intervals import wilson
@@ -122,7 +121,7 @@ def test_accuracy_counts_prompts_where_they_have_several_pairs() -> None:
 def test_rankings_without_a_best_temperature_are_measured_all_the_same(
     deltas: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reward, "pair_deltas", lambda *_, **__: deltas)
+    monkeypatch.setattr(measuring, "pair_deltas", lambda *_, **__: deltas)
     trees = [Tree(id=str(i), prompt=(1,), responses=((2,), (3,)), pairs=((0, 1),)) for i in (0, 1)]
     found = reward_metrics(None, trees, 100)  # type: ignore[arg-type]
     assert found["temperature"] is None
@@ -253,25 +252,42 @@ def test_a_run_whose_rollouts_all_stop_early_is_checkpointed_and_resumes_exactly
     assert len(RunDirectory.read_metrics(tmp_path / "broken")) == len(rows)
 
 
-def test_kill_9_in_the_middle_resumes_to_the_same_parameters(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "heedful", "fit", "reward", "--data", "test", "--model",
-               "test", "epochs=60", "held_out_share=0.3", "checkpoint_every=5"]  # fmt: skip
-    command += ["--store", str(tmp_path / "s.db"), "--out"]
+KILLED_WHILE_IT_WRITES_STEP_6 = """
+import os, signal
+from heedful.cli import main
+from heedful.train import checkpoint
+
+write_json = checkpoint.write_json
+
+def killed(path, state):
+    if state["step"] == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write_json(path, state)
+
+checkpoint.write_json = killed
+main()
+"""
+
+
+def test_kill_9_in_the_middle_resumes_to_the_same_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def arguments(name: str) -> list[str]:
+        return ["fit", "reward", "--data", "test", "--model", "test", "epochs=10",
+                "held_out_share=0.3", "checkpoint_every=3", "--store", str(tmp_path / "s.db"),
+                "--out", str(tmp_path / name)]  # fmt: skip
 
     def run(name: str) -> None:
-        subprocess.run([*command, str(tmp_path / name)], check=True, capture_output=True)
+        monkeypatch.setattr(sys, "argv", ["heedful", *arguments(name)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
 
     run("unbroken")
-    process = subprocess.Popen(
-        [*command, str(tmp_path / "broken")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "broken" / "checkpoints").glob("step-*")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        os.sched_yield()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = [sys.executable, "-c", KILLED_WHILE_IT_WRITES_STEP_6, *arguments("broken")]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    whole = (tmp_path / "broken" / "checkpoints").glob("step-*")
+    assert [path.name for path in whole] == ["step-000003"]
     assert not (tmp_path / "broken" / "result.json").exists()
     run("broken")
     left, right = (load_file(tmp_path / n / "model" / WEIGHTS) for n in ("unbroken", "broken"))
@@ -414,7 +430,7 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_reward_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="not a trained reward model"):
+    with pytest.raises(MissingError, match="is no reward model that lies here or is registered"):
         fit_ppo(ppo_config("test"), tmp_path / "ppo")
 
 

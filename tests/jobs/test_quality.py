@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fresh import fresh_store
 
 from heedful.errors import MissingError
 from heedful.forms import FORMS
@@ -23,7 +24,6 @@ from heedful.store import (
     Transaction,
     annotations,
     completions,
-    open_store,
     people,
     projects,
     summaries,
@@ -102,7 +102,7 @@ def crowd() -> tuple[list[Any], list[Annotation]]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with open_store(tmp_path_factory.mktemp("quality") / "heedful.db") as opened:
+    with fresh_store(tmp_path_factory.mktemp("quality") / "heedful.db") as opened:
         with opened.write() as tx:
             for number in range(NUM_PEOPLE):
                 level = {"level": "expert" if number < 5 else "lay"}
@@ -210,7 +210,7 @@ def test_patterns_find_what_was_planted_and_count_each_pair_once(store: Store) -
 
 @pytest.mark.parametrize("num", [0, 1, 19, 20])
 def test_patterns_wait_for_twenty_preferences(tmp_path: Path, num: int) -> None:
-    with open_store(tmp_path / "heedful.db") as few:
+    with fresh_store(tmp_path / "heedful.db") as few:
         tasks = [task("pairwise", number) for number in range(25)]
         put(few, "pairwise", tasks, [
             answer(one, "ann", {"preferred": one.completion_ids[0]}) for one, _ in tasks[:num]
@@ -223,7 +223,7 @@ def test_patterns_wait_for_twenty_preferences(tmp_path: Path, num: int) -> None:
 
 
 def test_only_the_newest_revision_counts(tmp_path: Path) -> None:
-    with open_store(tmp_path / "heedful.db") as few:
+    with fresh_store(tmp_path / "heedful.db") as few:
         made = [task("pairwise", number) for number in range(2)]
         first, second = (one for one, _ in made)
         put(few, "pairwise", made, [
@@ -260,7 +260,7 @@ def test_circles_are_counted_by_person_and_know_how_many_prompts_they_are_of(
             answers.append(answer(one, "ann", {"preferred": ids[int(is_back)]}))
             if first == 0:
                 answers.append(answer(one, "bob", {"preferred": ids[0]}))
-    with open_store(tmp_path / "heedful.db") as few:
+    with fresh_store(tmp_path / "heedful.db") as few:
         put(few, "pairwise", made, answers)
         data = compute(few, "support", "quality").data
         share, by_person = data["cycles"]["share"], {r["person"]: r for r in data["people"]}
@@ -273,7 +273,7 @@ def test_circles_are_counted_by_person_and_know_how_many_prompts_they_are_of(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_has_a_quality_page(tmp_path: Path, form: str) -> None:
-    with open_store(tmp_path / "heedful.db") as few:
+    with fresh_store(tmp_path / "heedful.db") as few:
         num = FORMS[form].num_completions[0]
         made = [task(form, number, (GOOD, BAD)[:num]) for number in range(24)]
         num_kinds = min(2, len(FORMS[form].examples(made[0][0].completion_ids)))
@@ -313,7 +313,7 @@ def test_an_unknown_project_is_missing(store: Store) -> None:
 @pytest.fixture
 def mixed(tmp_path: Path) -> Iterator[Store]:
     """Two votes, and a repeat that is none."""
-    with open_store(tmp_path / "heedful.db") as store:
+    with fresh_store(tmp_path / "heedful.db") as store:
         made = [task("pairwise", number) for number in range(2)]
         one, other = (asked for asked, _ in made)
         put(store, "pairwise", made, [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh import fresh_store
 from scipy.special import expit
 
 from heedful.config import PreferenceConfig, RewardCardConfig, RewardConfig, resolve
@@ -19,15 +20,15 @@ from heedful.errors import ConfigError, DataError, MissingError
 from heedful.exchange.importing import import_preferences
 from heedful.jobs.fit import FitResult, fit_preference, fit_reward
 from heedful.jobs.reward_card import reward_card
-from heedful.jobs.reward_card.job import score_pairs
-from heedful.jobs.reward_card.measure import About, measure
+from heedful.jobs.reward_card.measure import About, Further, measure
 from heedful.jobs.reward_card.people import Background, read_background
+from heedful.jobs.reward_card.scoring import score_pairs
 from heedful.jobs.snapshot import make_snapshot
 from heedful.monitor.report import read_report_data, render
 from heedful.monitor.reward_card import RewardCard, findings
 from heedful.monitor.reward_report import main_figures, reward_report
-from heedful.reward.scorers import Scored
-from heedful.store import Store, annotations, open_store, people, runs, tasks
+from heedful.reward.scorers import Counts, Scored
+from heedful.store import Store, annotations, people, runs, tasks
 from heedful.store import models as model_table
 from heedful.types import Annotation, Preference, Prompt, User
 
@@ -135,8 +136,8 @@ def test_the_slices_of_a_kind_hold_every_pair_once() -> None:
     rows[0] = long
     card = measure(ABOUT, rows, scored(rng.normal(0.5, 1.0, 200)), Background())
     kinds = {one.kind for one in card.slices}
-    assert {"the longer answer", "length", "turns", "topic"} >= kinds
-    assert {"the longer answer", "length", "turns"} <= kinds
+    assert {"longer answer", "length", "turns", "topic"} >= kinds
+    assert {"longer answer", "length", "turns"} <= kinds
     for kind in kinds:
         assert sum(s.measured.accuracy.num for s in card.slices if s.kind == kind) == 200
     turns = [(s.name, s.measured.accuracy.num) for s in card.slices if s.kind == "turns"]
@@ -156,8 +157,8 @@ def test_a_slice_where_the_model_fails_is_named() -> None:
         for one in findings(measure(ABOUT, rows, scored(gaps), Background()))
         if one.rule == "weak_slice"
     ]
-    assert "the longer answer: was chosen" in weak.cause
-    assert "was rejected" not in weak.cause
+    assert "longer answer: chosen" in weak.cause
+    assert "longer answer: rejected" not in weak.cause
 
 
 def test_the_surest_mistake_stands_first_and_once() -> None:
@@ -185,6 +186,10 @@ def test_members_that_disagree_on_errors_are_certified_and_others_are_not() -> N
     assert card.doubt is not None
     assert (card.doubt.num_members, card.doubt.detection.value) == (2, 1.0)
     assert "uncertainty" not in rules(card)
+    agreed, *_, disputed = card.doubt.bins
+    assert agreed.high < disputed.low
+    assert (agreed.error.value, disputed.error.value) == (0.0, 1.0)
+    assert sum(one.error.num for one in card.doubt.bins) == 400
     blind = mean[:, None] + rng.random(400)[:, None] * [1, -1]
     assert "uncertainty" in rules(measure(ABOUT, rows, scored(blind), Background()))
     one = measure(ABOUT, rows, scored(mean), Background())
@@ -197,6 +202,7 @@ class PreferFirst:
     """A judge that reads both sides and likes the first one, but for every fifth pair."""
 
     reads_pairs = True
+    counts: Counts = "pairs"
     scale = "judge"
 
     def score(self, pairs: Sequence[Preference], advance: Advance = silent) -> Scored:
@@ -208,9 +214,10 @@ class PreferFirst:
 
 def test_a_judge_that_follows_the_order_is_found_out() -> None:
     rows = [pair(number) for number in range(100)]
-    plain, swapped = score_pairs(PreferFirst(), rows)
-    card = measure(ABOUT, rows, plain, Background(), swapped=swapped)
+    plain, orders = score_pairs(PreferFirst(), rows)
+    card = measure(ABOUT, rows, plain, Background(), further=Further(orders=orders))
     assert card.swap is not None
+    assert card.accuracy.value == pytest.approx(0.6)  # its liking for the first place is averaged
     assert card.swap.value == pytest.approx(0.2)
     assert "swap" in rules(card)
     assert "Swap consistency" in render(reward_report(card))
@@ -221,7 +228,7 @@ def test_a_judge_that_follows_the_order_is_found_out() -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "s.db") as opened:
+    with fresh_store(tmp_path / "s.db") as opened:
         yield opened
 
 
@@ -321,7 +328,7 @@ def test_the_report_shows_every_figure_of_the_card(store: Store, tmp_path: Path)
     for text in (
         "Accuracy beside the agreement of people", "Reliability, as scored",
         "Reliability, after scaling", "What the score goes with", "Accuracy by slice",
-        "Uncertainty against error", "Mistakes", "What it does not say",
+        "Uncertainty against error", "Errors by uncertainty", "Mistakes", "What it does not say",
         "7 pairs were left out",
     ):  # fmt: skip
         assert text in page, text
@@ -437,7 +444,7 @@ def test_what_is_no_reward_or_no_pair_is_refused_in_one_line(
     with pytest.raises(MissingError, match=r"gone\.csv does not exist"):
         measured(data="gone.csv", format="csv")
     prompts = freeze(testing.prompts(), "prompt", tmp_path).path
-    with pytest.raises(DataError, match="holds prompt rows"):
+    with pytest.raises(DataError, match="has prompt rows"):
         measured(data=prompts)
     learned = freeze(testing.preferences()[:3], "preference", tmp_path).path
     with pytest.raises(DataError, match="fitted to the prompts of all 3 rows"):

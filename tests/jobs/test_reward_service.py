@@ -240,4 +240,6 @@ def test_a_model_that_breaks_says_so_and_goes_on(
         answer = client.post("/v1/rewards", json=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert "out of memory" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
     assert client.post("/v1/rewards", json=body).status_code == 200

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -176,12 +177,10 @@ def test_an_interrupted_file_does_not_appear(model: OpenReward, tmp_path: Path) 
     file = write(tmp_path / "a.jsonl", {"prompt": "hi", "completions": ["hello"]})
 
     class Interrupted(OpenReward):
-        def score(self, trees: Any) -> Any:  # noqa: ARG002 - it does not come to that
+        def judge(self, trees: Any) -> Any:  # noqa: ARG002 - it does not come to that
             raise KeyboardInterrupt
 
-    broken = Interrupted(
-        name="r", trunk=model.trunk, card=model.card, weights_hash=model.weights_hash
-    )
+    broken = Interrupted(**{one.name: getattr(model, one.name) for one in fields(model)})
     with pytest.raises(KeyboardInterrupt):
         score_file(lambda: broken, file, out=tmp_path / "out.jsonl")
     assert [one.name for one in tmp_path.iterdir()] == ["a.jsonl"]

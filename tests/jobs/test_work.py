@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh import fresh_store
 from starlette.testclient import TestClient
 
 from heedful.cli import work as cli_work
 from heedful.errors import ResourceError
 from heedful.jobs import work as work_module
 from heedful.jobs.work import work
-from heedful.store import Store, completions, jobs, open_store, people, runs, tables
+from heedful.store import Store, completions, jobs, people, runs, tables
 from heedful.types import Prompt, User
 from heedful.web.app import create_app
 from heedful.web.job_specs import KINDS
@@ -27,7 +28,7 @@ SMALL = {"rollouts.num_rollouts": 1, "rollouts.max_new_tokens": 4}
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "heedful.db") as opened:
+    with fresh_store(tmp_path / "heedful.db") as opened:
         with opened.write() as tx:
             people.add(tx, User(id="usr_ada", name="ada", role="owner"))
             people.grant(
@@ -69,10 +70,16 @@ def test_a_reward_a_policy_an_evaluation_and_a_project_one_job_each(
     assert reward["id"] in policy["parents"]
     measured = {"model": policy["id"], "reward": reward["id"], "num_prompts": 4}
     ask(client, "evaluate", data="test", **measured)
+    ask(client, "evaluate", "card", data="test", model=reward["id"], name="card")
     ask(client, "sample", project="asked", prompts="test", model=policy["id"], num_prompts=3,
         max_new_tokens=4)  # fmt: skip
-    assert work(store, tmp_path / "runs", say=quiet, once=True) == 2
+    assert work(store, tmp_path / "runs", say=quiet, once=True) == 3
     done = client.get("/api/jobs").json()
+    (card,) = [one for one in done if one["spec"].get("name") == "card"]
+    page = client.get(f"/runs/{card['run']}/files/report.html").text
+    assert "Reward card of" in page
+    assert card["result"]["accuracy"] >= 0
+    done.remove(card)
     states = {one["kind"]: (one["state"], one["error"]) for one in done}
     assert states == dict.fromkeys(KINDS, ("finished", ""))
     kinds = {one["kind"]: one for one in done}
@@ -80,7 +87,7 @@ def test_a_reward_a_policy_an_evaluation_and_a_project_one_job_each(
     assert kinds["evaluate"]["result"]["judge"].startswith("reward ")
     assert kinds["sample"]["result"]["num_tasks"] == 3
     listed = client.get("/api/runs").json()
-    assert {one["kind"] for one in listed} == {"reward", "ppo", "evaluate"}
+    assert {one["kind"] for one in listed} == {"reward", "ppo", "evaluate", "reward_card"}
     assert kinds["fit_ppo"]["run"] in {one["id"] for one in listed}
     html = client.get("/jobs", headers={"accept": "text/html"}).text
     assert f'href="/models/{policy["id"]}"' in html
@@ -216,26 +223,32 @@ def wait_until(look: Any) -> Any:
     raise AssertionError("it did not happen")
 
 
+SIGNALLED_AFTER_A_CHECKPOINT = """
+import os, signal, sys
+from heedful.cli import main
+from heedful.train import checkpoint
+
+how, save = signal.Signals[sys.argv.pop(1)], checkpoint.save
+
+def signalled(*state):
+    save(*state)
+    os.kill(os.getpid(), how)
+
+checkpoint.save = signalled
+main()
+"""
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_worker_that_ends_in_the_middle_is_followed_by_another_that_goes_on(
     store: Store, client: TestClient, tmp_path: Path, how: signal.Signals
 ) -> None:
     spec = {"data": "test", "model": "test", "epochs": 25, "held_out_share": 0.3}
     job = ask(client, "fit_reward", **spec)["id"]
-    command = [sys.executable, "-m", "heedful", "work", "--store", str(tmp_path / "heedful.db"),
-               "--runs", str(tmp_path / "runs")]  # fmt: skip
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-
-    def has_checkpoint() -> bool:
-        return any((tmp_path / "runs").glob("*/reward/checkpoints/*"))
-
-    try:
-        wait_until(has_checkpoint)
-        first.send_signal(how)
-        first.wait(30)
-    finally:
-        first.kill()
-        first.wait()
+    command = [sys.executable, "-c", SIGNALLED_AFTER_A_CHECKPOINT, how.name, "work", "--store",
+               str(tmp_path / "heedful.db"), "--runs", str(tmp_path / "runs")]  # fmt: skip
+    subprocess.run(command, check=False, capture_output=True, timeout=300)
+    assert any((tmp_path / "runs").glob("*/reward/checkpoints/*"))
     with store.write() as tx:
         left = jobs.get(tx, job)
         assert left.state == ("running" if how == signal.SIGKILL else "waiting")

@@ -19,6 +19,7 @@ from heedful.maths.reward import (
     plackett_luce,
     ranked_pairs,
     rao_kupper,
+    skill_prior,
     unbiased_bradley_terry,
 )
 
@@ -162,6 +163,21 @@ def test_noise_corrections_recover_the_weights_that_plain_bradley_terry_shrinks(
     # Noise of 25 % doubles the standard error to about 0.05.
     assert (corrected - truth).abs().max() < 0.15
     assert fit(bradley_terry, features)[0] < 0.6 * truth[0]
+
+
+def test_skill_prior_is_minus_the_log_density_of_two_normals():
+    skill, mean = random_scores(0, 5), torch.tensor(0.7, dtype=torch.float64)
+    normal = torch.distributions.Normal
+    spread = {"spread": 1.5, "typical": 2.0, "typical_spread": 0.8}
+
+    def exact(at, around):
+        own = normal(around, 1.5).log_prob(at).sum()
+        return -own - normal(torch.tensor(2.0).double(), 0.8).log_prob(around)
+
+    moved = skill + 0.3
+    ours = skill_prior(moved, mean + 0.2, **spread) - skill_prior(skill, mean, **spread)
+    theirs = exact(moved, mean + 0.2) - exact(skill, mean)
+    torch.testing.assert_close(ours.sum(), theirs)  # the densities' constants fall out
 
 
 def test_crowd_bradley_terry_mixes_the_label_and_its_opposite():

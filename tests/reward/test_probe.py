@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from heedful.reward.probe import fit_probe, solve
@@ -55,3 +56,28 @@ def test_one_prompt_alone_gets_the_strongest_penalty_available() -> None:
     differences, _, _ = simulated(3, 0.0, 6)
     probe = fit_probe(differences, np.zeros(3, dtype=np.int64))
     assert np.isfinite(probe.weight).all()
+
+
+def test_a_pair_of_weight_three_is_three_pairs() -> None:
+    differences, groups, _ = simulated(60, 0.2, 7)
+    weights = np.where(np.arange(60) % 3 == 0, 3.0, 1.0)
+    repeated = np.repeat(differences, weights.astype(int), axis=0)
+    np.testing.assert_allclose(
+        solve(differences, 0.1, weights), solve(repeated, 0.1), rtol=1e-3, atol=1e-5
+    )
+    assert not np.allclose(solve(differences, 0.1), solve(repeated, 0.1), rtol=1e-3)
+    equal = fit_probe(differences, groups, np.full(60, 0.5))
+    np.testing.assert_allclose(equal.weight, fit_probe(differences, groups).weight, rtol=1e-4)
+
+
+def test_a_covariate_that_decides_stays_out_of_the_probe() -> None:
+    rng = np.random.default_rng(8)
+    quality, style = rng.normal(size=(2, 3000))
+    wins = rng.random(3000) < expit(quality + 2.0 * style)
+    sign = np.where(wins, 1.0, -1.0)
+    seen = np.stack([quality, style + 0.1 * rng.normal(size=3000)], axis=1) * sign[:, None]
+    groups = np.arange(3000)
+    naive = fit_probe(seen, groups).weight
+    freed = fit_probe(np.column_stack([seen, sign * style]), groups, num_free=1).weight
+    assert naive[1] / naive[0] > 1.5
+    assert abs(freed[1] / freed[0]) < 0.3

@@ -10,6 +10,7 @@ from heedful.stats.intervals import (
     Interval,
     bootstrap,
     bootstrap_mean,
+    difference_of_shares,
     share_by_cluster,
     student_quantile,
     wilson,
@@ -217,3 +218,13 @@ def test_bootstrap_leaves_out_resamples_without_a_value():
 def test_bootstrap_refuses_one_cluster():
     with pytest.raises(ValueError, match="there are 1 independent rows"):
         bootstrap(lambda _: 0.0, 3, rng=np.random.default_rng(0), clusters=[7, 7, 7])
+
+
+def test_difference_of_shares_is_newcombes_published_example():
+    # Newcombe 1998, Statistics in Medicine 17, 873, table II (a), method 10: 56/70 - 48/80
+    found = difference_of_shares(wilson(56, 70), wilson(48, 80))
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert found.num == 150
+    back = difference_of_shares(wilson(48, 80), wilson(56, 70))
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.utils.class_weight import compute_class_weight
 
-from heedful.stats.shortcuts import matched_accuracy, style_share, within_correlation
+from heedful.stats.shortcuts import (
+    balancing_weights,
+    matched_accuracy,
+    style_share,
+    within_correlation,
+    within_slope,
+)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -168,3 +175,53 @@ def test_what_was_not_measured_is_refused_and_not_taken_for_no_difference():
         within_correlation(scores, [1, 2, np.nan, 4], prompts, rng=rng)
     with pytest.raises(ValueError, match="a score or a feature is NaN"):
         style_share(scores, [[1, 2], [2, 1], [3, np.inf], [4, 0]], prompts, rng=rng, num_folds=2)
+
+
+def test_balanced_weights_let_the_sign_of_the_difference_predict_nothing():
+    noise = rng(3)
+    gaps = noise.normal(1.0, 2.0, size=400).round(1)
+    given = noise.uniform(0.5, 2.0, size=400)
+    weights = balancing_weights(gaps, given, num_strata=4)
+    sizes = np.abs(gaps)
+    edges = np.quantile(sizes[sizes > 0], [0.25, 0.5, 0.75])
+    stratum = np.searchsorted(edges, sizes, side="left")
+    for number in range(4):
+        inside = (stratum == number) & (gaps != 0)
+        longer, shorter = weights[inside & (gaps > 0)].sum(), weights[inside & (gaps < 0)].sum()
+        assert longer == pytest.approx(shorter)
+        assert longer + shorter == pytest.approx(given[inside].sum())
+    assert np.array_equal(weights[gaps == 0], given[gaps == 0])
+
+
+def test_balanced_weights_of_one_stratum_are_those_of_balanced_classes():
+    gaps = np.array([3, 1, 2, 5, 4, -2, -1], dtype=float)
+    classes = compute_class_weight("balanced", classes=np.array([-1, 1]), y=np.sign(gaps))
+    wanted = np.where(gaps > 0, classes[1], classes[0])
+    np.testing.assert_allclose(balancing_weights(gaps, num_strata=1), wanted)
+
+
+def test_a_stratum_of_one_kind_has_no_weight_and_all_of_one_kind_are_refused():
+    gaps = np.array([1, -1, 1, -1, 9, 10], dtype=float)
+    weights = balancing_weights(gaps, num_strata=2)
+    assert weights[4:].tolist() == [0, 0]
+    assert weights[:4].sum() > 0
+    with pytest.raises(ValueError, match="3 have the larger answer chosen, and no stratum has"):
+        balancing_weights([1, 2, 3])
+    with pytest.raises(ValueError, match="3 differences with 2 weights"):
+        balancing_weights([1, 2, -3], [1, 1])
+
+
+def test_the_slope_within_prompts_takes_the_correlation_away():
+    noise = rng(4)
+    prompts = np.repeat(np.arange(50), 4)
+    length = noise.normal(size=200) + prompts
+    scores = 0.7 * length - 3.0 * prompts + noise.normal(size=200)
+    slope = within_slope(scores, length, prompts)
+    dummies = np.hstack([length[:, None], prompts[:, None] == np.arange(50)])
+    assert slope == pytest.approx(
+        LinearRegression(fit_intercept=False).fit(dummies, scores).coef_[0]
+    )
+    left = within_correlation(scores - slope * length, length, prompts, rng=rng(), num_resamples=2)
+    assert left.value == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match="does not vary within a prompt"):
+        within_slope([1.0, 2.0], [3.0, 4.0], [0, 1])

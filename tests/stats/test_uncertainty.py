@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from heedful.stats.uncertainty import auroc, error_detection, risk_coverage
+from heedful.stats.uncertainty import auroc, error_by_bin, error_detection, risk_coverage
 
 
 def test_auroc_equals_sklearn_with_ties():
@@ -64,3 +64,18 @@ def test_risk_coverage_excess_is_zero_in_the_best_order_and_one_without_any():
 def test_uncertainty_refuses_malformed_input(doubt, right, message):
     with pytest.raises(ValueError, match=message):
         risk_coverage(doubt, right)
+
+
+def test_error_rates_by_bin_are_those_of_pairs_of_like_uncertainty():
+    doubt = np.array([0.4, 0.1, 0.2, 0.3, 0.1, 0.8, 0.5, 0.6])
+    right = np.array([1, 1, 1, 1, 0, 0, 0, 1])
+    first, second, third, last = error_by_bin(doubt, right)
+    assert [first.low, first.high, last.low, last.high] == [0.1, 0.1, 0.6, 0.8]
+    rates = [one.error.value for one in (first, second, third, last)]
+    assert rates == [0.5, 0.0, 0.5, 0.5]
+    assert [one.error.num for one in (first, second, third, last)] == [2] * 4
+
+
+def test_pairs_of_equal_uncertainty_share_a_bin():
+    (only,) = error_by_bin(np.ones(6), [1, 0, 1, 1, 1, 1])
+    assert only.error.value == pytest.approx(1 / 6)

@@ -1,20 +1,21 @@
 """Every test of the store runs on SQLite and on PostgreSQL.
 
-Each test gets its own file or schema; files are copies of one that was migrated once.
+Each test gets a database without rows: its own copy of a file that was migrated once, or the
+schema of this process, emptied after every test.
 """
 
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from fresh import fresh_file
+from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
-from heedful.store import Store, open_store
+from heedful.store import Store, open_store, tables
 
 BACKENDS = ["sqlite", "postgres"]
 
@@ -37,22 +38,31 @@ def postgres_schema() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("migrated") / "heedful.db"
-    open_store(path).close()
-    return path
+def migrated_schema() -> Iterator[Engine]:
+    with postgres_schema() as url:
+        open_store(url).close()
+        engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+        yield engine
+        engine.dispose()
+
+
+def take_out_all_rows(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(f"truncate {', '.join(tables.metadata.tables)} restart identity"))
 
 
 @pytest.fixture(params=BACKENDS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The path or URL of a database without rows, thrown away afterwards."""
+    """The path or URL of a database without rows.
+
+    A test that changes the tables themselves takes ``empty_database``, which is its own.
+    """
     if request.param == "sqlite":
-        path = tmp_path / "heedful.db"
-        shutil.copy(request.getfixturevalue("migrated_file"), path)
-        yield str(path)
+        yield str(fresh_file(tmp_path / "heedful.db"))
         return
-    with postgres_schema() as url:
-        yield url
+    engine = request.getfixturevalue("migrated_schema")
+    yield engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    take_out_all_rows(engine)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -108,7 +108,8 @@ def act(store: Store, project: str, who: str, rng: random.Random, clock: Clock) 
     """One random thing that a person does; what a lease gives is checked against the definition."""
     could = eligible(store, project, who)
     with store.write() as tx:
-        before = {view.task_id for view in queue._held(tx, project, who, clock.now)}
+        held = {view.task_id for view in queue._held(tx, project, who, clock.now)}
+        before = held - could.keys()  # a lease that ran out is given anew, in its turn
         found = queue.lease(tx, project, who, count=rng.choice((1, 1, 3)), rng=rng)
     views = [] if isinstance(found, Nothing) else found
     for view in views:
@@ -257,6 +258,8 @@ OLD = [
         f"insert into tasks values ('t{n}', 'pairwise', 'q', '', 2, {n}, 'x', {NOW})"
         for n in (1, 2)
     ),
+    f"insert into completions values ('c', 'q', '[]', null, 'import:a', 0, 'stop', '{{}}', {NOW})",
+    *(f"insert into task_completions values ('t{n}', 0, 'c', 'q')" for n in (1, 2)),
     f"insert into projects values ('p', 'P', 'pairwise', 2, 600, false, '{{}}', {NOW})",
     *(
         f"insert into users values ('usr_{n}', '{n}', 'annotator', null, '{{}}', true, {NOW})"
@@ -307,13 +310,16 @@ def test_no_statement_of_the_queue_scans_or_sorts(tmp_path: Path, clock: Clock) 
                 # the checks of this test are no part of the queue
                 if "holder, slots.until \nFROM slots \nWHERE slots.project = ?" not in statement
             }
-    assert len(plans) > 25
+    assert len(plans) > 20
     for statement, plan in plans.items():
         # few: the sides of one task, what one person holds, what was opened since their last lease
         few = ("task_completions", "LEFT OUTER JOIN slots", "slots.turn > ?")
         is_small = any(words in statement for words in few)
+        assert sum("TEMP B-TREE" in line for line in plan) <= 1, statement
         for line in plan:
-            assert not line.startswith("SCAN"), statement
+            # of one row: a subquery that ends at its first hit
+            is_one = line.split()[1] in ("behind", "opened_since", "last_started")
+            assert is_one or not line.startswith("SCAN"), statement
             assert is_small or "TEMP B-TREE" not in line, statement
 
 

@@ -113,11 +113,11 @@ def test_opening_waits_for_no_writer(store: Store, open_again) -> None:
             assert completions.by_models(other, "import:test") == []
 
 
-def test_database_of_a_newer_version_is_refused(store: Store, open_again) -> None:
-    with store.write() as tx:
+def test_database_of_a_newer_version_is_refused(empty_database: str) -> None:
+    with open_store(empty_database) as store, store.write() as tx:
         tx.connection.execute(text("update alembic_version set version_num = '9999'"))
     with pytest.raises(ConfigError, match="upgrade heedful"):
-        open_again()
+        open_store(empty_database)
 
 
 def test_sqlite_runs_in_wal_mode_with_foreign_keys(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from heedful.jobs.snapshot import make_snapshot
 from heedful.store import (
     Store,
     annotations,
+    assignments,
     completions,
+    desks,
     extras,
     open_store,
     people,
@@ -282,8 +284,8 @@ def test_whoever_has_a_known_answer_open_when_it_is_removed_gives_no_vote(studio
     (task,) = fill(studio, num_tasks=1, gold_share=0.0, repeat_share=0.0)
     set_gold(studio, task)
     with studio.write() as tx:
-        order = list(task.completion_ids)
-        queue._give(tx, "p", task.id, "usr_a", 0, order, tx.now, kind="gold")
+        desk = desks.enter(tx, "p", "usr_a")
+        assignments.give(tx, desk, task.id, tx.now, order=task.completion_ids, kind="gold")
         extras.unset_gold(tx, projects.get(tx, "p"), task.id, who="usr_o")
         (view,) = queue.lease(tx, "p", "usr_a", count=3, rng=random.Random(0))  # type: ignore[misc]
         assert view.kind == "gold"

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import uvicorn
 from fastapi.routing import APIRoute
+from fresh import fresh_store
 from starlette.testclient import TestClient
 
-from heedful.store import Store, Transaction, completions, open_store, people, projects
+from heedful.store import Store, Transaction, completions, people, projects
 from heedful.types import Completion, Message, Project, Prompt, Task, User, UserRole
 from heedful.web.app import create_app
 from heedful.web.sign_in import make_link
@@ -26,7 +27,7 @@ def make_studio(
     path: Path, *, num_tasks: int = 4, form: str = "pairwise", num_shown: int = 2
 ) -> tuple[Store, TestClient]:
     """A project ``support`` of one form, and nobody signed in."""
-    store = open_store(path / "heedful.db")
+    store = fresh_store(path / "heedful.db")
     with store.write() as tx:
         projects.add(tx, Project(dataset="support", title="Support", form=form))
         projects.write_guideline(tx, "support", "Prefer the **kinder** one.", author="usr_o")

@@ -2,6 +2,8 @@ import re
 from pathlib import Path
 
 import pytest
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from starlette.testclient import TestClient
 from studio import DAY, csrf_of, make_studio, routes, visitor
 
@@ -19,6 +21,13 @@ def studio(tmp_path: Path):
     store, client = make_studio(tmp_path)
     with store:
         yield store, client
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Argon2 at its cheapest: how much work it makes is pwdlib's to say and no claim of ours."""
+    quick = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),))
+    monkeypatch.setattr(PasswordHash, "recommended", lambda: quick)
 
 
 def test_every_route_but_the_sign_in_pages_refuses_strangers(studio) -> None:
@@ -74,8 +83,6 @@ def test_a_link_goes_on_to_a_page_of_ours_only(studio, wanted: str, to: str) -> 
 
 
 def test_password_sign_in_and_its_limit(studio) -> None:
-    from pwdlib import PasswordHash
-
     store, client = studio
     visitor(store, client, "ada", "owner")
     with store.write() as tx:
@@ -133,8 +140,6 @@ def test_another_site_signs_nobody_in_or_out(studio, headers, is_refused: bool) 
 
 
 def test_somebody_switched_off_waits_as_long_as_anybody(studio, monkeypatch) -> None:
-    from pwdlib import PasswordHash
-
     store, client = studio
     visitor(store, client, "ada", "owner")
     hashed = PasswordHash.recommended().hash("right one")

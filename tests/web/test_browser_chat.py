@@ -9,10 +9,11 @@ import pytest
 import uvicorn
 from browsing import CHROMIUM
 from endpoint import Endpoint, serving
+from fresh import fresh_store
 from studio import DAY
 from test_studio_chat import answers_of
 
-from heedful.store import Store, chat, open_store
+from heedful.store import Store, chat
 from heedful.web.app import create_app
 from heedful.web.sign_in import make_link
 
@@ -30,7 +31,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def site(tmp_path: Path, endpoint: Endpoint) -> Iterator[tuple[Store, str]]:
-    with open_store(tmp_path / "heedful.db") as store:
+    with fresh_store(tmp_path / "heedful.db") as store:
         with store.write() as tx:
             for name in ("plain", "fancy"):
                 chat.add_endpoint(tx, name, endpoint.address, "tiny", key="k", who="usr_ada")

@@ -8,7 +8,7 @@ import pytest
 from browsing import Site, press, sign_in, wait_saved
 from sqlalchemy import select, update
 
-from heedful.store import people, projects, queue, tables, undo
+from heedful.store import assignments, desks, people, projects, queue, tables, undo
 from heedful.types import User
 from heedful.web.render import HIDDEN
 
@@ -396,9 +396,8 @@ def test_the_first_answer_and_its_repeat_are_two_items(page: Any, site: Site) ->
         ((task, _),) = undo.recent(tx, "support", "usr_ann")
         first = queue.get(tx, "support", "usr_ann", task).shown_order
         order = list(reversed(first))
-        queue._give(
-            tx, "support", task, "usr_ann", 1, order, datetime.now(UTC), kind="repeat"
-        )  # fmt: skip
+        desk = desks.enter(tx, "support", "usr_ann")
+        assignments.give(tx, desk, task, datetime.now(UTC), order=order, kind="repeat")
     page.reload()
     page.get_by_text("Question 0?").wait_for()
     write(page, "Half")

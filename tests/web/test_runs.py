@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh import fresh_store
 from starlette.testclient import TestClient
 from studio import visitor
 
@@ -24,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rollouts = Rollouts(
         num_rollouts=2, prompts_per_rollout=2, samples_per_prompt=2, max_new_tokens=4
     )
-    with open_store(root / "heedful.db") as store:
+    with fresh_store(root / "heedful.db") as store:
         config = PPOConfig(data="test", model="test", reward="gold:kind", rollouts=rollouts)
         fit_ppo(config, root / "policy", store=store)
         measured = EvaluateConfig(
@@ -163,7 +164,7 @@ def unfinished(store: Store, path: Path, num_rows: int) -> str:
 
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[tuple[Store, TestClient]]:
-    with open_store(tmp_path / "heedful.db") as store:
+    with fresh_store(tmp_path / "heedful.db") as store:
         client = TestClient(create_app(store), follow_redirects=False)
         visitor(store, client, "ada", "owner")
         yield store, client

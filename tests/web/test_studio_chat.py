@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from endpoint import Endpoint, serving
+from fresh import fresh_store
 from starlette.testclient import TestClient
 from studio import csrf_of, visitor
 
+from heedful.engine.remote import checked_url
 from heedful.errors import ConfigError, DataError
 from heedful.jobs.work import work
 from heedful.store import (
@@ -20,7 +22,6 @@ from heedful.store import (
     completions,
     jobs,
     models,
-    open_store,
     queue,
     tables,
     tasks,
@@ -29,7 +30,7 @@ from heedful.store.chat import Endpoint as ChatEndpoint
 from heedful.types import Completion, Message, ModelVersion, Prompt
 from heedful.web import chat_writing
 from heedful.web.app import create_app
-from heedful.web.chat_writing import ask_endpoint, checked_url
+from heedful.web.chat_writing import ask_endpoint
 
 KEY = "sk-very-secret"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -43,7 +44,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[tuple[Store, TestClient]]:
-    with open_store(tmp_path / "heedful.db") as store:
+    with fresh_store(tmp_path / "heedful.db") as store:
         client = TestClient(create_app(store, rng=random.Random(3)), follow_redirects=False)
         visitor(store, client, "ada", "owner")
         client.headers["x-csrf-token"] = csrf_of(client.get("/").text)

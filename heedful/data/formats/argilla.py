@@ -255,6 +255,6 @@ ARGILLA = Format(
     recognises=recognises,
     parse=parse,
     write=write,
-    loses=("rankings with ties", "ratings, flags, steps", "answers not of people", "revisions",
-           "shown order", "seconds", "time", *LOSES_OF_TASKS),
+    loses=("rankings with ties", "probability", "ratings, flags, steps",
+           "answers not of people", "revisions", "shown order", "seconds", "time", *LOSES_OF_TASKS),
 )  # fmt: skip

@@ -197,8 +197,8 @@ class Format:
 
 LOSES_OF_TASKS = ("model", "sampling", "guideline")
 LOSES_ALL_BUT_PAIRS = (
-    "ties", "weight", "revisions", "annotator", "source", "shown order", "seconds", "time",
-    "comment", *LOSES_OF_TASKS,
+    "ties", "probability", "weight", "revisions", "annotator", "source", "shown order", "seconds",
+    "time", "comment", *LOSES_OF_TASKS,
 )  # fmt: skip
 
 

@@ -1,14 +1,14 @@
 r"""CSV: one line for each answer, with a header; for spreadsheets.
 
 Columns are ``form``, ``prompt``, ``tools``, ``answer_1`` ..., ``judgement``, ``strength``,
-``written``, ``comment``, ``annotator``, ``source``, ``shown``, ``seconds``, ``revision``, ``time``,
-``kind``, ``model_1`` ..., ``sampling_1`` ..., ``guideline`` and ``task``. Only ``prompt`` and
-``answer_1`` are needed; an empty ``form`` is a pair, or a prompt when there is no answer.
-``judgement`` is ``1``, ``2``, ``tie`` or ``both_bad`` for a pair, ``1 > 2 = 3`` for a ranking, and
-JSON about the answers' numbers for the other forms. A prompt or answer that is more than one plain
-text, or holds NUL, stands as JSON messages. ``sampling_1`` is JSON of how the first answer was
-drawn (``draw``, ``params``, ``finish_reason``) and ``task`` of ``slots``, ``priority`` and
-``reason``, where they are not what reading supposes. Nothing of a data set's items is lost.
+``probability``, ``written``, ``comment``, ``annotator``, ``source``, ``shown``, ``seconds``,
+``revision``, ``time``, ``kind``, ``model_1`` ..., ``sampling_1`` ..., ``guideline`` and ``task``.
+Only ``prompt`` and ``answer_1`` are needed; an empty ``form`` is a pair, or a prompt when there is
+no answer. ``judgement`` is ``1``, ``2``, ``tie`` or ``both_bad`` for a pair, ``1 > 2 = 3`` for a
+ranking, and JSON about the answers' numbers for the other forms. A prompt or answer that is more
+than one plain text, or holds NUL, stands as JSON messages. ``sampling_1`` is JSON of how the first
+answer was drawn (``draw``, ``params``, ``finish_reason``) and ``task`` of ``slots``, ``priority``
+and ``reason``, where they are not what reading supposes. Nothing of a data set's items is lost.
 ``known``, which is read only, is the judgement that is right beyond doubt.
 
 A cell that starts with ``= + - @``, a tab or a line end would be a formula in a spreadsheet: it
@@ -60,8 +60,8 @@ _NEEDS_APOSTROPHE = re.compile(f"[{_FORMULA}]|'[{_FORMULA}']")
 _HAS_APOSTROPHE = re.compile(f"'[{_FORMULA}']")
 _FRONT = ("form", "prompt", "tools")
 _BACK = (
-    "judgement", "strength", "written", "comment", "annotator", "source", "shown", "seconds",
-    "revision", "time", "kind",
+    "judgement", "strength", "probability", "written", "comment", "annotator", "source", "shown",
+    "seconds", "revision", "time", "kind",
 )  # fmt: skip
 _ANSWERS = [f"answer_{label}" for label in labels(MAX_SHOWN)]
 _MODELS = [f"model_{label}" for label in labels(MAX_SHOWN)]
@@ -132,6 +132,8 @@ def _answer(form: str, cells: Mapping[str, str]) -> Answer:
     payload = _judgement(form, cells.get("judgement", ""))
     if "strength" in cells:
         payload["strength"] = _number("strength", cells["strength"], int)
+    if "probability" in cells:
+        payload["probability"] = _number("probability", cells["probability"], float)
     payload |= {key: cells[key] for key in ("written", "comment") if key in cells}
     return answered(
         cells,
@@ -255,6 +257,8 @@ def _answer_cells(item: Item, answer: Annotation, names: Mapping[str, str]) -> d
     }
     if "strength" in payload:
         cells["strength"] = str(payload.pop("strength"))
+    if "probability" in payload:
+        cells["probability"] = repr(payload.pop("probability"))
     time = item.times.get(answer.id)
     return cells | {
         "judgement": _spell(item.task.form, payload),

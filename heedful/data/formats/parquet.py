@@ -83,6 +83,7 @@ SCHEMA = pa.schema(
                         ("chosen", _MESSAGES),
                         ("rejected", _MESSAGES),
                         ("margin", pa.float64()),
+                        ("probability", pa.float64()),
                         ("weight", pa.float64()),
                         ("annotation", pa.string()),
                     ]

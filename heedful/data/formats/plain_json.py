@@ -156,6 +156,7 @@ def write(item: Item, tally: Tally) -> Iterator[Row]:  # noqa: ARG001 - nothing 
             "chosen": messages_json(one.chosen),
             "rejected": messages_json(one.rejected),
             "margin": one.margin,
+            "probability": one.probability,
             "weight": one.weight,
             "annotation": one.annotation_ids[0],
         }

@@ -145,6 +145,6 @@ RANKING = Format(
     recognises=recognises,
     parse=parse,
     write=write,
-    loses=("strength", "written answers", "revisions", "shown order", "seconds", "time",
-           *LOSES_OF_TASKS),
+    loses=("strength", "probability", "written answers", "revisions", "shown order", "seconds",
+           "time", *LOSES_OF_TASKS),
 )  # fmt: skip

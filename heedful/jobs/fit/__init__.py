@@ -5,9 +5,10 @@ finished directory returns the same result, on an unfinished one it resumes exac
 """
 
 from heedful.jobs.fit.base import FitResult, learned_from, load_rows
+from heedful.jobs.fit.measuring import feedback_metrics
 from heedful.jobs.fit.online import fit_grpo, fit_ppo, open_reward
 from heedful.jobs.fit.preference import fit_preference
-from heedful.jobs.fit.reward import feedback_metrics, fit_reward
+from heedful.jobs.fit.reward import fit_reward
 from heedful.jobs.fit.sft import fit_sft
 
 __all__ = [

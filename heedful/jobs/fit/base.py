@@ -36,7 +36,7 @@ from heedful.train import checkpoint, proofs
 from heedful.train.algorithms import Algorithm
 from heedful.train.loop import Source, fit
 from heedful.train.optim import Optimiser
-from heedful.train.sources import ExampleSource
+from heedful.train.sources import ExampleSource, Pack
 from heedful.types import JSON, Feedback, ModelVersion, Preference, Run, Snapshot
 
 Shown = dict[str, str]
@@ -61,7 +61,8 @@ class Plan:
     """Everything a run needs, built before the first step. ``finish`` measures the outcome.
 
     ``refs`` are the models that the run builds on: its start, and the reward that it serves.
-    ``held_out`` are the trees that it measures on and learns nothing from.
+    ``held_out`` are the trees that it measures on and learns nothing from. ``save`` writes what was
+    trained and returns its hash.
     """
 
     trunk: Trunk
@@ -74,6 +75,7 @@ class Plan:
     normaliser: Callable[[], tuple[float, float]] = lambda: (0.0, 1.0)
     initialise: Callable[[], None] = lambda: None
     held_out: Sequence[Tree] = ()
+    save: Callable[..., str] = save_role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +197,7 @@ def work(
     trainable = plan.trunk.trainable(*plan.algorithm.trains)
     for parameter in trainable.values():
         parameter.requires_grad_(True)
-    optimiser = Optimiser(trainable, config.optimiser)
+    optimiser = Optimiser(trainable, config.optimiser, apart=plan.algorithm.apart)
     proofs.trainable_are_intended(plan.trunk, plan.algorithm.trains)
     found = checkpoint.latest(run.checkpoints)
     started = time.monotonic()
@@ -230,7 +232,7 @@ def conclude(
 ) -> FitResult:
     """Save, measure, register and report what was trained."""
     mean, std = plan.normaliser()
-    weights = save_role(
+    weights = plan.save(
         plan.trunk,
         plan.algorithm.role,
         run.model,
@@ -300,7 +302,7 @@ def train(
 
 def register(store: Store | None, run: RunDirectory, plan: Plan, row: Run, weights: str) -> str:
     """The trained model as a version with its lineage; returns its id."""
-    role = plan.algorithm.role
+    role = plan.algorithm.role.partition("/")[0]
     version = ModelVersion(
         role="reward" if role == "reward" else "policy",
         name=run.path.name,
@@ -352,6 +354,7 @@ def example_source(
     trunk: Trunk,
     unit: str,
     enrich: Callable[[Batch], Batch] | None = None,
+    pack: Pack | None = None,
 ) -> ExampleSource:
     """Shuffled epochs with the config's batching."""
     return ExampleSource(
@@ -363,6 +366,7 @@ def example_source(
         seed=config.seed,
         device=trunk.device,
         enrich=enrich,
+        pack=pack,
     )
 
 

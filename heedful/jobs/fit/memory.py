@@ -3,16 +3,17 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from heedful.config import FitConfig, OnlineConfig, PPOConfig
+from heedful.config import FitConfig, OnlineConfig, PPOConfig, RewardConfig
 from heedful.engine.local import PREFILL_TOKENS
 from heedful.jobs import models
 from heedful.model import budget
+from heedful.model.adapter_files import member_directories
 from heedful.model.base import resolve
 from heedful.model.device import default_device, default_dtype
 from heedful.model.products import lays_out
+from heedful.reward.ensemble import roles_of
 from heedful.store.database import Store
 from heedful.types import Feedback, Message, Preference, Prompt
 
@@ -46,7 +47,7 @@ def memory_lines(
 ) -> list[budget.Line]:
     """The roles of a fit, from the config, the files that it names and the length of its texts."""
     ref = models.find_model(config.model, store)
-    path, _ = resolve(ref.base)
+    path, base_hash = resolve(ref.base)
     dtype = models.DTYPES[config.dtype] or default_dtype(default_device())
     shape = budget.read_shape(path, dtype)
     trees = about_trees(rows, config)
@@ -54,30 +55,40 @@ def memory_lines(
     tokens = max(config.batch.tokens_per_micro_step, longest)  # it is a micro-step of its own
     is_split = config.attention == "sdpa"
     copied = max(budget.copied_prompts(*tree) for tree in trees) if is_split else 0.0
-    adapter = config.adapter
-    first_layer, depth = adapter.span(shape.num_layers)
+    first_layer, depth = config.span(shape.num_layers)
     lines = [budget.base_line(shape)]
     if ref.adapter is not None:
         lines.append(budget.frozen_line("reference", ref.adapter))
-    lines.append(
-        budget.trained_line(
-            shape,
-            "reward" if kind == "reward" else "policy",
-            rank=adapter.rank,
-            first_layer=first_layer,
-            depth=depth,
-            tokens=tokens,
-            copied=copied,
-            recomputes=recomputes,
-        )
+    num_members = config.ensemble.members if isinstance(config, RewardConfig) else 1
+    trained = budget.trained_line(
+        shape,
+        "reward" if kind == "reward" else "policy",
+        rank=config.adapter.rank,
+        first_layer=first_layer,
+        depth=depth,
+        tokens=tokens,
+        copied=copied,
+        recomputes=recomputes,
     )
+    # members work one after another, so each is a phase of its own
+    lines += [
+        replace(trained, role=role, phase=trained.phase if num_members == 1 else f"update {role}")
+        for role in (roles_of(num_members) if kind == "reward" else [trained.role])
+    ]
     if isinstance(config, PPOConfig) and config.ppo.critic == "adapter":
         lines.append(replace(lines[-1], role="critic"))
     if kind != "reward":
         lines.append(budget.logits_line(shape, tokens))
     if isinstance(config, OnlineConfig):
         copies_all = lays_out(default_device().type, dtype)
-        lines += online_lines(config, shape, store, longest_prompt(rows), copies_all=copies_all)
+        lines += online_lines(
+            config,
+            shape,
+            store,
+            longest_prompt(rows),
+            copies_all=copies_all,
+            base_hash=base_hash,
+        )
     return lines
 
 
@@ -88,13 +99,27 @@ def online_lines(
     prompt_tokens: int,
     *,
     copies_all: bool,
+    base_hash: str,
 ) -> list[budget.Line]:
-    """The reward that scores, and the engine's cache."""
+    """The reward that scores, with its base where that is another, and the engine's cache."""
     lines = []
     if not models.is_rule(config.reward):
-        directory: Path | None = models.find_model(config.reward, store).adapter
-        if directory is not None:
-            lines.append(budget.frozen_line("reward", directory))
+        found = models.find_model(config.reward, store)
+        directory, card = found.adapter, found.card()
+        if card is not None and card.backbone == "adapter" and card.base_hash != base_hash:
+            # it shares nothing with the policy's trunk
+            other, _ = resolve(card.base)
+            dtype = models.DTYPES["auto"] or default_dtype(default_device())
+            own = budget.base_line(budget.read_shape(other, dtype))
+            lines.append(replace(own, role="reward's base"))
+        if directory is not None and (card is None or card.backbone == "adapter"):
+            places = member_directories(directory)
+            lines += [
+                budget.frozen_line(role, place)
+                for role, place in zip(
+                    roles_of(len(places) or 1), places or [directory], strict=True
+                )
+            ]
     rollouts = config.rollouts
     lines.append(
         budget.generation_line(
@@ -108,7 +133,7 @@ def online_lines(
                 prompt_tokens * min(rollouts.prompts_per_rollout, rollouts.num_slots),
             ),
             copies_all=copies_all,
-            first_layer=config.adapter.span(shape.num_layers)[0],
+            first_layer=config.span(shape.num_layers)[0],
         )
     )
     return lines

@@ -14,16 +14,18 @@ from heedful.data.collate import Tree, collate
 from heedful.data.examples import last_user_text
 from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
-from heedful.errors import DataError, MissingError
-from heedful.jobs import models
+from heedful.errors import DataError
+from heedful.jobs import models, rewards
 from heedful.jobs.fit.base import FitResult, Plan, load_rows, open_for, run_fit
 from heedful.jobs.fit.policy import add_policy, with_adapter_of_start
 from heedful.jobs.rundir import RunDirectory
-from heedful.model.adapter_files import load_role
+from heedful.model.adapter_files import AdapterCard
 from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
+from heedful.reward.ensemble import load_reward
+from heedful.reward.mixing import in_words
 from heedful.reward.rules import RuleReward
-from heedful.reward.trained import TrainedReward
+from heedful.reward.texts import ApartReward
 from heedful.store.database import Store
 from heedful.train import algorithms, proofs
 from heedful.train.algorithms import Algorithm
@@ -75,16 +77,18 @@ def fit_online(
 ) -> FitResult:
     """What the two share: prompts, a reward, rollouts, and the proofs before the first step."""
     config = with_adapter_of_start(config, store)
+    rewards.check_reward(config.reward, store, config.mix)
     data = load_rows(store, config.data, "prompt", out)
     critic = config.ppo.critic if isinstance(config, PPOConfig) else "reward"
 
     def build() -> Plan:
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
-        reward, reward_ref = open_reward(config.reward, trunk, store, reference)
+        reward, reward_ref = open_reward(config.reward, trunk, store, reference, config.mix)
         if credit.has_critic:
             add_critic(trunk, config.seed, config.adapter if critic == "adapter" else None)
         prompts, drops = prompt_rows(trunk, data.rows, config)
+        check_lengths(reward, prompts, config)
         source = RolloutSource(
             trunk,
             LocalEngine(trunk, num_slots=config.rollouts.num_slots),
@@ -110,28 +114,60 @@ def fit_online(
                 "policy/entropy_nats": "entropy",
             },
             prove=lambda: prove_online(trunk, source, prompts, config, reference),
-            finish=lambda: online_metrics(out) | {"drops": dict(drops)},
+            finish=lambda: online_metrics(out) | {"drops": dict(drops)} | mix_of(trunk, reward),
         )
 
     return run_fit(kind, config, out, store, data, build, profile=profile)
 
 
 def open_reward(
-    name: str, trunk: Trunk, store: Store | None, reference: str | None
+    name: str, trunk: Trunk, store: Store | None, reference: str | None, mix: str | None = None
 ) -> tuple[Any, models.ModelRef | None]:
-    """A trained reward as role ``reward``, or the rule behind ``gold:NAME``."""
+    """A trained reward as role ``reward`` or its members, or the rule behind ``gold:NAME``.
+
+    A reward on another base than the trunk's, or on features, is apart and reads texts. ``mix`` is
+    how the parts of a single model make one reward. Raises as ``jobs.rewards.check_reward``.
+    """
     if models.is_rule(name):
+        rewards.refuse_mix(name, mix)
         from heedful.annotators.golds import resolve_gold
 
         gold = resolve_gold(name.removeprefix(models.RULE))
         return RuleReward(gold.score, feature_role=reference), None
-    ref = models.find_model(name, store)
-    if ref.adapter is None:
-        raise MissingError(f"reward {name!r} is not a trained reward model; run heedful fit reward")
-    card = load_role(trunk, ref.adapter, "reward")
-    if card.role != "reward":
-        raise DataError(f"{ref.adapter} is a {card.role} model; a reward model is needed")
-    return TrainedReward(trunk, mean=card.mean, std=card.std), ref
+    ref, directory, card = rewards.find_reward(name, store, mix)
+    if is_apart(card, trunk):
+        return ApartReward(rewards.open_reward(name, store, mix=mix), feature_role=reference), ref
+    return load_reward(trunk, directory, mix=mix)[0], ref
+
+
+def is_apart(card: AdapterCard, trunk: Trunk) -> bool:
+    """Is it a reward that the trunk cannot host?"""
+    return card.backbone != "adapter" or card.base_hash != trunk.base.weights_hash
+
+
+def check_lengths(reward: Any, prompts: Sequence[PromptRow], config: OnlineConfig) -> None:
+    """Refuse prompts that leave a reward with a tokeniser of its own no room for an answer."""
+    if not isinstance(reward, ApartReward):
+        return
+    model = reward.reward
+    room = model.max_tokens - config.rollouts.max_new_tokens
+    for row in prompts:
+        assert row.prompt is not None
+        num = len(encode_prompt(model.tokenizer, row.prompt))
+        if num > room:
+            raise DataError(
+                f"prompt {row.id} has {num} tokens for the reward {model.name}, which reads "
+                f"{model.max_tokens} with the answer of {config.rollouts.max_new_tokens}; lower "
+                "batch.max_tokens, so that long prompts are dropped, or rollouts.max_new_tokens"
+            )
+
+
+def mix_of(trunk: Trunk, reward: Any) -> dict[str, JSON]:
+    """How the parts of the reward were mixed; nothing for one score or a rule."""
+    if isinstance(reward, ApartReward):
+        return {} if reward.reward.mix is None else {"mix": reward.reward.mix}
+    parts = trunk.parts.get("reward")
+    return {} if parts is None else {"mix": in_words(parts.mix)}
 
 
 def prompt_rows(
@@ -148,7 +184,8 @@ def prompt_rows(
         if len(tokens) > room:
             drops["too_long"] += 1
             continue
-        rows.append(PromptRow(id=prompt.id, text=last_user_text(prompt), token_ids=tokens))
+        text = last_user_text(prompt)
+        rows.append(PromptRow(id=prompt.id, text=text, token_ids=tokens, prompt=prompt))
     if not rows:
         raise DataError(f"no prompt leaves room for an answer; dropped {dict(drops)}")
     return rows, drops

@@ -1,56 +1,72 @@
-"""Find the model and the pairs, score, measure, write the run directory and the model's record."""
+"""Find the model and the feedback, score, measure, write the run directory and the record."""
 
 import json
-import tempfile
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heedful.config import RewardCardConfig
-from heedful.data.formats import FORMATS
-from heedful.errors import DataError, MissingError
-from heedful.exchange.importing import import_preferences
+from heedful.errors import DataError
 from heedful.jobs import models
 from heedful.jobs.evaluate import leave_out_learned
-from heedful.jobs.fit.base import frozen_rows, is_in_store, load_rows
-from heedful.jobs.progress import progress, steps
-from heedful.jobs.quality.plain import plain
+from heedful.jobs.progress import progress
+from heedful.jobs.quality.plain import attempt, plain
 from heedful.jobs.recording import recorded, run_record
-from heedful.jobs.reward_card.measure import About, measure, text_of
-from heedful.jobs.reward_card.people import Background, read_background
+from heedful.jobs.reward_card.annotators import learned_reliability
+from heedful.jobs.reward_card.feedback import Singles, pairs_of, singles_of
+from heedful.jobs.reward_card.loading import Loaded, load_feedback
+from heedful.jobs.reward_card.measure import About, Further, measure
+from heedful.jobs.reward_card.parts import measure_parts
+from heedful.jobs.reward_card.people import text_of
+from heedful.jobs.reward_card.rewriting import reworded
+from heedful.jobs.reward_card.scoring import (
+    Subject,
+    find_subject,
+    mix_of,
+    open_scorer,
+    score_pairs,
+)
+from heedful.jobs.reward_card.writers import learned_writers
 from heedful.jobs.rundir import RunDirectory
-from heedful.model.adapter_files import load_role, write_text
+from heedful.model.adapter_files import write_text
 from heedful.model.trunk import Trunk
 from heedful.monitor.report import write_report
 from heedful.monitor.reward_card import RewardCard, findings
 from heedful.monitor.reward_report import main_figures, reward_report
-from heedful.reward.scorers import ImplicitScorer, Scored, Scorer, TrainedScorer
+from heedful.reward.scorers import Rater, Scored, Scorer
+from heedful.stats.concordance import concordance
 from heedful.stats.intervals import Interval
-from heedful.store import open_store
 from heedful.store import runs as run_table
 from heedful.store.database import Store
-from heedful.types import JSON, Evidence, Preference, Run
+from heedful.types import JSON, Evidence, Feedback, Preference, Run
 
 SCORES = "scores.jsonl"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
-    """The pairs to measure on, the hash that names them, and what is known of who judged them.
+class NoPairsError(DataError):
+    """The feedback tells no two answers to a prompt apart."""
 
-    ``snapshot`` is that of the store, None for pairs that are not in it. ``without_pair`` counts by
-    rule the answers, and the rows of a file, that gave no pair.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutPairs:
+    """The pairs to measure on, by their numbers among all pairs of the data, and rated answers.
+
+    ``said`` is all feedback on their prompts, and on others that nothing was learned from.
+    ``num_learned`` pairs were left out, None when it is not known what the model learned from.
     """
 
     rows: list[Preference]
-    hash: str | None
-    snapshot: str | None
-    background: Background
-    without_pair: Mapping[str, int]
+    numbers: list[int]
+    forms: list[str]
+    said: Sequence[Feedback]
+    singles: Singles
+    num_learned: int | None
+    without_pair: dict[str, int]
 
 
 def reward_card(
@@ -59,142 +75,141 @@ def reward_card(
     """Measure a reward and write ``report.html``, ``result.json`` and ``scores.jsonl`` to ``out``.
 
     Returns the result. Prompts that the model or its parents were fitted to are left out. Raises
-    ``DataError`` for what is no reward, or when no pair is left; ``MissingError`` for data that are
-    not there.
+    ``DataError`` for what is no reward, ``NoPairsError`` for feedback without pairs,
+    ``MissingError`` for data that are not there.
     """
-    ref = models.find_model(config.model, store)
-    check_reward(config, ref)
-    pairs = load_pairs(config, store, out)
-    held_out = leave_out_learned(pairs.rows, config, ref)
-    run = RunDirectory(out, "reward_card", config, snapshot=pairs.hash)
+    subject = find_subject(config, store)
+    loaded = load_feedback(config, store, out)
+    pairs = held_out_pairs(config, subject, loaded)
+    run = RunDirectory(out, "reward_card", config, snapshot=loaded.hash)
     done = run.result()
     if done is not None:
         return done
-    row = run_record(run, config, pairs.snapshot)
+    row = run_record(run, config, loaded.snapshot)
     with run.held(), recorded(store, row):
-        trunk = models.open_trunk(ref, dtype=config.dtype)
-        scorer = open_scorer(config, trunk, ref, store)
-        scored, swapped = score_pairs(scorer, held_out.rows)
+        opened = open_scorer(config, subject, store, run.path)
+        scorer = opened.scorer
+        scored, orders = score_pairs(scorer, pairs.rows)
+        notes: list[str] = []
+        further = Further(
+            forms=pairs.forms,
+            orders=orders,
+            concordance=concordances(scorer, pairs.singles, config.seed, notes),
+            rewordings=reworded(
+                scorer,
+                pairs.rows,
+                scored,
+                notes,
+                num_pairs=config.num_rewritten,
+                seed=config.seed,
+            ),
+            moments=moments_of(config, subject),
+            learned_writers=learned_writers(store, subject.ref),
+        )
         about = About(
             model=config.model,
             data=config.data,
             scale=scorer.scale,
             seed=config.seed,
-            num_learned=held_out.num_learned,
+            num_learned=pairs.num_learned,
             without_pair=pairs.without_pair,
+            reliability=learned_reliability(subject.ref),
         )
-        with progress("style of answers", num_answers(held_out.rows, scored)) as advance:
+        with progress("style of answers", num_answers(pairs.rows, scored)) as advance:
             card = measure(
-                about, held_out.rows, scored, pairs.background, swapped=swapped, advance=advance
+                about,
+                pairs.rows,
+                scored,
+                loaded.background,
+                further=replace(further, notes=notes),
+                advance=advance,
             )
-        write_scores(run.path / SCORES, held_out.rows, scored)
+        if opened.trunk is not None and config.beta is None:
+            parts = measure_parts(config, opened.trunk, pairs.said)
+            card = replace(card, parts=parts, mix=mix_of(opened.trunk) if parts else None)
+        write_scores(run.path / SCORES, pairs, scored)
         write_report(reward_report(card), run.path / "report.html")
         result = result_of(card)
-        if store is not None:
-            save_evidence(store, trunk, ref, card, row)
+        if store is not None and subject.ref is not None and subject.ref.adapter is not None:
+            save_evidence(store, opened.trunk, subject.ref, card, row)
         run.finish(result)
     return result
 
 
-def check_reward(config: RewardCardConfig, ref: models.ModelRef) -> None:
-    """Refuse what cannot score before anything is loaded."""
-    card = ref.card()
-    if card is None:
-        raise DataError(
-            f"{config.model} is no reward model: it is neither the directory of a fit nor a "
-            "registered adapter; give a run of heedful fit reward"
+def held_out_pairs(config: RewardCardConfig, subject: Subject, loaded: Loaded) -> HeldOutPairs:
+    """The pairs of prompts that nothing was learned from; raises ``NoPairsError`` without any."""
+    given = pairs_of(loaded.rows)
+    without = dict(Counter(loaded.drops) + Counter(given.without_pair))
+    rows: Sequence[Feedback] = loaded.rows
+    num_learned = None
+    if subject.ref is None:
+        print(
+            f"not known whether {config.model} has learned from {config.data}: no claim about "
+            "held-out data",
+            file=sys.stderr,
         )
-    if card.role == "reward" and config.beta is not None:
-        raise DataError(
-            f"{config.model} is a reward model and beta is {config.beta}; beta makes a policy the "
-            "reward, leave it out"
+    else:
+        held_out = leave_out_learned(loaded.rows, config, subject.ref)
+        rows, num_learned = held_out.rows, held_out.num_learned
+    prompts = {row.prompt.id for row in rows}
+    numbers = [n for n, pair in enumerate(given.pairs) if pair.prompt.id in prompts]
+    if not numbers:
+        rules = ", ".join(f"{num} {rule}" for rule, num in sorted(without.items())) or "none"
+        raise NoPairsError(
+            f"{config.data} has no two answers to a prompt that were told apart, in {len(rows)} "
+            f"statements; without a pair: {rules}; heedful evaluate --model {config.model} --data "
+            f"{config.data} measures ratings and thumbs alone"
         )
-    if card.role != "reward" and config.beta is None:
-        raise DataError(
-            f"{config.model} is a {card.role} and no reward model; give a run of heedful fit "
-            "reward, or measure the reward that a policy implies with --beta, the one that it was "
-            "fitted with"
-        )
-
-
-def load_pairs(config: RewardCardConfig, store: Store | None, out: Path) -> Pairs:
-    """Preferences of a data set, a snapshot, or a file in a format, which is not imported."""
-    if config.format is None:
-        is_named = store is not None and is_in_store(store, config.data)
-        if not is_named and Path(config.data).is_file() and Path(config.data).suffix != ".parquet":
-            raise DataError(
-                f"{config.data} is a file; say how it is written with --format, one of "
-                f"{', '.join(FORMATS)}"
-            )
-        data = load_rows(store, config.data, "preference", out)
-        kinds = {type(row).__name__.lower() for row in data.rows} - {"preference"}
-        if kinds:
-            raise DataError(
-                f"{config.data} holds {kinds.pop()} rows; a reward is measured on preferences"
-            )
-        background = read_background(store, data.rows) if store is not None else Background()
-        snapshot = data.snapshot.id if data.snapshot else None
-        return Pairs(
-            rows=data.rows,
-            hash=snapshot,
-            snapshot=snapshot,
-            background=background,
-            without_pair=data.snapshot.drops if data.snapshot else {},
-        )
-    FORMATS[config.format]
-    if not Path(config.data).is_file():
-        raise MissingError(f"file {config.data} does not exist; give a file, or leave out --format")
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        open_store(Path(directory) / "pairs.db") as scratch,
-    ):
-        with progress("read pairs", 0) as advance:
-            result = import_preferences(
-                scratch, config.format, [config.data], progress=steps(advance)
-            )
-        data = frozen_rows(scratch, result.dataset, "preference", out)
-        background = read_background(scratch, data.rows)
-    assert data.snapshot is not None
-    return Pairs(
-        rows=data.rows,
-        hash=data.snapshot.id,
-        snapshot=None,
-        background=background,
-        without_pair=Counter(result.drops_by_rule) + Counter(data.snapshot.drops),
+    return HeldOutPairs(
+        rows=[given.pairs[n] for n in numbers],
+        numbers=numbers,
+        forms=[given.forms[n] for n in numbers],
+        said=rows,
+        singles=singles_of(rows),
+        num_learned=None if num_learned is None else len(given.pairs) - len(numbers),
+        without_pair=without,
     )
 
 
-def open_scorer(
-    config: RewardCardConfig, trunk: Trunk, ref: models.ModelRef, store: Store | None
-) -> Scorer:
-    """The reward model's head, or with ``beta`` the policy's log-ratio to its start."""
-    assert ref.adapter is not None
-    limit = config.tokens_per_micro_step
-    if config.beta is None:
-        load_role(trunk, ref.adapter, "reward")
-        return TrainedScorer(trunk, max_tokens=limit)
-    reference = models.start_policy(trunk, models.start_of(ref, store))
-    load_role(trunk, ref.adapter, "policy")
-    return ImplicitScorer(trunk, beta=config.beta, reference=reference, max_tokens=limit)
-
-
-def score_pairs(scorer: Scorer, rows: Sequence[Preference]) -> tuple[Scored, Scored | None]:
-    """Scores of the pairs, and of a scorer that reads pairs also those with the sides changed."""
-    num_prompts = len({row.prompt.id for row in rows})
-    with progress("score pairs", num_prompts) as advance:
-        scored = scorer.score(rows, advance)
-    if not scored.pairs:
-        rules = ", ".join(f"{rule}: {num}" for rule, num in scored.drops.items()) or "none"
-        raise DataError(
-            f"none of {len(rows)} pairs can be scored; dropped by rule: {rules}; give pairs whose "
-            "two answers differ, or raise tokens_per_micro_step for long ones"
+def concordances(
+    scorer: Scorer, singles: Singles, seed: int, notes: list[str]
+) -> dict[str, Interval]:
+    """How often scores put two rated answers in the order of their ratings, over all prompts."""
+    told_apart = {
+        name: found for name, found in singles.values.items() if len(set(found.values)) > 1
+    }
+    if not told_apart:
+        return {}
+    if not isinstance(scorer, Rater):
+        notes.append(
+            "No concordance with ratings and thumbs: these scores compare answers to one prompt "
+            "only."
         )
-    if not np.isfinite(scored.chosen).all() or not np.isfinite(scored.rejected).all():
-        raise DataError("a score is not finite; fit the model again")
-    if not scorer.reads_pairs:
-        return scored, None
-    with progress("score swapped", num_prompts) as advance:
-        return scored, scorer.score([row.swap() for row in rows], advance)
+        return {}
+    with progress("score rated answers", len(singles.answers)) as advance:
+        rated = scorer.rate(singles.answers, advance)
+    result = {}
+    for name, found in told_apart.items():
+        kept = [n for n, response in enumerate(found.responses) if response in rated.scores]
+        one = attempt(
+            notes,
+            f"concordance with {name}",
+            lambda found=found, kept=kept: concordance(  # type: ignore[misc]
+                [rated.scores[found.responses[n]] for n in kept],
+                [found.values[n] for n in kept],
+                clusters=[found.trees[n] for n in kept],
+                rng=np.random.default_rng(seed),
+            ),
+        )
+        if one is not None:
+            result[name] = one
+    return result
+
+
+def moments_of(config: RewardCardConfig, subject: Subject) -> tuple[float, float] | None:
+    """Mean and deviation of a reward model's scores on answers that it was fitted to."""
+    card = subject.ref.card() if subject.ref is not None else None
+    return (card.mean, card.std) if card is not None and config.beta is None else None
 
 
 def num_answers(rows: Sequence[Preference], scored: Scored) -> int:
@@ -204,19 +219,31 @@ def num_answers(rows: Sequence[Preference], scored: Scored) -> int:
     return len(sides)
 
 
-def write_scores(path: Path, rows: Sequence[Preference], scored: Scored) -> None:
-    """One line a pair: ids and what each member gave its two sides. No texts."""
+def write_scores(path: Path, pairs: HeldOutPairs, scored: Scored) -> None:
+    """One line a pair: its number in the data, ids and what each member gave its two sides.
+
+    No texts. ``delta`` is chosen minus rejected, of members their aggregate; with several members
+    there is also the deviation of their differences.
+    """
     lines = [
         json.dumps(
             {
-                "prompt": rows[number].prompt.id,
-                "annotations": list(rows[number].annotation_ids),
+                "pair": pairs.numbers[number],
+                "form": pairs.forms[number],
+                "prompt": pairs.rows[number].prompt.id,
+                "annotations": list(pairs.rows[number].annotation_ids),
                 "chosen": [round(float(one), 6) for one in chosen],
                 "rejected": [round(float(one), 6) for one in rejected],
+                "delta": round(float(delta), 6),
             }
+            | (
+                {"uncertainty": round(float((chosen - rejected).std(ddof=1)), 6)}
+                if len(chosen) > 1
+                else {}
+            )
         )
-        for number, chosen, rejected in zip(
-            scored.pairs, scored.chosen, scored.rejected, strict=True
+        for number, chosen, rejected, delta in zip(
+            scored.pairs, scored.chosen, scored.rejected, scored.deltas, strict=True
         )
     ]
     write_text(path, "".join(f"{line}\n" for line in lines))
@@ -236,6 +263,11 @@ def result_of(card: RewardCard) -> dict[str, JSON]:
     result |= {name: getattr(card.measured, name) for name in ("ece", "brier", "nll")}
     if card.scaling is not None and card.scaling.after is not None:
         result |= {"ece_scaled": card.scaling.after.ece, "temperature": card.scaling.temperature}
+    if card.mix is not None:
+        result["mix"] = card.mix
+    for name, one in card.concordance.items():
+        result |= named(f"concordance_{name}", one)
+    result |= {"forms": dict(card.forms)}
     result |= {"without_pair": dict(card.without_pair), "drops": dict(card.drops)}
     result["warnings"] = [asdict(one) for one in findings(card)]
     result["card"] = asdict(card)
@@ -249,7 +281,7 @@ def named(name: str, one: Interval) -> dict[str, JSON]:
 
 
 def save_evidence(
-    store: Store, trunk: Trunk, ref: models.ModelRef, card: RewardCard, run: Run
+    store: Store, trunk: Trunk | None, ref: models.ModelRef, card: RewardCard, run: Run
 ) -> None:
     """Accuracy, and accuracy without length, as Evidence about the model, with the card."""
     version = models.version_of(store, trunk, ref)

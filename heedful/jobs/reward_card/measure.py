@@ -1,5 +1,6 @@
 """Scores of pairs to the figures of a card. Formulas are those of ``heedful.stats``."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,14 +15,20 @@ from heedful.data.examples import last_user_text
 from heedful.data.snapshot import split_by_prompt
 from heedful.errors import DataError
 from heedful.jobs.quality.plain import attempt
+from heedful.jobs.reward_card.annotators import judged_annotators
+from heedful.jobs.reward_card.bias import leanings
 from heedful.jobs.reward_card.people import (
     Background,
     agreement_of_people,
     count_contradicted,
     pair_key,
+    text_of,
 )
+from heedful.jobs.reward_card.scoring import Orders
 from heedful.jobs.reward_card.slices import Kind, slices_of
+from heedful.jobs.reward_card.writers import writers_of
 from heedful.monitor.reward_card import Doubt, Mistake, RewardCard, Scaling, Slice
+from heedful.monitor.reward_checks import Rewording
 from heedful.reward.scorers import Scored
 from heedful.stats.calibration import (
     Calibration,
@@ -31,20 +38,39 @@ from heedful.stats.calibration import (
 )
 from heedful.stats.intervals import Interval, share_by_cluster
 from heedful.stats.shortcuts import matched_accuracy, style_share, within_correlation
-from heedful.stats.uncertainty import error_detection, risk_coverage
+from heedful.stats.uncertainty import error_by_bin, error_detection, risk_coverage
 from heedful.stats.votes import encode
-from heedful.types import Message, Preference
+from heedful.types import Preference
 
 Array = NDArray[np.float64]
 CALIBRATION_SHARE = 0.5  # of the prompts that the temperature is fitted to
 NUM_RESAMPLES = 500  # of each of many features
 NUM_MISTAKES = 20
 ALL = "all"
+PAIRWISE = "pairwise"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Further:
+    """What else is known of the pairs, besides their scores. ``forms[n]`` is how pair n was asked
+    for; ``orders`` are the scores by a scorer that reads pairs, with the chosen side first and
+    last; ``notes`` say what could not be measured."""
+
+    forms: Sequence[str] = ()
+    orders: Orders | None = None
+    concordance: Mapping[str, Interval] = field(default_factory=dict)
+    rewordings: Sequence[Rewording] = ()
+    moments: tuple[float, float] | None = None
+    learned_writers: frozenset[str] | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What a card is of: names for its head, and what was left out before anything was scored."""
+    """What a card is of: names for its head, and what was left out before anything was scored.
+
+    ``reliability`` is that of annotators by id, as the model's fit learned it.
+    """
 
     model: str
     data: str
@@ -52,6 +78,7 @@ class About:
     seed: int
     num_learned: int | None
     without_pair: Mapping[str, int] = field(default_factory=dict)
+    reliability: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def measure(
@@ -60,26 +87,23 @@ def measure(
     scored: Scored,
     background: Background,
     *,
-    swapped: Scored | None = None,
+    further: Further | None = None,
     advance: Advance = silent,
 ) -> RewardCard:
     """The card of scored pairs; ``rows`` are all that were given to the scorer.
 
-    ``swapped`` are the scores of the same rows with their sides changed, of a scorer that reads
-    pairs. ``advance`` hears of the features of style. What the data do not allow is left out with a
-    note.
+    ``advance`` hears of the features of style. What the data do not allow is left out with a note.
     """
+    further = further or Further()
     kept = [rows[number] for number in scored.pairs]
-    seeds = np.random.SeedSequence([about.seed, 6]).spawn(8)
-    rngs = [np.random.default_rng(one) for one in seeds]
-    notes: list[str] = []
-    deltas = (scored.chosen - scored.rejected).mean(axis=1)
+    forms = further.forms or [PAIRWISE] * len(rows)
+    form = [forms[number] for number in scored.pairs]
+    rngs = generators(about.seed)
+    notes = list(further.notes)
+    deltas = scored.deltas
     _, prompts = encode([row.prompt.id for row in kept])
     right = (np.sign(deltas) + 1) / 2
-    words = np.array(
-        [[len(words_of(text_of(side))) for side in (row.chosen, row.rejected)] for row in kept],
-        dtype=float,
-    )
+    words = words_of_sides(kept)
     correlations, style = follow_style(kept, scored, notes, rngs[1], advance)
     return RewardCard(
         model=about.model,
@@ -88,7 +112,7 @@ def measure(
         seed=about.seed,
         num_prompts=len(np.unique(prompts)),
         num_learned=about.num_learned,
-        num_contradicted=count_contradicted(kept),
+        num_contradicted=count_contradicted(kept, form),
         without_pair=dict(about.without_pair),
         drops=dict(scored.drops),
         measured=calibrated(deltas, prompts, rngs[0]),
@@ -101,26 +125,51 @@ def measure(
         ),
         correlations=correlations,
         style=style,
-        people=agreement_of_people(kept, deltas, background, notes, rng=rngs[3]),
+        annotators=judged_annotators(kept, deltas, background, about.reliability, notes),
+        people=agreement_of_people(kept, form, deltas, background, notes, rng=rngs[3]),
         scaling=scale(kept, deltas, prompts, about.seed, notes, rngs[4]),
         slices=[
             one
-            for kind in slices_of(kept, words, background, notes, rng=rngs[5])
+            for kind in slices_of(kept, form, words, background, notes, rng=rngs[5])
             for one in measured_slices(kind, deltas, prompts, rngs[6])
         ],
-        swap=consistent(rows, scored, swapped, notes),
+        swap=consistent(rows, further.orders, notes),
         doubt=doubt_against_error(scored, deltas, prompts, notes, rngs[7]),
-        mistakes=surest_mistakes(kept, deltas),
+        mistakes=surest_mistakes(kept, form, deltas),
         notes=notes,
+        forms=dict(Counter(form).most_common()),
+        concordance=dict(further.concordance),
+        rewordings=further.rewordings,
+        writers=writers_of(
+            rows,
+            scored,
+            background,
+            moments=further.moments,
+            learned=further.learned_writers,
+        ),
+        leans=leanings(kept, form, words, background),
     )
 
 
-def surest_mistakes(rows: Sequence[Preference], deltas: Array) -> list[Mistake]:
+def generators(seed: int) -> list[np.random.Generator]:
+    """One for each part of a card, so that none depends on what others draw."""
+    return [np.random.default_rng(one) for one in np.random.SeedSequence([seed, 6]).spawn(8)]
+
+
+def words_of_sides(rows: Sequence[Preference]) -> Array:
+    """Words of the chosen and the rejected answers, shape [pairs, 2]."""
+    sides = [[len(words_of(text_of(side))) for side in (one.chosen, one.rejected)] for one in rows]
+    return np.array(sides, dtype=float)
+
+
+def surest_mistakes(
+    rows: Sequence[Preference], forms: Sequence[str], deltas: Array
+) -> list[Mistake]:
     """The surest mistakes, a pair that several people judged only once."""
     order = confident_mistakes(expit(deltas), np.ones(len(deltas)), most=len(deltas))
     pairs: dict[str, int] = {}
     for n in order.tolist():
-        pairs.setdefault(pair_key(rows[n])[0], n)
+        pairs.setdefault(pair_key(rows[n], forms[n])[0], n)
     return [
         Mistake(
             prompt=last_user_text(rows[n].prompt),
@@ -131,11 +180,6 @@ def surest_mistakes(rows: Sequence[Preference], deltas: Array) -> list[Mistake]:
         )
         for n in list(pairs.values())[:NUM_MISTAKES]
     ]
-
-
-def text_of(messages: Sequence[Message]) -> str:
-    """What an answer says, without its calls of tools."""
-    return "\n".join(message.content for message in messages if message.content)
 
 
 def calibrated(deltas: Array, prompts: NDArray[np.int64], rng: np.random.Generator) -> Calibration:
@@ -196,9 +240,9 @@ def follow_style(
     Each distinct answer of a prompt counts once.
     """
     answers: dict[tuple[str, str], float] = {}
-    for n, row in enumerate(rows):
-        for side, scores in ((row.chosen, scored.chosen), (row.rejected, scored.rejected)):
-            answers.setdefault((row.prompt.id, text_of(side)), float(scores[n].mean()))
+    for row, scores in zip(rows, scored.sides.tolist(), strict=True):
+        for side, one in zip((row.chosen, row.rejected), scores, strict=True):
+            answers.setdefault((row.prompt.id, text_of(side)), one)
     described: dict[str, list[float]] = {}
     features = []
     for _, text in answers:
@@ -224,27 +268,27 @@ def follow_style(
 
 
 def consistent(
-    rows: Sequence[Preference], scored: Scored, swapped: Scored | None, notes: list[str]
+    rows: Sequence[Preference], orders: Orders | None, notes: list[str]
 ) -> Interval | None:
     """Share of pairs that are judged the same with their sides changed."""
-    if swapped is None:
+    if orders is None:
         notes.append(
             "No swap consistency: every answer is scored by itself, so the order of two answers "
             "cannot change their scores."
         )
         return None
     # what was rejected is called chosen there, and a judge that is consistent says the opposite
-    there = dict(zip(swapped.pairs, _signs(swapped), strict=True))
-    both = [(n, sign) for n, sign in zip(scored.pairs, _signs(scored), strict=True) if n in there]
+    here, there = (dict(zip(one.pairs, _signs(one), strict=True)) for one in orders)
+    both = sorted(here.keys() & there.keys())
     if not both:
         notes.append("No swap consistency: no pair was scored both ways.")
         return None
-    _, prompts = encode([rows[n].prompt.id for n, _ in both])
-    return share_by_cluster([float(sign == -there[n]) for n, sign in both], prompts)
+    _, prompts = encode([rows[n].prompt.id for n in both])
+    return share_by_cluster([float(here[n] == -there[n]) for n in both], prompts)
 
 
 def _signs(scored: Scored) -> Array:
-    return np.asarray(np.sign((scored.chosen - scored.rejected).mean(axis=1)))
+    return np.asarray(np.sign(scored.deltas))
 
 
 def doubt_against_error(
@@ -274,5 +318,6 @@ def doubt_against_error(
             num_members=num_members,
             detection=error_detection(spread, is_right, rng=rng, clusters=prompts[clear]),
             curve=risk_coverage(spread, is_right),
+            bins=error_by_bin(spread, is_right, clusters=prompts[clear]),
         ),
     )

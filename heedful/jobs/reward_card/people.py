@@ -1,6 +1,6 @@
 """Who judged the pairs, and how far people agree on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -16,8 +16,19 @@ from heedful.stats.consensus import majority
 from heedful.stats.intervals import Interval, share_by_cluster
 from heedful.stats.votes import Votes, encode_votes
 from heedful.store import Store, annotations, tasks
+from heedful.store import models as model_table
 from heedful.store import people as people_table
-from heedful.types import Annotation, Preference, content_id, messages_json
+from heedful.store.database import Transaction
+from heedful.store.page import chunks
+from heedful.types import (
+    Annotation,
+    Feedback,
+    Message,
+    Preference,
+    Prompt,
+    content_id,
+    messages_json,
+)
 
 Array = NDArray[np.float64]
 CHOSEN, REJECTED = "chosen", "rejected"
@@ -29,18 +40,22 @@ class Background:
 
     ``said`` are the answers behind them by id, ``attributes`` what people say of themselves, and
     ``repeats`` the tasks of comparisons that one person answered twice, and whether alike.
+    ``writers`` says who wrote a side (``side_key``), by model id, and ``names`` what these are
+    called.
     """
 
     said: Mapping[str, Annotation] = field(default_factory=dict)
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     repeats: Sequence[tuple[str, bool]] = ()
+    writers: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, row: Preference) -> Annotation | None:
         """The answer that stated a pair, if the store has it."""
         return next((self.said[one] for one in row.annotation_ids if one in self.said), None)
 
 
-def read_background(store: Store, rows: Sequence[Preference]) -> Background:
+def read_background(store: Store, rows: Sequence[Preference | Feedback]) -> Background:
     """The background of these pairs."""
     with store.read() as tx:
         said = annotations.by_ids(tx, (one for row in rows for one in row.annotation_ids))
@@ -54,8 +69,21 @@ def read_background(store: Store, rows: Sequence[Preference]) -> Background:
             for once, again in [_both(list(given))]
             if once is not None and again is not None
         ]
-        found = tasks.get(tx, sorted({one.task_id for one, _ in twice})) if twice else {}
+        found: dict[str, tasks.AnsweredTask] = {}
+        for chunk in chunks(sorted(asked)):
+            found |= tasks.get(tx, chunk)
         attributes = {user.id: user.attributes for user in people_table.list_all(tx)}
+        writers, names = writers_of_tasks(tx, list(found.values()))
+    repeats = _repeats(twice, found)
+    return Background(
+        said=said, attributes=attributes, repeats=repeats, writers=writers, names=names
+    )
+
+
+def _repeats(
+    twice: Sequence[tuple[Annotation, Annotation]], found: Mapping[str, tasks.AnsweredTask]
+) -> list[tuple[str, bool]]:
+    """Whether the comparisons of who answered a task twice are alike."""
     repeats = []
     for once, again in twice:
         task = found[once.task_id].task
@@ -69,7 +97,19 @@ def read_background(store: Store, rows: Sequence[Preference]) -> Background:
             for pair, gained in first.items()
             if gained != 0.5 and second.get(pair, 0.5) != 0.5
         ]
-    return Background(said=said, attributes=attributes, repeats=repeats)
+    return repeats
+
+
+def writers_of_tasks(
+    tx: Transaction, asked: Iterable[tasks.AnsweredTask]
+) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
+    """Who wrote each answer that tasks show (``side_key``), and what these models are called."""
+    writers = {
+        side_key(shown.prompt, shown.messages): shown.model
+        for one in asked
+        for shown in one.completions.values()
+    }
+    return writers, {model.id: model.name for model in model_table.list_all(tx)}
 
 
 def _both(given: Sequence[Annotation]) -> tuple[Annotation | None, Annotation | None]:
@@ -78,21 +118,34 @@ def _both(given: Sequence[Annotation]) -> tuple[Annotation | None, Annotation | 
     return kinds.get("answer"), kinds.get("repeat")
 
 
-def pair_key(row: Preference) -> tuple[str, bool]:
-    """The id of a pair of answers whichever was chosen, and whether the chosen one comes first."""
-    sides = [messages_json(side) for side in (row.chosen, row.rejected)]
-    ids = [content_id("side", side) for side in sides]
-    return content_id("pair", [row.prompt.id, sorted(ids)]), ids[0] < ids[1]
+def text_of(messages: Sequence[Message]) -> str:
+    """What an answer says, without its calls of tools."""
+    return "\n".join(message.content for message in messages if message.content)
 
 
-def count_contradicted(rows: Sequence[Preference]) -> int:
-    """How many pairs of answers were judged both ways."""
-    keys = set(map(pair_key, rows))
+def side_key(prompt: Prompt, side: Sequence[Message]) -> tuple[str, str]:
+    """What tells an answer from all others: its prompt, and what it says."""
+    return prompt.id, content_id("side", messages_json(tuple(side)))
+
+
+def pair_key(row: Preference, form: str) -> tuple[str, bool]:
+    """The id of a pair of answers whichever was chosen, and whether the chosen one comes first.
+
+    The same two answers asked about in another form, or by another criterion, are another pair.
+    """
+    ids = [side_key(row.prompt, side)[1] for side in (row.chosen, row.rejected)]
+    return content_id("pair", [row.prompt.id, form, sorted(ids)]), ids[0] < ids[1]
+
+
+def count_contradicted(rows: Sequence[Preference], forms: Sequence[str]) -> int:
+    """How many pairs of answers were judged both ways in one form."""
+    keys = {pair_key(row, form) for row, form in zip(rows, forms, strict=True)}
     return len(keys) - len({pair for pair, _ in keys})
 
 
 def agreement_of_people(
     rows: Sequence[Preference],
+    forms: Sequence[str],
     deltas: Array,
     background: Background,
     notes: list[str],
@@ -104,7 +157,7 @@ def agreement_of_people(
     ``deltas`` are the score differences of the rows, chosen minus rejected. Undecided answers give
     no row and do not count.
     """
-    votes, predictions, prompts = _votes(rows, deltas, background)
+    votes, predictions, prompts = _votes(rows, forms, deltas, background)
     if votes is not None and (np.bincount(votes.item) >= 2).sum() >= 2:
         return attempt(
             notes,
@@ -123,15 +176,15 @@ def agreement_of_people(
 
 
 def _votes(
-    rows: Sequence[Preference], deltas: Array, background: Background
+    rows: Sequence[Preference], forms: Sequence[str], deltas: Array, background: Background
 ) -> tuple[Votes | None, dict[str, str], dict[str, str]]:
     """Who chose which side of which pair, what the model says, and the pairs' prompts."""
     items, judges, labels = [], [], []
     predictions, prompts = {}, {}
-    for row, delta in zip(rows, deltas, strict=True):
+    for row, form, delta in zip(rows, forms, deltas, strict=True):
         if not row.annotation_ids:
             continue  # nobody is known to have said so
-        pair, is_first = pair_key(row)
+        pair, is_first = pair_key(row, form)
         said = background.of(row)
         items.append(pair)
         # a snapshot holds one answer of a person to a task, so its id tells people apart

@@ -1,7 +1,7 @@
 """Kinds of pairs: by length, turns, source, group of annotators, and topic."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.annotators.features import FUNCTION_WORDS
+from heedful.annotators.features import words as words_in
 from heedful.data.examples import last_user_text
 from heedful.jobs.quality.plain import attempt
 from heedful.jobs.quality.slices import MAX_TOPICS, PROMPTS_PER_TOPIC
-from heedful.jobs.reward_card.people import Background
+from heedful.jobs.reward_card.people import Background, side_key, text_of
 from heedful.stats.topics import find_topics
-from heedful.types import Preference
+from heedful.store.tasks import AnsweredTask
+from heedful.types import Message, Preference, Prompt
 
 Array = NDArray[np.float64]
 MAX_NAMES = 8  # of one kind; the rarer ones go together
@@ -23,36 +25,101 @@ UNKNOWN, OTHER = "not known", "other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A task before anybody answered it: what slices can be told by. ``words`` is a mean."""
+
+    prompt: Prompt
+    form: str
+    words: float
+    writers: str
+
+    @classmethod
+    def of(
+        cls,
+        asked: AnsweredTask,
+        writers: Mapping[tuple[str, str], str],
+        names: Mapping[str, str],
+    ) -> "Question":
+        """The question of a task."""
+        shown = [one.messages for one in asked.completions.values()]
+        prompt = asked.task.prompt
+        return cls(
+            prompt=prompt,
+            form=asked.task.form,
+            words=float(np.mean([len(words_in(text_of(one))) for one in shown])),
+            writers=_writers(prompt, shown, writers, names),
+        )
+
+
+Place = Callable[[Question], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """A kind of slices: ``of[n]`` is the slice of pair n, ``names`` are all in the order to show.
 
-    ``Kind(name="turns", of=("1 turn", "2 turns"), names=("1 turn", "2 turns"))``
+    ``place`` tells the slice of a question that nobody answered, None where it is in none that is
+    known; a kind without it is told by answers. ``Kind(name="turns", of=("1 turn", "2 turns"),
+    names=("1 turn", "2 turns"))``
     """
 
     name: str
     of: tuple[str, ...]
     names: tuple[str, ...]
+    place: Place | None = None
 
     @classmethod
-    def by_size(cls, name: str, of: Sequence[str]) -> "Kind":
-        """The largest slice first; the rarest of very many go together as ``other``."""
+    def by_size(cls, name: str, of: Sequence[str], value: Place | None = None) -> "Kind":
+        """The largest slice first; the rarest of very many go together as ``other``.
+
+        ``value`` says what a question would be named before the rarest went together.
+        """
         kept = {one for one, _ in Counter(of).most_common(MAX_NAMES - 1)}
         if len(set(of)) > MAX_NAMES:
             of = [one if one in kept else OTHER for one in of]
         counts = Counter(of)
         order = sorted(counts, key=lambda one: (one == OTHER, -counts[one], one))
-        return cls(name=name, of=tuple(of), names=tuple(order))
+        rest = OTHER if OTHER in counts else None
+
+        def place(question: Question) -> str | None:
+            assert value is not None
+            found = value(question)
+            return found if found in counts else rest
+
+        return cls(
+            name=name, of=tuple(of), names=tuple(order), place=place if value is not None else None
+        )
 
     @classmethod
-    def by_number(cls, name: str, numbers: Sequence[int], names: Sequence[str]) -> "Kind":
-        """Pair n is in slice ``names[numbers[n]]``; they stand in their order."""
+    def by_number(
+        cls,
+        name: str,
+        numbers: Sequence[int],
+        names: Sequence[str],
+        value: Callable[[Question], int] | None = None,
+    ) -> "Kind":
+        """Pair n is in slice ``names[numbers[n]]``; they stand in their order.
+
+        ``value`` says which number a question has.
+        """
         used = sorted(set(numbers))
         of = tuple(names[number] for number in numbers)
-        return cls(name=name, of=of, names=tuple(names[number] for number in used))
+
+        def place(question: Question) -> str | None:
+            assert value is not None
+            return names[value(question)]
+
+        return cls(
+            name=name,
+            of=of,
+            names=tuple(names[number] for number in used),
+            place=place if value is not None else None,
+        )
 
 
 def slices_of(
     rows: Sequence[Preference],
+    forms: Sequence[str],
     words: Array,
     background: Background,
     notes: list[str],
@@ -68,7 +135,18 @@ def slices_of(
         _longer(words),
         _length(words),
         _turns(rows),
+        Kind.by_size("form", forms, lambda question: question.form),
         Kind.by_size("source", sources),
+        Kind.by_size(
+            "writers",
+            [
+                _writers(
+                    row.prompt, (row.chosen, row.rejected), background.writers, background.names
+                )
+                for row in rows
+            ],
+            lambda question: question.writers,
+        ),
         *_groups(rows, background),
         *_topics(rows, notes, rng),
     ):
@@ -78,10 +156,21 @@ def slices_of(
             notes.append(f"No slices by {kind.name}: all pairs are alike ({kind.names[0]}).")
 
 
+def _writers(
+    prompt: Prompt,
+    sides: Sequence[tuple[Message, ...]],
+    writers: Mapping[tuple[str, str], str],
+    names: Mapping[str, str],
+) -> str:
+    """Who wrote answers to a prompt, in the order of the names."""
+    ids = {writers.get(side_key(prompt, side), "") for side in sides}
+    return " and ".join(sorted({names.get(one, one) or UNKNOWN for one in ids}))
+
+
 def _longer(words: Array) -> Kind:
     signs = (1 - np.sign(words[:, 0] - words[:, 1])).astype(int)
-    names = ("was chosen", "neither is longer", "was rejected")
-    return Kind.by_number("the longer answer", signs.tolist(), names)
+    names = ("chosen", "neither", "rejected")
+    return Kind.by_number("longer answer", signs.tolist(), names)
 
 
 def _length(words: Array) -> Kind:
@@ -91,18 +180,24 @@ def _length(words: Array) -> Kind:
     between = [f"{low} to {high} words" for low, high in pairwise(edges)]
     names = [f"up to {edges[0]} words", *between, f"above {edges[-1]} words"]
     numbers = np.searchsorted(edges, mean, side="left").tolist()
-    return Kind.by_number("length", numbers, names)
+    return Kind.by_number(
+        "length",
+        numbers,
+        names,
+        lambda question: int(np.searchsorted(edges, question.words, side="left")),
+    )
 
 
 def _turns(rows: Sequence[Preference]) -> Kind:
     """Messages of the user, very many together."""
-    numbers = [
-        min(sum(message.role == "user" for message in row.prompt.messages), MAX_TURNS)
-        for row in rows
-    ]
+
+    def turns(prompt: Prompt) -> int:
+        return min(sum(message.role == "user" for message in prompt.messages), MAX_TURNS)
+
+    numbers = [turns(row.prompt) for row in rows]
     between = [f"{number} turns" for number in range(2, MAX_TURNS)]
     names = ["no turn", "1 turn", *between, f"{MAX_TURNS} or more turns"]
-    return Kind.by_number("turns", numbers, names)
+    return Kind.by_number("turns", numbers, names, lambda question: turns(question.prompt))
 
 
 def _groups(rows: Sequence[Preference], background: Background) -> Iterator[Kind]:
@@ -132,4 +227,8 @@ def _topics(
     if fitted is not None:
         codes = dict(zip(texts, fitted.assign(texts.values()).tolist(), strict=True))
         names = (*fitted.names, OTHER)  # NO_TOPIC, the last one
-        yield Kind.by_size("topic", [names[codes[row.prompt.id]] for row in rows])
+        yield Kind.by_size(
+            "topic",
+            [names[codes[row.prompt.id]] for row in rows],
+            lambda question: names[int(fitted.assign([last_user_text(question.prompt)])[0])],
+        )
