@@ -60,6 +60,21 @@ def demo() -> list[str]:
     return table(names | demo_columns(found) | more)
 
 
+def demo_seconds() -> list[str]:
+    """Where the time of a run goes that had the machine for itself."""
+    found = [row for row in rows("demo") if row["note"].startswith("alone")]
+    names = {
+        "gold": [row["gold"] for row in found],
+        "seed": [str(row["seed"]) for row in found],
+        "machine": [row["note"].partition(",")[0] for row in found],
+        "in all": [f"{row['seconds']:.0f} s" for row in found],
+    }
+    stages = {
+        name: [f"{row['stages'][name]:.0f} s" for row in found] for name in found[0]["stages"]
+    }
+    return table(names | stages)
+
+
 def demo_tuning() -> list[str]:
     """Runs with other settings."""
     found = rows("demo-tuning")
@@ -232,6 +247,7 @@ def studio() -> list[str]:
 
 TABLES = (
     demo,
+    demo_seconds,
     demo_tuning,
     score_so_far,
     reward_hh,
