@@ -61,8 +61,9 @@ class Batch:
     responses of demonstrations, where there are none. ``ties`` are pairs of response numbers,
     ``ratings`` are by criterion; ``thumbs`` have the values 1 and 0. ``flags`` are by name, with
     the severity in units of the flag's mean one, 0 where it was not raised. ``style`` are features
-    of responses that a loss may explain judgements by, beside their scores. ``role`` is who learns
-    from the batch where the algorithm trains several apart.
+    of responses that a loss may explain judgements by, beside their scores. A rollout without
+    ``old_logprobs`` is learned from by the very policy that sampled it. ``role`` is who learns from
+    the batch where the algorithm trains several apart.
     """
 
     token_ids: Int[Tensor, "N"]

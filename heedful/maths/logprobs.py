@@ -6,11 +6,15 @@ the chunk of logits exists and the backward pass is one multiplication. That is 
 in total where recomputation takes three, and memory does not grow with T x V.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+CHUNK_TOKENS = 256  # of one product with the output embedding
+ROWS_AT_ONCE = 16  # of logits in float32, 3 MB for a vocabulary of 50,000
 
 
 def linear_logprobs(
@@ -19,11 +23,12 @@ def linear_logprobs(
     targets: Int[Tensor, "T"],
     *,
     temperature: float = 1.0,
-    chunk_tokens: int = 128,
+    chunk_tokens: int = CHUNK_TOKENS,
+    output: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Float[Tensor, "T"], Float[Tensor, "T"]]:
     """Log-probabilities of ``targets`` and entropies, from hidden states.
 
-    Logits are ``hidden @ weight.T / temperature``.
+    Logits are ``hidden @ weight.T / temperature``; ``output`` may do that product faster.
 
     Both in nats and float32. The gradient flows into ``hidden`` from the log-probabilities only:
     the entropy is a measurement, and ``weight`` is frozen. Raises ``ValueError`` when ``weight``
@@ -34,7 +39,7 @@ def linear_logprobs(
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0")
     result: tuple[Tensor, Tensor] = _LinearLogprobs.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, targets, temperature, chunk_tokens
+        hidden, weight, targets, temperature, chunk_tokens, output
     )
     return result
 
@@ -48,23 +53,35 @@ class _LinearLogprobs(torch.autograd.Function):
         targets: Tensor,
         temperature: float,
         chunk_tokens: int,
+        output: Callable[[Tensor], Tensor] | None,
     ) -> tuple[Tensor, Tensor]:
         wants_grad = hidden.requires_grad
         logprobs = hidden.new_empty(len(targets), dtype=torch.float32)
         entropy = torch.empty_like(logprobs)
         jacobian = torch.empty_like(hidden) if wants_grad else hidden.new_empty(0)
-        scratch = logprobs.new_empty(2, min(chunk_tokens, len(targets)), len(weight))
+        scratch = logprobs.new_empty(min(ROWS_AT_ONCE, len(targets)), len(weight))
         for start in range(0, len(targets), chunk_tokens):
-            part = slice(start, start + chunk_tokens)
-            logp, probabilities = scratch[:, : len(targets[part])]
-            logp.copy_(hidden[part] @ weight.T).div_(temperature)
-            logp.sub_(torch.logsumexp(logp, dim=-1, keepdim=True))
-            torch.exp(logp, out=probabilities)
-            logprobs[part] = logp.gather(-1, targets[part, None]).squeeze(-1)
-            entropy[part] = -torch.linalg.vecdot(probabilities, logp)
+            chunk = slice(start, start + chunk_tokens)
+            logits = hidden[chunk] @ weight.T if output is None else output(hidden[chunk])
+            totals = logprobs.new_empty(len(logits), 1)
+            # a few rows at a time: what is done to a logit is done while it is in the cache
+            for first in range(0, len(logits), ROWS_AT_ONCE):
+                rows = logits[first : first + ROWS_AT_ONCE]
+                part = slice(start + first, start + first + len(rows))
+                below = scratch[: len(rows)].copy_(rows).div_(temperature)
+                below.sub_(below.amax(dim=-1, keepdim=True))
+                chosen = below.gather(-1, targets[part, None])
+                weights = below.exp()
+                total = weights.sum(dim=-1, keepdim=True)
+                logprobs[part] = (chosen - total.log()).squeeze(-1)
+                mean = torch.linalg.vecdot(weights, below)[:, None] / total
+                entropy[part] = (total.log() - mean).squeeze(-1)
+                if wants_grad:
+                    rows.copy_(weights)
+                    totals[first : first + len(rows)] = total
             if wants_grad:
-                expected = probabilities.to(weight.dtype) @ weight
-                jacobian[part] = (weight[targets[part]] - expected) / temperature
+                expected = (logits @ weight) / totals
+                jacobian[chunk] = (weight[targets[chunk]] - expected) / temperature
         ctx.save_for_backward(jacobian)
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
@@ -72,4 +89,4 @@ class _LinearLogprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_logprobs: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (jacobian,) = ctx.saved_tensors
-        return (grad_logprobs[:, None] * jacobian).to(jacobian.dtype), None, None, None, None
+        return (grad_logprobs[:, None] * jacobian).to(jacobian.dtype), *[None] * 5

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 
 from heedful.errors import ResourceError
+from heedful.maths.logprobs import CHUNK_TOKENS, ROWS_AT_ONCE
 from heedful.model.adapter_files import WEIGHTS, member_directories
 from heedful.model.attention import DENSE_TOKENS
 from heedful.model.lora import layer_number
@@ -139,14 +140,27 @@ def frozen_line(role: str, directory: Path) -> Line:
 
 
 def logits_line(shape: Shape, tokens: int) -> Line:
-    """A chunk of logits with its probabilities, which no batch exceeds, beside the activations."""
+    """A chunk of logits, which no batch exceeds, beside the activations; a few rows in float32."""
     return Line(
         role="log-probs",
         num_parameters=0,
         num_bytes=0,
-        activations=min(tokens, 128) * shape.vocabulary * (8 + shape.itemsize),
+        activations=shape.vocabulary
+        * (min(tokens, CHUNK_TOKENS) * shape.itemsize + min(tokens, ROWS_AT_ONCE) * 8),
         phase="update",
     )
+
+
+def blocks_line(shape: Shape, *, first_layer: int, depth: int | None) -> Line:
+    """Copies of the weights that products are faster with, and of those that gradients go through.
+
+    As ``Trunk.lay_out`` makes them for a role that adapts the layers from ``first_layer`` up.
+    """
+    end = depth or shape.num_layers
+    sizes = [(layer, i * o) for layer, i, o in shape.linears if layer < end]
+    count = sum(size * (2 if layer >= first_layer else 1) for layer, size in sizes)
+    count += shape.vocabulary * shape.hidden if end == shape.num_layers else 0
+    return Line(role="laid out", num_parameters=0, num_bytes=count * shape.itemsize)
 
 
 def generation_line(

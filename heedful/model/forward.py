@@ -62,6 +62,7 @@ def forward(
                 trunk.output_weight,
                 batch.targets,
                 temperature=temperature / trunk.logit_scale,
+                output=trunk.output,
             )
             logprobs, entropy = (to_rows(batch, part) for part in flat)
         if "scores" in needs:
@@ -94,7 +95,9 @@ def head_outputs(
     per_token = trunk.length_penalty.get(role, 0.0)
     if not per_token:
         return outputs
-    return length_penalised(outputs, lengths[:, None].expand_as(outputs), per_unit=per_token)
+    return length_penalised(
+        outputs, lengths[:, None].float().expand_as(outputs), per_unit=per_token
+    )
 
 
 def apply_head(head: nn.Linear, states: Float[Tensor, "M D"]) -> Float[Tensor, "M"]:

@@ -42,6 +42,7 @@ class AdaptedLinear(nn.Module):
         self.lora_b = nn.ParameterDict()
         self.scale: dict[str, float] = {}
         self.fixed: Product | None = None  # instead of the base's own product, while sampling
+        self.laid: Product | None = None  # the base's own product, on a copy that is laid out
         weight: Tensor = base.weight  # type: ignore[assignment]
         shape = weight.shape if isinstance(base, nn.Linear) else weight.T.shape
         self.out_features, self.in_features = shape
@@ -57,7 +58,7 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Base output plus the active role's low-rank term."""
-        output: Tensor = (self.fixed or self.base)(inputs)
+        output: Tensor = (self.fixed or self.laid or self.base)(inputs)
         if self.switch.rows is not None:
             for name, places in self.switch.rows:
                 if name in self.scale:
@@ -77,9 +78,14 @@ class AdaptedLinear(nn.Module):
 
     def fix(self, role: str | None, *, blocked: bool) -> None:
         """Ready the weight for sampling, with the role's term folded in if it has one."""
-        if role not in self.scale and not blocked:
+        if role not in self.scale and (self.laid or not blocked):
             return
         self.fixed = product(self.folded(role), self.base.bias, blocked=blocked)  # type: ignore[arg-type]
+
+    def lay_out(self, *, backward: bool) -> None:
+        """Keep a copy of the base's weight that products are faster with, and its gradient's."""
+        bias: Tensor | None = self.base.bias  # type: ignore[assignment]
+        self.laid = product(self.folded(None), bias, backward=backward)
 
     def folded(self, role: str | None) -> Tensor:
         """The weight ``[out, in]`` with the role's term added, if it has one."""

@@ -60,7 +60,7 @@ class Trunk:
         self.parts: dict[str, Parts] = {}  # of heads with named outputs
         self.adapters: dict[str, AdapterSettings] = {}
         self.attention: Literal["sdpa", "flex"] = "sdpa"
-        self._output: Product | None = None  # of the output embedding, while sampling
+        self._output: Product | None = None  # of the output embedding, on a laid out copy
         self.recomputes = False  # layers in the backward pass, instead of keeping their states
 
     @property
@@ -225,6 +225,22 @@ class Trunk:
         finally:
             self.switch.rows = None
 
+    def lay_out(self, *trained: str) -> None:
+        """Keep copies of the base's weights that products are faster with on this CPU.
+
+        Of the layers that some role uses; once more, for gradients, above the first that one of
+        the ``trained`` adapts.
+        """
+        depth = max((one.depth for one in self.adapters.values()), default=self.num_layers)
+        spans = [self.adapters[role] for role in trained if role in self.adapters]
+        first = min((one.first_layer for one in spans), default=depth)
+        for path, layer in self.layers.items():
+            number = layer_number(path) or 0
+            if number < depth:
+                layer.lay_out(backward=number >= first)
+        if depth == self.num_layers:
+            self._output = product(self.output_weight)
+
     @contextmanager
     def sampling(self, role: str | None, *, blocked: bool = True) -> Iterator[None]:
         """Run the block with the role's adapter folded into a copy of the weights it adapts.
@@ -232,17 +248,18 @@ class Trunk:
         One product per layer instead of three; the base's own weights are not touched. ``blocked``
         copies the others too, laid out for decoding.
         """
+        output = self._output
         try:
             with torch.no_grad():
                 for layer in self.layers.values():
                     layer.fix(role, blocked=blocked)
-            self._output = product(self.output_weight, blocked=blocked)
+            self._output = output or product(self.output_weight, blocked=blocked)
             with self.acting(None):
                 yield
         finally:
             for layer in self.layers.values():
                 layer.fixed = None
-            self._output = None
+            self._output = output
 
     def layout(self, shapes: Sequence[TreeShape], keep: Keep | None = None) -> Layout:
         """Who sees whom in a packed row of trees, by the trunk's kind of attention."""
@@ -378,9 +395,14 @@ class Trunk:
         lists = [m for m in self.base.model.modules() if isinstance(m, nn.ModuleList)]
         return next(m for m in lists if len(m) == self.num_layers)
 
+    @property
+    def output(self) -> Product:
+        """The product with the frozen output embedding; without a gradient where it is laid out."""
+        return self._output or product(self.output_weight, blocked=False)
+
     def logits(self, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits in float32."""
-        logits = (self._output or product(self.output_weight, blocked=False))(states).float()
+        logits = self.output(states).float()
         return logits if self.logit_scale == 1 else logits * self.logit_scale
 
     @torch.no_grad()

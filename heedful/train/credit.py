@@ -44,9 +44,13 @@ class Credited:
 
 
 class Credit(Protocol):
-    """Who earned the score. ``has_critic`` says whether values are computed for it."""
+    """Who earned the score. ``has_critic`` says whether values are computed for it.
+
+    ``reads_logprobs``: whether the log-probabilities of a rollout decide what is earned.
+    """
 
     has_critic: bool
+    reads_logprobs: bool
     kl_coef: float
 
     def assign(self, rollout: Scored) -> Credited:
@@ -62,6 +66,7 @@ class CriticCredit:
     """PPO: the KL is in the token rewards, its coefficient adapts, GAE spreads the score."""
 
     has_critic = True
+    reads_logprobs = True
 
     def __init__(self, ppo: PPO, kl: KL) -> None:
         self.ppo = ppo
@@ -127,6 +132,7 @@ class GroupCredit:
     """
 
     has_critic = False
+    reads_logprobs = False
 
     def __init__(self, grpo: GRPO) -> None:
         self.formula = GROUP_ADVANTAGES[grpo.advantages]

@@ -317,20 +317,24 @@ def direct_preference(loss: str, params: Mapping[str, float]) -> Objective:
 def clipped_policy(
     outputs: Outputs, batch: Batch, clip_range: float, clip_range_high: float | None = None
 ) -> tuple[Tensor, Metrics]:
-    """The clipped policy loss of a rollout, which PPO and its critic-free relatives share."""
+    """The clipped policy loss of a rollout, which PPO and its critic-free relatives share.
+
+    Without old log-probabilities the batch's policy is the one that sampled it: the ratio is 1.
+    """
     assert outputs.logprobs is not None
     assert outputs.entropy is not None
-    assert batch.old_logprobs is not None
     assert batch.advantages is not None
-    mask = batch.mask
-    given = (outputs.logprobs, batch.old_logprobs, batch.advantages, mask)
+    mask, old = batch.mask, batch.old_logprobs
+    if old is None:
+        old = outputs.logprobs.detach()
+    given = (outputs.logprobs, old, batch.advantages, mask)
     low, high = clip_range, clip_range_high
     loss = masked_sum(
         policy.clipped_policy_loss(*given, clip_range=low, clip_range_high=high), mask
     )
     with torch.no_grad():
         clipped = policy.clip_share(*given, clip_range=low, clip_range_high=high)
-        step_kl = kl.kl_k3(batch.old_logprobs, outputs.logprobs)
+        step_kl = kl.kl_k3(old, outputs.logprobs)
     return loss, {
         "policy/clipped_loss": loss.detach(),
         "policy/clip_share": clipped * batch.num_tokens,

@@ -174,14 +174,25 @@ class RolloutSource:
             for place, part in enumerate(plan):
                 if place == len(plan) - 1:
                     self.advance()
+                batches = parts[part]
+                if place == 0 and self.skips_first:
+                    batches = [replace(batch, old_logprobs=None) for batch in batches]
                 yield Step(
-                    micro_batches=tuple(parts[part]),
+                    micro_batches=tuple(batches),
                     count=sum(batch.num_tokens for batch in parts[part]),
                     progress=(number + place / len(plan)) / total,
                     metrics=metrics,
                 )
                 if self.in_use is None:
                     break
+
+    @property
+    def skips_first(self) -> bool:
+        """Whether old log-probabilities need not be recomputed for a rollout's first step.
+
+        It is taken by the policy that sampled, so its own forward pass finds them.
+        """
+        return self.recomputes and self.updates.epochs == 1 and not self.credit.reads_logprobs
 
     def advance(self) -> None:
         """The rollout is used up; the KL coefficient adapts once per rollout."""
@@ -217,8 +228,10 @@ class RolloutSource:
         batches = []
         scores: list[Tensor] = []
         parts = self.parts(trees)
-        for packed in (packed for part in parts for packed in part):
-            batch, group_scores = self.judge(packed, rows[len(scores) :])
+        first = self.minibatch_plan(len(parts))[0] if self.skips_first else None
+        for place, packed in ((place, one) for place, part in enumerate(parts) for one in part):
+            recomputes = self.recomputes and place != first
+            batch, group_scores = self.judge(packed, rows[len(scores) :], recomputes=recomputes)
             batches.append(batch)
             scores += group_scores
         batches, metrics = self.assign(batches, torch.stack(scores), samples)
@@ -275,9 +288,9 @@ class RolloutSource:
 
     @torch.no_grad()
     def judge(
-        self, trees: Sequence[Tree], rows: Sequence[tuple[PromptRow, Sample]]
+        self, trees: Sequence[Tree], rows: Sequence[tuple[PromptRow, Sample]], *, recomputes: bool
     ) -> tuple[Batch, list[Tensor]]:
-        """Pack, add reference log-probabilities, the sampler's, features and values; and score."""
+        """Pack, add reference log-probabilities, old ones, features and values; and score."""
         temperature = self.config.rollouts.temperature
         with self.phases("data"):
             batch = collate(trees, self.trunk.device)
@@ -290,7 +303,8 @@ class RolloutSource:
         flops = self.reward_flops(tokens)
         with self.phases("reward", tokens=tokens, flops=flops if self.reads_states else 0.0):
             scores, states, so_far = self.read(trees, batch, rows)
-        batch = replace(batch, ref_logprobs=reference, old_logprobs=self.old_logprobs(batch, rows))
+        old = self.trainers_logprobs(batch) if recomputes else samplers_logprobs(batch, rows)
+        batch = replace(batch, ref_logprobs=reference, old_logprobs=old)
         if self.credit.has_critic:
             with self.phases("critic", tokens=batch.num_tokens):
                 if self.critic == "policy":
@@ -304,17 +318,12 @@ class RolloutSource:
             batch = replace(batch, old_values=values)
         return batch, list(scores)
 
-    def old_logprobs(
-        self, batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
-    ) -> Float[Tensor, "B T"]:
-        """The sampler's log-probabilities, or the trainer's where the two differ too much."""
-        if self.recomputes:
-            temperature, tokens = self.config.rollouts.temperature, batch.num_packed
-            flops = forward_flops(self.trunk, "policy", tokens, batch.num_tokens)
-            with self.phases("old", tokens=tokens, flops=flops):
-                return logprobs_of(self.trunk, batch, "policy", temperature=temperature)
-        said = [logprob for _, sample in rows for logprob in sample.logprobs]
-        return to_rows(batch, torch.tensor(said, device=batch.token_ids.device))
+    def trainers_logprobs(self, batch: Batch) -> Float[Tensor, "B T"]:
+        """The policy's log-probabilities of what it sampled, computed once more."""
+        temperature, tokens = self.config.rollouts.temperature, batch.num_packed
+        flops = forward_flops(self.trunk, "policy", tokens, batch.num_tokens)
+        with self.phases("old", tokens=tokens, flops=flops):
+            return logprobs_of(self.trunk, batch, "policy", temperature=temperature)
 
     def read(
         self, trees: Sequence[Tree], batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
@@ -433,6 +442,14 @@ class RolloutSource:
         self.credit.kl_coef = state["kl_coef"]
         self.last_kl = state["last_kl"]
         self.recomputes = bool(state["recomputes"])
+
+
+def samplers_logprobs(
+    batch: Batch, rows: Sequence[tuple[PromptRow, Sample]]
+) -> Float[Tensor, "B T"]:
+    """What the engine said about its own tokens."""
+    said = [logprob for _, sample in rows for logprob in sample.logprobs]
+    return to_rows(batch, torch.tensor(said, device=batch.token_ids.device))
 
 
 def add_critic(trunk: Trunk, seed: int, adapter: Adapter | None = None) -> None:

@@ -549,26 +549,42 @@ def test_a_sampler_that_no_rounding_explains_is_refused(
         fit_ppo(ppo_config(reward_run.run), tmp_path / "run")
 
 
+@pytest.mark.parametrize(("fit", "config_of"), [(fit_ppo, ppo_config), (fit_grpo, grpo_config)])
 def test_old_logprobs_are_recomputed_when_the_samplers_are_coarse(
+    fit: Any,
+    config_of: Any,
     reward_run: FitResult,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    exact = fit_ppo(ppo_config(reward_run.run), tmp_path / "exact")
+    exact = fit(config_of(reward_run.run), tmp_path / "exact")
     assert "recomputed" not in capsys.readouterr().err
     shift_sampled_logprobs(monkeypatch, 0.1)
-    config = ppo_config(reward_run.run)
+    config = config_of(reward_run.run)
     with monkeypatch.context() as patch:
         break_after(2, patch)
         with pytest.raises(StoppedError):
-            fit_ppo(config, tmp_path / "coarse")
+            fit(config, tmp_path / "coarse")
     assert "differ by up to 0.1 nats" in capsys.readouterr().err
-    coarse = fit_ppo(config, tmp_path / "coarse")  # a resumed run recomputes too
+    coarse = fit(config, tmp_path / "coarse")  # a resumed run recomputes too
     left, right = weights(exact), weights(coarse)
     for name, value in left.items():
         torch.testing.assert_close(value, right[name], atol=1e-4, rtol=1e-3)
     assert "old" in {phase["phase"] for phase in coarse.profile["phases"]}
+
+
+def test_a_single_step_without_a_critic_needs_no_old_logprobs(
+    reward_run: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = grpo_config(reward_run.run, "grpo.minibatches=1")
+    exact = fit_grpo(config, tmp_path / "exact")
+    shift_sampled_logprobs(monkeypatch, 0.1)
+    coarse = fit_grpo(config, tmp_path / "coarse")
+    left, right = weights(exact), weights(coarse)
+    for name, value in left.items():
+        torch.testing.assert_close(value, right[name], atol=1e-4, rtol=1e-3)
+    assert "old" not in {phase["phase"] for phase in coarse.profile["phases"]}
 
 
 def test_examples_that_do_not_fit_are_dropped_and_counted(tmp_path: Path) -> None:

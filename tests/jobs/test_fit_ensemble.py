@@ -25,7 +25,7 @@ from heedful.errors import ConfigError, DataError
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_ppo, fit_reward
 from heedful.jobs.fit.ensemble import check_ensemble, start_members
-from heedful.jobs.fit.memory import memory_lines
+from heedful.jobs.fit.memory import Means, memory_lines
 from heedful.jobs.models import ModelRef, open_trunk
 from heedful.jobs.reward_card import reward_card
 from heedful.jobs.rewards import open_reward
@@ -183,8 +183,8 @@ def test_a_policy_is_optimised_against_the_aggregate(
     seen: list[tuple[Tree, list[float]]] = []
     judge = RolloutSource.judge
 
-    def noted(source: RolloutSource, trees: Any, rows: Any) -> Any:
-        batch, scores = judge(source, trees, rows)
+    def noted(source: RolloutSource, trees: Any, rows: Any, **given: Any) -> Any:
+        batch, scores = judge(source, trees, rows, **given)
         rest = iter(scores)
         seen.extend((tree, [next(rest).item() for _ in tree.responses]) for tree in trees)
         # the critic starts as the ensemble's score so far
@@ -206,10 +206,10 @@ def test_a_policy_is_optimised_against_the_aggregate(
 
 def test_every_member_is_in_the_budget_and_activations_once() -> None:
     rows = testing.preferences()
-    four = memory_lines("reward", config(), None, rows, recomputes=False)
+    four = memory_lines("reward", config(), None, rows, Means(lays_out=False))
     one = memory_lines(
         "reward", config("ensemble.members=1", "adapter.first_layer=1"), None, rows,
-        recomputes=False,
+        Means(lays_out=False),
     )  # fmt: skip
     assert [line.role for line in four] == ["base", *(f"reward/{n}" for n in range(4))]
     assert [line.role for line in one] == ["base", "reward"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from heedful.config import GRPOConfig, RewardConfig, Rollouts, SFTConfig, resolve
 from heedful.data import testing
 from heedful.jobs.fit import fit_sft
-from heedful.jobs.fit.memory import about_trees, memory_lines
+from heedful.jobs.fit.memory import Means, about_trees, memory_lines
 from heedful.jobs.fit.policy import with_adapter_of_start
 from heedful.types import Message, Preference, Prompt
 
@@ -43,10 +43,12 @@ def test_a_policy_that_starts_from_an_adapter_is_counted_with_its_rank(tmp_path:
     config = with_adapter_of_start(SFTConfig(data="test", model=start.run), None)
     lines = {
         line.role: line
-        for line in memory_lines("sft", config, None, testing.demonstrations(), recomputes=False)
+        for line in memory_lines(
+            "sft", config, None, testing.demonstrations(), Means(lays_out=False)
+        )
     }
     own = memory_lines(
         "sft", resolve(SFTConfig, overrides=["adapter.rank=4"], flags=flags), None,
-        testing.demonstrations(), recomputes=False,
+        testing.demonstrations(), Means(lays_out=False),
     )  # fmt: skip
     assert lines["policy"].num_parameters == own[1].num_parameters

@@ -20,7 +20,7 @@ from heedful.data.plain import MARKS, PLAIN
 from heedful.errors import ConfigError, DataError, HeedfulError
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_ppo, fit_reward
-from heedful.jobs.fit.memory import memory_lines
+from heedful.jobs.fit.memory import Means, memory_lines
 from heedful.jobs.reward_card import reward_card
 from heedful.jobs.rewards import check_reward, export_classifier, open_reward
 from heedful.jobs.rundir import RunDirectory
@@ -180,10 +180,10 @@ def test_ppo_gives_a_reward_on_another_base_a_trunk_of_its_own(
     tiny_reward: Path, other_base: str, store: Store, tmp_path: Path
 ) -> None:
     config = ppo(other_base, str(tiny_reward))
-    lines = memory_lines("ppo", config, None, testing.prompts(), recomputes=False)
+    lines = memory_lines("ppo", config, None, testing.prompts(), Means(lays_out=False))
     assert [line.role for line in lines].count("reward's base") == 1
     own = memory_lines("ppo", ppo("test", str(tiny_reward)), None, testing.prompts(),
-                       recomputes=False)  # fmt: skip
+                       Means(lays_out=False))  # fmt: skip
     assert "reward's base" not in {line.role for line in own}
     run = fit_ppo(config, tmp_path / "ppo", store=store)
     model = open_reward(str(tiny_reward), None)

@@ -4,12 +4,14 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from torch import Tensor
 
 from heedful.data.collate import Tree, collate
 from heedful.errors import DataError, MissingError
 from heedful.model.adapter_files import HEAD, load_role, save_role
 from heedful.model.base import load_base
 from heedful.model.forward import forward, logprobs_of
+from heedful.model.products import lays_out, product
 from heedful.model.trunk import Trunk
 
 TREE = Tree(id="a", prompt=(5, 6, 7), responses=((8, 9, 10, 1), (11, 1)), pairs=((0, 1),))
@@ -42,6 +44,33 @@ def test_weights_for_sampling_equal_the_adapter_and_leave_the_base_as_it_is(
     torch.testing.assert_close(merged, own, atol=2e-4, rtol=1e-4)
     assert not torch.allclose(own, base, atol=1e-3)
     torch.testing.assert_close(logprobs_of(trunk, batch, None), base, atol=0, rtol=0)
+
+
+@pytest.mark.skipif(not lays_out("cpu", torch.float32), reason="this torch has no oneDNN")
+def test_weights_that_are_laid_out_give_the_same_logprobs_and_gradients(trunk: Trunk) -> None:
+    trunk.add_adapter("policy", rank=4, alpha=8, seed=0, first_layer=1)
+    shake(trunk, "policy")
+    batch = collate([TREE], trunk.device)
+
+    def learned() -> list[Tensor]:
+        values = trunk.trainable("policy").values()
+        for value in values:
+            value.requires_grad_(True)
+        outputs = forward(trunk, batch, "policy", {"logprobs"})
+        assert outputs.logprobs is not None
+        return [outputs.logprobs, *torch.autograd.grad(outputs.logprobs.sum(), list(values))]
+
+    plain = learned()
+    trunk.lay_out("policy")
+    for was, now in zip(plain, learned(), strict=True):
+        torch.testing.assert_close(now, was, atol=1e-4, rtol=1e-4)
+
+
+def test_a_product_without_a_backward_pass_refuses_to_lose_a_gradient() -> None:
+    if lays_out("cpu", torch.float32):
+        multiply = product(torch.eye(3))
+        with pytest.raises(ValueError, match="no gradient"):
+            multiply(torch.ones(2, 3, requires_grad=True))
 
 
 def test_roles_do_not_touch_each_other(trunk: Trunk) -> None:

@@ -187,9 +187,11 @@ def work(
     profile: bool,
 ) -> FitResult:
     """Everything of a fit that is not finished."""
-    recomputes = announce_memory(kind, config, store, data.rows)
+    means = announce_memory(kind, config, store, data.rows)
     plan = build()
-    plan.trunk.recomputes = recomputes
+    plan.trunk.recomputes = means.recomputes
+    if means.lays_out:
+        plan.trunk.lay_out(*plan.algorithm.trains)
     if config.compile:
         compile_layers(plan.trunk)
     for parameter in plan.trunk.base.model.parameters():

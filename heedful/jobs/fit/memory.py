@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from heedful.config import FitConfig, OnlineConfig, PPOConfig, RewardConfig
 from heedful.engine.local import PREFILL_TOKENS
@@ -18,23 +20,44 @@ from heedful.store.database import Store
 from heedful.types import Feedback, Message, Preference, Prompt
 
 
-def announce_memory(kind: str, config: FitConfig, store: Store | None, rows: Sequence[Any]) -> bool:
-    """Print the budget on stderr; returns whether activations are to be recomputed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a fit does with its memory: copies that save time, or time that saves memory."""
+
+    lays_out: bool
+    recomputes: bool = False
+
+
+def announce_memory(
+    kind: str, config: FitConfig, store: Store | None, rows: Sequence[Any]
+) -> Means:
+    """Print the budget on stderr; returns how the fit is to work.
 
     Raises ``ResourceError`` when memory does not suffice either way.
     """
     free = budget.available_bytes(default_device())
-    recomputes = config.recompute == "always"
-    lines = memory_lines(kind, config, store, rows, recomputes=recomputes)
-    if config.recompute == "auto" and free is not None and budget.total_bytes(lines) > free:
-        recomputes = True
-        lines = memory_lines(kind, config, store, rows, recomputes=recomputes)
+    # the compiler lays weights out itself
+    can = lays_out(default_device().type, dtype_of(config)) and not config.compile
+    always = config.recompute == "always"
+    choices = [Means(lays_out=True, recomputes=always)] if can else []
+    choices.append(Means(lays_out=False, recomputes=always))
+    if config.recompute == "auto":
+        choices.append(Means(lays_out=False, recomputes=True))
+    for means in choices:
+        lines = memory_lines(kind, config, store, rows, means)
+        if free is None or budget.total_bytes(lines) <= free:
+            break
     for text in budget.describe(lines, free):
         print(text, file=sys.stderr)
-    if recomputes:
+    if means.recomputes:
         print("activations are recomputed in the backward pass", file=sys.stderr)
     budget.refuse_what_cannot_fit(lines, free)
-    return recomputes
+    return means
+
+
+def dtype_of(config: FitConfig) -> torch.dtype:
+    """What the fit computes in."""
+    return models.DTYPES[config.dtype] or default_dtype(default_device())
 
 
 def memory_lines(
@@ -42,13 +65,12 @@ def memory_lines(
     config: FitConfig,
     store: Store | None,
     rows: Sequence[Any],
-    *,
-    recomputes: bool,
+    means: Means,
 ) -> list[budget.Line]:
     """The roles of a fit, from the config, the files that it names and the length of its texts."""
     ref = models.find_model(config.model, store)
     path, base_hash = resolve(ref.base)
-    dtype = models.DTYPES[config.dtype] or default_dtype(default_device())
+    dtype = dtype_of(config)
     shape = budget.read_shape(path, dtype)
     trees = about_trees(rows, config)
     longest = max(prompt + sum(responses) for prompt, responses in trees)
@@ -57,6 +79,8 @@ def memory_lines(
     copied = max(budget.copied_prompts(*tree) for tree in trees) if is_split else 0.0
     first_layer, depth = config.span(shape.num_layers)
     lines = [budget.base_line(shape)]
+    if means.lays_out:
+        lines.append(budget.blocks_line(shape, first_layer=first_layer, depth=depth))
     if ref.adapter is not None:
         lines.append(budget.frozen_line("reference", ref.adapter))
     num_members = config.ensemble.members if isinstance(config, RewardConfig) else 1
@@ -68,7 +92,7 @@ def memory_lines(
         depth=depth,
         tokens=tokens,
         copied=copied,
-        recomputes=recomputes,
+        recomputes=means.recomputes,
     )
     # members work one after another, so each is a phase of its own
     lines += [
@@ -80,7 +104,7 @@ def memory_lines(
     if kind != "reward":
         lines.append(budget.logits_line(shape, tokens))
     if isinstance(config, OnlineConfig):
-        copies_all = lays_out(default_device().type, dtype)
+        copies_all = lays_out(default_device().type, dtype) and not means.lays_out
         lines += online_lines(
             config,
             shape,
