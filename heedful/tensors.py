@@ -54,8 +54,10 @@ class Batch:
     """Trees packed into one row without padding. Made by collate, used by forward and objectives.
 
     A tree is a prompt and the responses that share it; ``trees[i] = (prompt length, response
-    lengths)``. Predicted token m belongs to response ``rows[m]`` at ``columns[m]`` and stands at
-    row position ``places[m]``; its distribution is read at row position ``predictors[m]``.
+    lengths)``. What all prompts begin with stands once, in the ``before`` first places of the row,
+    and does not count in their lengths. Predicted token m belongs to response ``rows[m]`` at
+    ``columns[m]`` and stands at row position ``places[m]``; its distribution is read at row
+    position ``predictors[m]``.
     ``pairs[p]`` are (chosen, rejected) response numbers and ``probabilities[p]`` how likely that
     is, None where all are certain; ``weights`` are of the pairs, or of the
     responses of demonstrations, where there are none. ``ties`` are pairs of response numbers,
@@ -69,6 +71,7 @@ class Batch:
     token_ids: Int[Tensor, "N"]
     position_ids: Int[Tensor, "N"]
     trees: tuple[tuple[int, tuple[int, ...]], ...]
+    before: int
     predictors: Int[Tensor, "M"]
     places: Int[Tensor, "M"]
     targets: Int[Tensor, "M"]
@@ -126,14 +129,14 @@ class Batch:
 
     @property
     def num_packed(self) -> int:
-        """Tokens in the row, prompts once."""
+        """Tokens in the row, prompts and what they share once."""
         return len(self.token_ids)
 
     @property
     def num_padded(self) -> int:
         """Tokens that one padded row per response, each with its own prompt, would take."""
         longest = max(prompt + max(responses) for prompt, responses in self.trees)
-        return len(self.mask) * longest
+        return len(self.mask) * (self.before + longest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Trees of token ids to packed batches: one copy of the prompt, no padding in the row."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -164,10 +165,27 @@ def packed(
         advance(len(group))
 
 
-def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
-    """Pack trees into one row. The first token of a response is predicted at the prompt's end."""
-    tokens: list[int] = []
-    positions: list[int] = []
+def shared_tokens(trees: Sequence[Tree]) -> int:
+    """How many first tokens all prompts share, such as a system message; 0 for a lone tree.
+
+    Every prompt keeps at least its last token, which predicts responses.
+    """
+    if len(trees) == 1:
+        return 0
+    first, last = min(tree.prompt for tree in trees), max(tree.prompt for tree in trees)
+    shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return max(min(sum(1 for _ in shared), min(len(tree.prompt) for tree in trees) - 1), 0)
+
+
+def collate(trees: Sequence[Tree], device: torch.device, *, shares: bool = True) -> Batch:
+    """Pack trees into one row. The first token of a response is predicted at the prompt's end.
+
+    What all prompts begin with stands once, at the start of the row; unless the trees are to stay
+    whole, side by side, because the row will be taken apart (``shares=False``).
+    """
+    before = shared_tokens(trees) if shares else 0
+    tokens: list[int] = list(trees[0].prompt[:before])
+    positions: list[int] = list(range(before))
     predictors: list[int] = []
     places: list[int] = []
     targets: list[int] = []
@@ -197,8 +215,8 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
                 found.setdefault(name, []).extend(
                     one._replace(response=first_row + one.response) for one in marks
                 )
-        tokens += tree.prompt
-        positions += range(len(tree.prompt))
+        tokens += tree.prompt[before:]
+        positions += range(before, len(tree.prompt))
         prompt_end = len(tokens) - 1
         for response in tree.responses:
             start = len(tokens)
@@ -232,9 +250,10 @@ def collate(trees: Sequence[Tree], device: torch.device) -> Batch:
         token_ids=long(tokens),
         position_ids=long(positions),
         trees=tuple(
-            (len(tree.prompt), tuple(len(response) for response in tree.responses))
+            (len(tree.prompt) - before, tuple(len(response) for response in tree.responses))
             for tree in trees
         ),
+        before=before,
         predictors=long(predictors),
         places=long(places),
         targets=long(targets),

@@ -140,19 +140,26 @@ def attention(
     return mixed.view(batch, heads, tokens, width)
 
 
-def causal(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-    """A tree of one response, or of none: everything before is seen."""
-    return attention(query, key, value, scaling)
+class Causal:
+    """A tree of one response, or of none: everything before is seen, ``before`` tokens included."""
+
+    def __init__(self, num_tokens: int, before: int, device: torch.device) -> None:
+        ones = torch.ones(num_tokens, before + num_tokens, dtype=torch.bool, device=device)
+        self.mask = ones.tril(before) if before else None
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Attention output [1, H, N, D]."""
+        return attention(query, key, value, scaling, self.mask)
 
 
 class Dense:
     """A small tree in one product: its responses see the prompt and themselves under a mask."""
 
-    def __init__(self, shape: TreeShape, device: torch.device) -> None:
+    def __init__(self, shape: TreeShape, before: int, device: torch.device) -> None:
         segment = torch.tensor(shape.segments(), device=device)
         ones = torch.ones(shape.num_tokens, shape.num_tokens, dtype=torch.bool, device=device)
         own = (segment[None, :] == 0) | (segment[None, :] == segment[:, None])
-        self.mask = ones.tril() & own
+        self.mask = torch.cat([ones[:, :1].expand(-1, before), ones.tril() & own], dim=1)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attention output [1, H, N, D]."""
@@ -162,69 +169,80 @@ class Dense:
 class Split:
     """A large tree, response by response as a batch: nothing grows with the square of the group."""
 
-    def __init__(self, shape: TreeShape, device: torch.device) -> None:
+    def __init__(self, shape: TreeShape, before: int, device: torch.device) -> None:
         self.prompt = shape.prompt_tokens
+        self.before = before
+        self.of_prompt = Causal(self.prompt, before, device)
         lengths = torch.tensor(shape.response_tokens, device=device)
         starts = self.prompt + lengths.cumsum(0) - lengths
         place = torch.arange(int(lengths.max()), device=device)
         self.is_token = place < lengths[:, None]
         # padding repeats a response's last token; it stands after every token that counts
         self.places = starts[:, None] + torch.minimum(place, lengths[:, None] - 1)
-        ones = torch.ones(len(place), self.prompt + len(place), dtype=torch.bool, device=device)
-        self.mask = ones.tril(self.prompt)
+        shared = before + self.prompt
+        ones = torch.ones(len(place), shared + len(place), dtype=torch.bool, device=device)
+        self.mask = ones.tril(shared)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attention output [1, H, N, D]."""
-        first = slice(self.prompt)
-        prompt_query, prompt_key, prompt_value = (p[:, :, first] for p in (query, key, value))
+        shared = slice(self.before + self.prompt)
+        places = self.before + self.places
         out = attention(
-            self.rows(query),
-            torch.cat([self.for_all(prompt_key), self.rows(key)], dim=2),
-            torch.cat([self.for_all(prompt_value), self.rows(value)], dim=2),
+            self.rows(query, self.places),
+            torch.cat([self.for_all(key[:, :, shared]), self.rows(key, places)], dim=2),
+            torch.cat([self.for_all(value[:, :, shared]), self.rows(value, places)], dim=2),
             scaling,
             self.mask,
         )
         own = out.transpose(0, 1)[:, self.is_token][None]
         if not self.prompt:
             return own
-        return torch.cat([causal(prompt_query, prompt_key, prompt_value, scaling), own], dim=2)
+        prompt = self.of_prompt(
+            query[:, :, : self.prompt], key[:, :, shared], value[:, :, shared], scaling
+        )
+        return torch.cat([prompt, own], dim=2)
 
-    def rows(self, part: Tensor) -> Tensor:
+    def rows(self, part: Tensor, places: Tensor) -> Tensor:
         """[1, H, N, D] to one row per response, [G, H, L, D]."""
-        return part[0][:, self.places].transpose(0, 1)
+        return part[0][:, places].transpose(0, 1)
 
     def for_all(self, part: Tensor) -> Tensor:
-        """The prompt's part for every response, without a copy."""
+        """The shared part for every response, without a copy."""
         return part.expand(len(self.places), -1, -1, -1)
 
 
-def attention_of(shape: TreeShape, device: torch.device) -> Attend:
-    """How a tree attends: by its size."""
+def attention_of(shape: TreeShape, before: int, device: torch.device) -> Attend:
+    """How a tree attends, by its size, to itself and the ``before`` tokens that all trees share."""
     if len(shape.response_tokens) <= 1:
-        return causal
-    return (Dense if shape.num_tokens <= DENSE_TOKENS else Split)(shape, device)
+        return Causal(shape.num_tokens, before, device)
+    return (Dense if shape.num_tokens <= DENSE_TOKENS else Split)(shape, before, device)
 
 
 Keep = Callable[[int, Tensor, Tensor], None]
 
 
 class PackedLayout:
-    """Trees side by side in one row; each attends within itself only, product by product.
+    """Trees side by side in one row, product by product: each attends to itself and ``before``.
 
-    ``keep(layer, key, value)`` receives keys and values as they are made, which is how the engine
-    fills its cache during prefill.
+    ``before`` is how many first tokens of the row all trees share. ``keep(layer, key, value)``
+    receives keys and values as they are made, which is how the engine fills its cache.
     """
 
     def __init__(
-        self, shapes: Sequence[TreeShape], device: torch.device, keep: Keep | None = None
+        self,
+        shapes: Sequence[TreeShape],
+        device: torch.device,
+        keep: Keep | None = None,
+        before: int = 0,
     ) -> None:
-        bounds = [0]
+        bounds = [before]
         for shape in shapes:
             bounds.append(bounds[-1] + shape.num_tokens)
         self.spans = list(pairwise(bounds))
-        self.attends = [attention_of(shape, device) for shape in shapes]
-        self.longest = max(shape.longest for shape in shapes)
+        self.attends = [attention_of(shape, before, device) for shape in shapes]
+        self.longest = before + max(shape.longest for shape in shapes)
         self.keep = keep
+        self.before = before
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
@@ -232,10 +250,20 @@ class PackedLayout:
         """Attention per tree."""
         if self.keep is not None:
             self.keep(layer, key, value)
-        parts = [
-            attend(query[:, :, start:end], key[:, :, start:end], value[:, :, start:end], scaling)
-            for (start, end), attend in zip(self.spans, self.attends, strict=True)
-        ]
+        first, parts = slice(self.before), []
+        if self.before:
+            parts.append(
+                attention(query[:, :, first], key[:, :, first], value[:, :, first], scaling)
+            )
+
+        def seen(part: Tensor, own: slice) -> Tensor:
+            if not self.before:
+                return part[:, :, own]
+            return torch.cat([part[:, :, first], part[:, :, own]], dim=2)
+
+        for span, attend in zip(self.spans, self.attends, strict=True):
+            own = slice(*span)
+            parts.append(attend(query[:, :, own], seen(key, own), seen(value, own), scaling))
         return torch.cat(parts, dim=2).transpose(1, 2)
 
 
@@ -246,20 +274,27 @@ class FlexLayout:
     """
 
     def __init__(
-        self, shapes: Sequence[TreeShape], device: torch.device, keep: Keep | None = None
+        self,
+        shapes: Sequence[TreeShape],
+        device: torch.device,
+        keep: Keep | None = None,
+        before: int = 0,
     ) -> None:
         trees = [number for number, shape in enumerate(shapes) for _ in range(shape.num_tokens)]
-        tree = torch.tensor(trees, device=device)
-        part = torch.tensor([s for shape in shapes for s in shape.segments()], device=device)
+        tree = torch.tensor([-1] * before + trees, device=device)
+        parts = [part for shape in shapes for part in shape.segments()]
+        part = torch.tensor([0] * before + parts, device=device)
 
         def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             del batch, head
             own = (part[key] == 0) | (part[key] == part[query])
-            return (key <= query) & (tree[key] == tree[query]) & own
+            is_near = (tree[key] == tree[query]) | (tree[key] == -1)
+            return (key <= query) & is_near & own
 
-        self.mask = create_block_mask(sees, None, None, len(trees), len(trees), device=str(device))
+        size = len(tree)
+        self.mask = create_block_mask(sees, None, None, size, size, device=str(device))
         self.flex = fused(device.type)
-        self.longest = max(shape.longest for shape in shapes)
+        self.longest = before + max(shape.longest for shape in shapes)
         self.keep = keep
 
     def attend(

@@ -9,16 +9,21 @@ from torch import Tensor, nn
 
 from heedful.maths.aggregates import length_penalised
 from heedful.maths.logprobs import linear_logprobs
-from heedful.model.attention import TreeShape
+from heedful.model.attention import Layout, TreeShape
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch, Outputs, Stem
 
 
 def hidden_states(trunk: Trunk, batch: Batch, role: str | None) -> Float[Tensor, "N D"]:
     """Last hidden states of the packed row as ``role``, from the batch's stem if there is one."""
-    layout = trunk.layout([TreeShape(*tree) for tree in batch.trees])
+    layout = layout_of(trunk, batch)
     with trunk.acting(role):
         return trunk.hidden(batch.token_ids, batch.position_ids, layout, stem=batch.stem)
+
+
+def layout_of(trunk: Trunk, batch: Batch) -> Layout:
+    """Who sees whom in the batch's row."""
+    return trunk.layout([TreeShape(*tree) for tree in batch.trees], before=batch.before)
 
 
 def states_by_role(
@@ -33,7 +38,7 @@ def states_by_role(
 def stem_states(trunk: Trunk, batch: Batch, num_layers: int) -> Float[Tensor, "N D"]:
     """States of the packed row after the first layers, without a graph."""
     stem = Stem(num_layers)
-    layout = trunk.layout([TreeShape(*tree) for tree in batch.trees])
+    layout = layout_of(trunk, batch)
     trunk.fill(stem, batch.token_ids, batch.position_ids, layout)
     assert stem.states is not None
     return stem.states

@@ -261,9 +261,14 @@ class Trunk:
                 layer.fixed = None
             self._output = output
 
-    def layout(self, shapes: Sequence[TreeShape], keep: Keep | None = None) -> Layout:
-        """Who sees whom in a packed row of trees, by the trunk's kind of attention."""
-        return LAYOUTS[self.attention](shapes, self.device, keep)
+    def layout(
+        self, shapes: Sequence[TreeShape], keep: Keep | None = None, *, before: int = 0
+    ) -> Layout:
+        """Who sees whom in a packed row of trees, by the trunk's kind of attention.
+
+        All see the ``before`` first tokens of the row.
+        """
+        return LAYOUTS[self.attention](shapes, self.device, keep, before)
 
     def stem(self, *roles: str | None) -> Stem | None:
         """An empty stem of the layers that none of ``roles`` adapts; None when there are none."""

@@ -51,7 +51,8 @@ class MemberBatches:
             for member in self.members:
                 own = [member.trees[tree.id] for tree in trees if tree.id in member.trees]
                 for group in micro_batches(own, self.max_tokens):
-                    batch = replace(collate(group, self.trunk.device), role=member.role)
+                    row = collate(group, self.trunk.device, shares=not stems)
+                    batch = replace(row, role=member.role)
                     if stems:
                         states = torch.cat([stems[tree.id] for tree in group])
                         batch = replace(batch, stem=Stem(self.first_layer, states))
@@ -72,7 +73,7 @@ class MemberBatches:
         used = [tree for tree in trees if any(tree.id in one.trees for one in self.members)]
         for group in micro_batches(used, self.max_tokens):
             with phases("data"):
-                batch = collate(group, self.trunk.device)
+                batch = collate(group, self.trunk.device, shares=False)
             whole = forward_flops(self.trunk, None, batch.num_packed)
             above = forward_flops(self.trunk, None, batch.num_packed, first=self.first_layer)
             with phases("stem", tokens=batch.num_packed, flops=whole - above):

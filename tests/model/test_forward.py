@@ -29,31 +29,56 @@ def expected_logprobs(model: Any, tree: Tree, response: tuple[int, ...], tempera
     return torch.stack([logp[start + t, token] for t, token in enumerate(response)])
 
 
-@pytest.fixture(params=["dense", "split"], autouse=True)
+SHARING = [
+    Tree(id="a", prompt=(5, 6, 7, 8), responses=((8, 9, 10, 1), (11, 1)), pairs=((0, 1),)),
+    Tree(id="b", prompt=(5, 6, 20), responses=((22, 1),)),
+    Tree(id="c", prompt=(5, 6), responses=((7, 8, 23), (24, 25), (26, 1))),
+]
+
+
+@pytest.fixture(params=["dense", "split", "split and fused"], autouse=True)
 def attention(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test of this file, with small and with large trees' attention."""
-    if request.param == "split":
+    """Every test of this file, with small and large trees, and with scores held and not."""
+    if request.param != "dense":
         monkeypatch.setattr("heedful.model.attention.DENSE_TOKENS", 0)
+    if request.param == "split and fused":
+        monkeypatch.setattr("heedful.model.attention.HELD_SCORES", {})
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("trees", [TREES, SHARING], ids=["apart", "sharing"])
 def test_packed_shared_logprobs_equal_stock_attention_on_separate_sequences(
-    trunk: Trunk, plain: Any, temperature: float
+    trunk: Trunk, plain: Any, trees: list[Tree], temperature: float
 ) -> None:
-    rows = logprobs_of(trunk, collate(TREES, trunk.device), None, temperature=temperature)
+    rows = logprobs_of(trunk, collate(trees, trunk.device), None, temperature=temperature)
     row = 0
-    for tree in TREES:
+    for tree in trees:
         for response in tree.responses:
             expected = expected_logprobs(plain, tree, response, temperature)
             torch.testing.assert_close(rows[row, : len(response)], expected, atol=1e-5, rtol=1e-5)
             row += 1
 
 
+def test_what_all_prompts_begin_with_stands_once_and_every_prompt_keeps_its_end(
+    trunk: Trunk,
+) -> None:
+    batch = collate(SHARING, trunk.device)
+    assert batch.before == 1  # the last prompt is (5, 6), and 6 predicts its responses
+    assert batch.num_packed == sum(tree.num_tokens for tree in SHARING) - 2
+    whole = collate(SHARING, trunk.device, shares=False)
+    assert (whole.before, whole.num_packed) == (0, batch.num_packed + 2)
+    torch.testing.assert_close(
+        logprobs_of(trunk, batch, None), logprobs_of(trunk, whole, None), atol=1e-5, rtol=1e-5
+    )
+    assert batch.num_padded == whole.num_padded
+
+
 @pytest.mark.filterwarnings("ignore:flex_attention called without")  # no compiler in a fast test
-def test_fused_attention_equals_attention_tree_by_tree(trunk: Trunk) -> None:
-    expected = logprobs_of(trunk, collate(TREES, trunk.device), None)
+@pytest.mark.parametrize("trees", [TREES, SHARING], ids=["apart", "sharing"])
+def test_fused_attention_equals_attention_tree_by_tree(trunk: Trunk, trees: list[Tree]) -> None:
+    expected = logprobs_of(trunk, collate(trees, trunk.device), None)
     trunk.attention = "flex"
-    fused = logprobs_of(trunk, collate(TREES, trunk.device), None)
+    fused = logprobs_of(trunk, collate(trees, trunk.device), None)
     torch.testing.assert_close(fused, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -89,14 +114,17 @@ def test_compiled_layers_give_the_same_gradients(trunk: Trunk) -> None:
     assert compile_seconds() > 0
 
 
-def test_gradients_do_not_depend_on_packing_or_prompt_sharing(trunk: Trunk) -> None:
+@pytest.mark.parametrize("trees", [TREES, SHARING], ids=["apart", "sharing"])
+def test_gradients_do_not_depend_on_packing_or_prompt_sharing(
+    trunk: Trunk, trees: list[Tree]
+) -> None:
     trunk.add_adapter("policy", rank=4, alpha=8, seed=0)
     with torch.no_grad():
         for value in trunk.trainable("policy").values():
             value.add_(torch.linspace(-0.1, 0.1, value.numel()).view_as(value))
-    weights = [1.0, -2.0, 0.5, 3.0]
-    packed = gradients(trunk, [TREES], weights)
-    alone = [[Tree(id=t.id, prompt=t.prompt, responses=(r,))] for t in TREES for r in t.responses]
+    weights = [1.0, -2.0, 0.5, 3.0, -0.7, 1.5][: sum(len(tree.responses) for tree in trees)]
+    packed = gradients(trunk, [trees], weights)
+    alone = [[Tree(id=t.id, prompt=t.prompt, responses=(r,))] for t in trees for r in t.responses]
     separate = gradients(trunk, alone, weights)
     for name, value in packed.items():
         torch.testing.assert_close(value, separate[name], atol=2e-4, rtol=2e-4, msg=name)
