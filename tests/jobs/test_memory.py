@@ -28,10 +28,10 @@ def test_the_sides_of_a_prompt_count_together_and_each_text_up_to_its_limit() ->
 
 
 def test_the_samples_of_a_rollout_share_their_prompt_up_to_a_micro_step() -> None:
-    rollouts = Rollouts(samples_per_prompt=9, max_new_tokens=50)
+    rollouts = Rollouts(samples_per_prompt=20, max_new_tokens=50)
     config = GRPOConfig(data="d", reward="gold:kind", rollouts=rollouts)
     prompt = Prompt.of("y" * 180)  # about 100 tokens with the template
-    assert about_trees([prompt], config) == [(100, [50] * 5)]
+    assert about_trees([prompt], config) == [(100, [50] * 13)]
 
 
 def test_a_policy_that_starts_from_an_adapter_is_counted_with_its_rank(tmp_path: Path) -> None:

@@ -36,8 +36,11 @@ def announce_memory(
     Raises ``ResourceError`` when memory does not suffice either way.
     """
     free = budget.available_bytes(default_device())
-    # the compiler lays weights out itself
-    can = lays_out(default_device().type, dtype_of(config)) and not config.compile
+    dtype = dtype_of(config)
+    # of float32 only where answers are sampled, which needs such copies anyway: learning from
+    # examples gains a fifth there for twice the base's memory. A compiler lays weights out itself.
+    gains = dtype == torch.bfloat16 or isinstance(config, OnlineConfig)
+    can = gains and lays_out(default_device().type, dtype) and not config.compile
     always = config.recompute == "always"
     choices = [Means(lays_out=True, recomputes=always)] if can else []
     choices.append(Means(lays_out=False, recomputes=always))
