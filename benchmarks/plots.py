@@ -19,19 +19,19 @@ def bench() -> Any:
     """Seconds a step and peak memory of both sides, by workload."""
     import altair as alt
 
-    found = [row for run in rows("bench") for row in run["rows"]]
+    found = [row | {"dtype": run["dtype"]} for run in rows("bench") for row in run["rows"]]
+    names = [f"{row['workload']}, {row['dtype']}" for row in found]
     data = [
         {
-            "workload": row["workload"],
+            "workload": name,
             "side": side,
             "seconds": one["median_seconds"],
             "memory": one["peak_gb"],
         }
-        for row in found
+        for name, row in zip(names, found, strict=True)
         for side, one in zip(BOTH, (row["ours"], row["peers"][row["best_setting"]]), strict=True)
     ]
     colours = alt.Scale(domain=list(BOTH), range=[PALETTE["accent"], PALETTE["b"]])
-    names = [row["workload"] for row in found]
 
     def panel(field: str, title: str, form: str) -> Any:
         base = alt.Chart(inline(data)).encode(

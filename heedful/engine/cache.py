@@ -4,26 +4,49 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from heedful.model.trunk import Trunk
 
+GROWTH = 32  # tokens that a row has more room for when the longest is full
+
 
 class KeyValueCache:
-    """Keys and values of up to ``num_slots`` rows, laid out [layer, slot, head, token, D]."""
+    """Keys and values of up to ``num_slots`` rows, a layer [slot, head, token, D].
+
+    Its rows have room for little more than the longest of them: products read all of it as it
+    lies, where a part of a longer row would be copied first.
+    """
 
     def __init__(self, trunk: Trunk, num_slots: int, max_tokens: int) -> None:
         config = trunk.base.model.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or trunk.width // config.num_attention_heads
-        shape = (config.num_hidden_layers, num_slots, heads, max_tokens, width)
-        dtype = trunk.base.model.dtype
-        self.keys = torch.zeros(shape, dtype=dtype, device=trunk.device)
-        self.values = torch.zeros(shape, dtype=dtype, device=trunk.device)
+        empty = torch.zeros(
+            (num_slots, heads, 0, width), dtype=trunk.base.model.dtype, device=trunk.device
+        )
+        self.max_tokens = max_tokens
+        self.keys = [empty] * config.num_hidden_layers
+        self.values = [empty] * config.num_hidden_layers
+
+    @property
+    def room(self) -> int:
+        """Tokens that a row has room for now."""
+        return self.keys[0].shape[2]
 
     @property
     def num_bytes(self) -> int:
         """Memory of the cache."""
-        return 2 * self.keys.numel() * self.keys.element_size()
+        return sum(part.numel() * part.element_size() for part in (*self.keys, *self.values))
+
+    def hold(self, num_tokens: int) -> None:
+        """Have room for rows of so many tokens, layer by layer, so that one is there twice."""
+        if num_tokens <= self.room:
+            return
+        more = min(num_tokens + GROWTH, self.max_tokens) - self.room
+        for parts in (self.keys, self.values):
+            for layer, part in enumerate(parts):
+                parts[layer] = pad(part, (0, 0, 0, more))
 
     def write_prompt(
         self, layer: int, slots: Sequence[int], place: int, key: Tensor, value: Tensor
@@ -31,13 +54,13 @@ class KeyValueCache:
         """Copy keys and values [H, T, D] of prompt tokens from ``place`` on into ``slots``."""
         part = slice(place, place + key.shape[1])
         for slot in slots:
-            self.keys[layer, slot, :, part] = key
-            self.values[layer, slot, :, part] = value
+            self.keys[layer][slot, :, part] = key
+            self.values[layer][slot, :, part] = value
 
     def move(self, source: int, target: int, length: int) -> None:
         """Move a row to another slot so that the busy slots stay a prefix."""
-        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
-        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+        for part in (*self.keys, *self.values):
+            part[target, :, :length] = part[source, :, :length]
 
 
 class DecodeLayout:
@@ -51,7 +74,10 @@ class DecodeLayout:
         self.cache = cache
         self.lengths = lengths
         self.slots = torch.arange(len(lengths), device=lengths.device)
-        self.span = self.longest = int(lengths.max()) + 1
+        self.longest = int(lengths.max()) + 1
+        cache.hold(self.longest)
+        # once a far longer row has left, a copy of the part in use is the smaller cost
+        self.span = cache.room if 2 * self.longest > cache.room else self.longest
         seen = torch.arange(self.span, device=lengths.device)[None] <= lengths[:, None]
         self.bias = torch.zeros(seen.shape, dtype=torch.float32, device=lengths.device)
         self.bias.masked_fill_(~seen, float("-inf"))
@@ -61,11 +87,10 @@ class DecodeLayout:
     ) -> Tensor:
         """One step. ``query`` is [1, H, R, D] with a row per slot; returns [1, R, H, D]."""
         _, num_heads, num_rows, width = query.shape
-        cache = self.cache
-        cache.keys[layer, self.slots, :, self.lengths] = key[0].transpose(0, 1)
-        cache.values[layer, self.slots, :, self.lengths] = value[0].transpose(0, 1)
-        keys = cache.keys[layer, :num_rows, :, : self.span]
-        values = cache.values[layer, :num_rows, :, : self.span]
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        keys[self.slots, :, self.lengths] = key[0].transpose(0, 1)
+        values[self.slots, :, self.lengths] = value[0].transpose(0, 1)
+        keys, values = (part[:num_rows, :, : self.span] for part in (keys, values))
         grouped = query[0].transpose(0, 1).reshape(num_rows, keys.shape[1], -1, width)
         scores = torch.matmul(grouped * scaling, keys.transpose(-1, -2)).float()
         weights = torch.softmax(scores + self.bias[:, None, None], dim=-1).to(values.dtype)

@@ -19,6 +19,7 @@ from heedful.engine.cache import DecodeLayout, KeyValueCache
 from heedful.engine.sampling import draw_tokens, stop_place
 from heedful.engine.streaming import TextStream
 from heedful.errors import DataError
+from heedful.maths.logprobs import ROWS_AT_ONCE
 from heedful.model.attention import TreeShape
 from heedful.model.trunk import Trunk
 from heedful.types import Sample
@@ -203,6 +204,7 @@ class _Batch:
             stream = TextStream(self.decode, request.params.stop)
             self.rows.append(Row(index, request, len(request.prompt), uniforms, stream))
             slots_of.setdefault((request.role, request.prompt), []).append(first + offset)
+        self.cache.hold(max(len(request.prompt) for _, request in entering))
         states = self.prefill(slots_of)
         self.take(first, self.draw(self.rows[first:], states))
 
@@ -268,12 +270,20 @@ class _Batch:
 
     def draw(self, rows: Sequence[Row], states: Tensor) -> Drawn:
         """A token for each row and its log-probability."""
-        temperature = torch.tensor([row.request.params.temperature for row in rows])
-        logits = self.trunk.logits(states) / temperature.to(states.device)[:, None]
-        uniforms = torch.tensor([row.uniforms[len(row.token_ids)] for row in rows])
-        params = [row.request.params for row in rows]
-        tokens, logprobs = draw_tokens(logits, uniforms.to(states.device), params)
-        return tokens.tolist(), logprobs.tolist()
+        raw = self.trunk.output(states)
+        drawn: Drawn = ([], [])
+        # a few rows at a time: what is done to a logit is done while it is in the cache
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            few = rows[first : first + ROWS_AT_ONCE]
+            params = [row.request.params for row in few]
+            temperature = torch.tensor([one.temperature for one in params])
+            logits = self.trunk.scaled(raw[first : first + len(few)])
+            logits = logits / temperature.to(states.device)[:, None]
+            uniforms = torch.tensor([row.uniforms[len(row.token_ids)] for row in few])
+            tokens, logprobs = draw_tokens(logits, uniforms.to(states.device), params)
+            drawn[0].extend(tokens.tolist())
+            drawn[1].extend(logprobs.tolist())
+        return drawn
 
     def take(self, first: int, drawn: Drawn) -> None:
         """Give the slots from ``first`` on their tokens; rows that end leave, from the back."""

@@ -20,28 +20,32 @@ def draw_tokens(
     Returns token ids and their log-probabilities under the whole distribution, which is what a
     trainer recomputes; raises ``NumericsError`` on non-finite logits.
     """
-    normaliser = logits.logsumexp(dim=-1, keepdim=True)
-    if not torch.isfinite(normaliser).all():
-        raise NumericsError(
-            "logits are not finite: the model's weights or adapter have diverged; lower the "
-            "learning rate and restart from a checkpoint"
-        )
+    top = logits.amax(dim=-1, keepdim=True)
     # one array of [R, V], reused in place: a step's time is spent on memory
-    probabilities = (logits - normaliser).exp_()
+    weights = (logits - top).exp_()
     if any(one.truncates for one in params):
-        probabilities = truncate(
-            probabilities,
+        whole = weights.sum(dim=-1, keepdim=True)
+        weights = truncate(
+            weights.div_(whole),
             top_k=torch.tensor([one.top_k or logits.shape[1] for one in params]).to(logits.device),
             top_p=torch.tensor([one.top_p for one in params]).to(logits),
             min_p=torch.tensor([one.min_p for one in params]).to(logits),
         )
-    cumulative = probabilities.cumsum_(dim=-1)
+        cumulative = weights.cumsum_(dim=-1)
+    else:
+        cumulative = weights.cumsum_(dim=-1)
+        whole = cumulative[:, -1:]
+    if not torch.isfinite(whole).all():
+        raise NumericsError(
+            "logits are not finite: the model's weights or adapter have diverged; lower the "
+            "learning rate and restart from a checkpoint"
+        )
     total = cumulative[:, -1:]
     # below the total, or a uniform that rounds to 1 would pick a token of probability 0
     below = torch.nextafter(total, torch.zeros_like(total))
     threshold = torch.minimum(uniforms[:, None].to(total.dtype) * total, below)
     tokens = torch.searchsorted(cumulative, threshold, right=True)
-    logprobs = logits.gather(-1, tokens) - normaliser
+    logprobs = logits.gather(-1, tokens) - top - whole.log()
     return tokens.squeeze(-1), logprobs.squeeze(-1)
 
 

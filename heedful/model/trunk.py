@@ -407,7 +407,11 @@ class Trunk:
 
     def logits(self, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits in float32."""
-        logits = self.output(states).float()
+        return self.scaled(self.output(states))
+
+    def scaled(self, logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
+        """What ``output`` gives, in float32 and by the model's own scale."""
+        logits = logits.float()
         return logits if self.logit_scale == 1 else logits * self.logit_scale
 
     @torch.no_grad()
