@@ -111,7 +111,7 @@ def generate(job: Job, scratch: Path) -> tuple[list[float], dict[str, Any]]:
     """Seconds for every batch of prompts."""
     del scratch
     trunk = models.open_trunk(models.find_model(job.model, None), dtype=job.dtype)
-    engine = LocalEngine(trunk, num_slots=64)
+    engine = LocalEngine(trunk, num_slots=128)
     seconds, tokens = [], 0
     encoded = [encode_prompt(trunk.tokenizer, prompt) for prompt in prompts(job)]
     for step in range(job.warmup + job.steps):
