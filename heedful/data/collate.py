@@ -1,6 +1,5 @@
 """Trees of token ids to packed batches: one copy of the prompt, no padding in the row."""
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -165,6 +164,12 @@ def packed(
         advance(len(group))
 
 
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many first tokens two prompts share."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
 def shared_tokens(trees: Sequence[Tree]) -> int:
     """How many first tokens all prompts share, such as a system message; 0 for a lone tree.
 
@@ -172,9 +177,9 @@ def shared_tokens(trees: Sequence[Tree]) -> int:
     """
     if len(trees) == 1:
         return 0
-    first, last = min(tree.prompt for tree in trees), max(tree.prompt for tree in trees)
-    shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    return max(min(sum(1 for _ in shared), min(len(tree.prompt) for tree in trees) - 1), 0)
+    prompts = [tree.prompt for tree in trees]
+    shared = common_prefix(min(prompts), max(prompts))  # in order, the two that differ first
+    return max(min(shared, min(map(len, prompts)) - 1), 0)
 
 
 def collate(trees: Sequence[Tree], device: torch.device, *, shares: bool = True) -> Batch:

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heedful.data.collate import common_prefix
 from heedful.engine.base import OnFinish, OnText, Request
 from heedful.engine.cache import DecodeLayout, KeyValueCache
 from heedful.engine.sampling import draw_tokens, stop_place
 from heedful.engine.streaming import TextStream
 from heedful.errors import DataError
-from heedful.maths.logprobs import ROWS_AT_ONCE
+from heedful.maths.logprobs import rows_at_once
 from heedful.model.attention import TreeShape
 from heedful.model.trunk import Trunk
 from heedful.types import Sample
@@ -138,12 +139,6 @@ def share_prefixes(
                 continue
         groups.append((len(prompt) - 1, [prompt]))
     return groups
-
-
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many first tokens two prompts share."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((n for n, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 Entering = tuple[int, Request]  # a request with its place in the call
@@ -272,9 +267,9 @@ class _Batch:
         """A token for each row and its log-probability."""
         raw = self.trunk.output(states)
         drawn: Drawn = ([], [])
-        # a few rows at a time: what is done to a logit is done while it is in the cache
-        for first in range(0, len(rows), ROWS_AT_ONCE):
-            few = rows[first : first + ROWS_AT_ONCE]
+        num_rows = rows_at_once(states.device, len(rows))
+        for first in range(0, len(rows), num_rows):
+            few = rows[first : first + num_rows]
             params = [row.request.params for row in few]
             temperature = torch.tensor([one.temperature for one in params])
             logits = self.trunk.scaled(raw[first : first + len(few)])

@@ -14,7 +14,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 CHUNK_TOKENS = 256  # of one product with the output embedding
-ROWS_AT_ONCE = 16  # of logits in float32, 3 MB for a vocabulary of 50,000
+ROWS_AT_ONCE = 16  # of logits in float32 on a CPU, 3 MB for a vocabulary of 50,000
+
+
+def rows_at_once(device: torch.device, num_rows: int) -> int:
+    """Of ``num_rows`` of logits, how many are worked on together.
+
+    A few on a CPU, so that what is done to a logit is done while it is in the cache; elsewhere all.
+    """
+    return min(ROWS_AT_ONCE, num_rows) if device.type == "cpu" else num_rows
 
 
 def linear_logprobs(
@@ -59,14 +67,14 @@ class _LinearLogprobs(torch.autograd.Function):
         logprobs = hidden.new_empty(len(targets), dtype=torch.float32)
         entropy = torch.empty_like(logprobs)
         jacobian = torch.empty_like(hidden) if wants_grad else hidden.new_empty(0)
-        scratch = logprobs.new_empty(min(ROWS_AT_ONCE, len(targets)), len(weight))
+        num_rows = rows_at_once(hidden.device, min(chunk_tokens, len(targets)))
+        scratch = logprobs.new_empty(num_rows, len(weight))
         for start in range(0, len(targets), chunk_tokens):
             chunk = slice(start, start + chunk_tokens)
             logits = hidden[chunk] @ weight.T if output is None else output(hidden[chunk])
             totals = logprobs.new_empty(len(logits), 1)
-            # a few rows at a time: what is done to a logit is done while it is in the cache
-            for first in range(0, len(logits), ROWS_AT_ONCE):
-                rows = logits[first : first + ROWS_AT_ONCE]
+            for first in range(0, len(logits), num_rows):
+                rows = logits[first : first + num_rows]
                 part = slice(start + first, start + first + len(rows))
                 below = scratch[: len(rows)].copy_(rows).div_(temperature)
                 below.sub_(below.amax(dim=-1, keepdim=True))

@@ -9,6 +9,7 @@ import torch
 from heedful.data.collate import Tree, collate
 from heedful.engine import local
 from heedful.engine.base import Request
+from heedful.engine.cache import DecodeLayout
 from heedful.engine.local import LocalEngine, share_prefixes
 from heedful.errors import DataError
 from heedful.model.attention import PackedLayout
@@ -49,6 +50,29 @@ def test_answers_do_not_depend_on_batch_mates_or_slots(trunk: Trunk) -> None:
     alone = [LocalEngine(trunk).sample([request])[0] for request in wanted]
     assert [s.token_ids for s in together] == [s.token_ids for s in alone]
     assert [s.token_ids for s in together] == [s.token_ids for s in few]
+
+
+def test_a_cache_that_grows_and_outlives_a_long_row_changes_no_answer(
+    trunk: Trunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = replace(requests(1, tokens=2)[0], prompt=tuple(range(10, 60)))
+    wanted = [*requests(5), long, *requests(5)]
+    alone = [LocalEngine(trunk).sample([request])[0] for request in wanted]
+    spans = []
+    attend = DecodeLayout.attend
+
+    def noted(layout: DecodeLayout, *given: Any) -> torch.Tensor:
+        spans.append((layout.cache.room, layout.span))
+        return attend(layout, *given)
+
+    monkeypatch.setattr("heedful.engine.cache.GROWTH", 1)
+    monkeypatch.setattr(DecodeLayout, "attend", noted)
+    together = LocalEngine(trunk, num_slots=2).sample(wanted)
+    assert [s.token_ids for s in together] == [s.token_ids for s in alone]
+    rooms = [room for room, _ in spans]
+    assert len(set(rooms)) > 3  # it grew step by step
+    assert any(room == span for room, span in spans)
+    assert any(2 * span <= room for room, span in spans)  # after the long row had left
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

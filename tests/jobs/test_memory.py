@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+import torch
+
 from heedful.config import GRPOConfig, RewardConfig, Rollouts, SFTConfig, resolve
 from heedful.data import testing
 from heedful.jobs.fit import fit_sft
-from heedful.jobs.fit.memory import Means, about_trees, memory_lines
+from heedful.jobs.fit.memory import Means, about_trees, announce_memory, memory_lines
 from heedful.jobs.fit.policy import with_adapter_of_start
+from heedful.model import budget
+from heedful.model.products import lays_out
 from heedful.types import Message, Preference, Prompt
 
 
@@ -52,3 +57,24 @@ def test_a_policy_that_starts_from_an_adapter_is_counted_with_its_rank(tmp_path:
         testing.demonstrations(), Means(lays_out=False),
     )  # fmt: skip
     assert lines["policy"].num_parameters == own[1].num_parameters
+
+
+@pytest.mark.skipif(not lays_out("cpu", torch.float32), reason="this torch has no oneDNN")
+def test_copies_are_kept_while_memory_has_room_and_given_up_before_activations(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = GRPOConfig(data="test", model="test", reward="gold:kind", dtype="float32")
+    rows = testing.prompts()
+    totals = {
+        lays: budget.total_bytes(memory_lines("grpo", config, None, rows, Means(lays_out=lays)))
+        for lays in (True, False)
+    }
+    assert totals[True] > totals[False]
+    for lays, free in totals.items():
+        monkeypatch.setattr(budget, "available_bytes", lambda _, free=free: free)
+        means = announce_memory("grpo", config, None, rows)
+        assert means == Means(lays_out=lays)
+        assert ("laid out" in capsys.readouterr().err) == lays
+    sft = SFTConfig(data="test", model="test", dtype="float32")
+    monkeypatch.setattr(budget, "available_bytes", lambda _: None)
+    assert announce_memory("sft", sft, None, testing.demonstrations()) == Means(lays_out=False)

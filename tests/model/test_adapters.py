@@ -16,6 +16,10 @@ from heedful.model.trunk import Trunk
 
 TREE = Tree(id="a", prompt=(5, 6, 7), responses=((8, 9, 10, 1), (11, 1)), pairs=((0, 1),))
 
+needs_blocks = pytest.mark.skipif(
+    not lays_out("cpu", torch.float32), reason="this torch has no oneDNN"
+)
+
 
 def shake(trunk: Trunk, role: str) -> None:
     with torch.no_grad():
@@ -46,7 +50,7 @@ def test_weights_for_sampling_equal_the_adapter_and_leave_the_base_as_it_is(
     torch.testing.assert_close(logprobs_of(trunk, batch, None), base, atol=0, rtol=0)
 
 
-@pytest.mark.skipif(not lays_out("cpu", torch.float32), reason="this torch has no oneDNN")
+@needs_blocks
 def test_weights_that_are_laid_out_give_the_same_logprobs_and_gradients(trunk: Trunk) -> None:
     trunk.add_adapter("policy", rank=4, alpha=8, seed=0, first_layer=1)
     shake(trunk, "policy")
@@ -66,11 +70,11 @@ def test_weights_that_are_laid_out_give_the_same_logprobs_and_gradients(trunk: T
         torch.testing.assert_close(now, was, atol=1e-4, rtol=1e-4)
 
 
+@needs_blocks
 def test_a_product_without_a_backward_pass_refuses_to_lose_a_gradient() -> None:
-    if lays_out("cpu", torch.float32):
-        multiply = product(torch.eye(3))
-        with pytest.raises(ValueError, match="no gradient"):
-            multiply(torch.ones(2, 3, requires_grad=True))
+    multiply = product(torch.eye(3))
+    with pytest.raises(ValueError, match="no gradient"):
+        multiply(torch.ones(2, 3, requires_grad=True))
 
 
 def test_roles_do_not_touch_each_other(trunk: Trunk) -> None:

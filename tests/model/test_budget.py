@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from heedful.errors import ResourceError
-from heedful.model import budget
+from heedful.model import budget, products
 from heedful.model.adapter_files import save_role
 from heedful.model.base import load_base, resolve
 from heedful.model.lora import layer_number
+from heedful.model.products import lays_out
 from heedful.model.trunk import Trunk
 
 
@@ -70,6 +71,29 @@ def test_what_is_at_work_together_is_added(sizes: budget.Shape) -> None:
     stays = budget.RUNTIME_BYTES + policy.num_bytes + critic.num_bytes
     together = policy.activations + critic.activations + logits.activations
     assert budget.total_bytes([policy, critic, logits]) == stays + together
+
+
+@pytest.mark.skipif(not lays_out("cpu", torch.float32), reason="this torch has no oneDNN")
+def test_copies_that_are_laid_out_are_counted_as_they_are_made(
+    sizes: budget.Shape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    in_blocks = products.in_blocks
+
+    def noted(weight: torch.Tensor) -> torch.Tensor:
+        made.append(weight.numel())
+        return in_blocks(weight)
+
+    monkeypatch.setattr(products, "in_blocks", noted)
+    own = Trunk(load_base("test"))
+    own.add_adapter("policy", rank=4, alpha=8, seed=0, first_layer=1)
+    own.lay_out("policy")
+    assert budget.blocks_line(sizes, first_layer=1, depth=None).num_bytes == 4 * sum(made)
+    made.clear()
+    short = Trunk(load_base("test"))
+    short.add_adapter("reward", rank=4, alpha=8, seed=0, depth=1)
+    short.lay_out("reward")
+    assert budget.blocks_line(sizes, first_layer=0, depth=1).num_bytes == 4 * sum(made)
 
 
 def test_copies_of_prompts_in_large_trees_and_prefilled_tokens_are_counted(
