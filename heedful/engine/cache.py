@@ -79,7 +79,8 @@ class DecodeLayout:
         # once a far longer row has left, a copy of the part in use is the smaller cost
         self.span = cache.room if 2 * self.longest > cache.room else self.longest
         seen = torch.arange(self.span, device=lengths.device)[None] <= lengths[:, None]
-        self.bias = torch.zeros(seen.shape, dtype=torch.float32, device=lengths.device)
+        # 0 and minus infinity, so that adding them in any type loses nothing
+        self.bias = torch.zeros(seen.shape, dtype=cache.keys[0].dtype, device=lengths.device)
         self.bias.masked_fill_(~seen, float("-inf"))
 
     def attend(
@@ -92,6 +93,6 @@ class DecodeLayout:
         values[self.slots, :, self.lengths] = value[0].transpose(0, 1)
         keys, values = (part[:num_rows, :, : self.span] for part in (keys, values))
         grouped = query[0].transpose(0, 1).reshape(num_rows, keys.shape[1], -1, width)
-        scores = torch.matmul(grouped * scaling, keys.transpose(-1, -2)).float()
-        weights = torch.softmax(scores + self.bias[:, None, None], dim=-1).to(values.dtype)
+        scores = torch.matmul(grouped * scaling, keys.transpose(-1, -2))
+        weights = torch.softmax(scores + self.bias[:, None, None], dim=-1)
         return torch.matmul(weights, values).reshape(1, num_rows, num_heads, width)
