@@ -123,11 +123,71 @@ def label_noise() -> Any:
     return (bars + points).properties(width=2 * HALF, height=56 * len(worlds))
 
 
+def growth() -> Any:
+    """Seconds and memory of a GRPO step, by completion length and by group size."""
+    import altair as alt
+
+    found = rows("growth")
+    shortest = min(row["length"] for row in found)
+    usual = found[0]["group"]
+
+    def panel(data: list[dict[str, Any]], x: str, title: str) -> Any:
+        base = alt.Chart(inline(data)).encode(x=alt.X(f"{x}:Q", title=title))
+        seconds = base.mark_line(point=True, color=PALETTE["accent"]).encode(
+            y=alt.Y("seconds:Q", title="seconds a step", scale=alt.Scale(zero=True))
+        )
+        memory = base.mark_line(point=True, color=PALETTE["b"]).encode(
+            y=alt.Y("peak_gb:Q", title="peak GB", scale=alt.Scale(zero=True))
+        )
+        size = {"width": HALF, "height": 150}
+        return seconds.properties(**size) & memory.properties(**size)
+
+    kept = [
+        {name: row[name] for name in ("length", "group", "seconds", "peak_gb")} for row in found
+    ]
+    by_length = [row for row in kept if row["group"] == usual]
+    by_group = sorted(
+        (row for row in kept if row["length"] == shortest), key=lambda row: row["group"]
+    )
+    return panel(by_length, "length", f"new tokens, {usual} answers") | panel(
+        by_group, "group", f"answers of {shortest} tokens"
+    )
+
+
+def ppo_learning() -> Any:
+    """Reward against KL, a line a seed, ours and TRL's."""
+    import altair as alt
+
+    data = [
+        {"side": row["side"], "run": f"{row['side']} {number}", **point, "rollout": place}
+        for number, row in enumerate(rows("ppo_learning"))
+        for place, point in enumerate(row["curve"])
+    ]
+    sides = list(dict.fromkeys(one["side"] for one in data))
+    colours = alt.Scale(domain=sides, range=[PALETTE["accent"], PALETTE["b"]])
+
+    def panel(x: str, title: str) -> Any:
+        return (
+            alt.Chart(inline(data))
+            .mark_line(point=True)
+            .encode(
+                x=alt.X(f"{x}:Q", title=title),
+                y=alt.Y("reward:Q", title="reward", scale=alt.Scale(zero=False)),
+                detail="run:N",
+                order="rollout:Q",
+                color=alt.Color("side:N", scale=colours, legend=alt.Legend(orient="top")),
+            )
+            .properties(width=HALF, height=240)
+        )
+
+    return panel("kl_nats", "KL to the start, nats") | panel("seconds", "seconds")
+
+
 def main() -> None:
     """Write every picture."""
     import vl_convert
 
-    for make in (bench, selection, label_noise):
+    for make in (bench, selection, label_noise, growth, ppo_learning):
         spec = themed(make(), background=PALETTE["paper"])
         (DOCS / f"{make.__name__}.png").write_bytes(vl_convert.vegalite_to_png(spec, scale=2))
 

@@ -42,6 +42,7 @@ REMEDIES = {
     "length penalty": ["remedies.length_penalty=auto"],
     "length as covariate": ["remedies.covariates=length"],
     "style as covariates": ["remedies.covariates=style"],
+    "length head (ODIN)": ["remedies.length_head=true"],
 }
 GOOD = ("clear", "kind", "true", "useful", "exact", "warm", "sound", "fair")
 BAD = ("vague", "rude", "false", "idle", "wrong", "cold", "hollow", "unjust")

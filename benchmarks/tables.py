@@ -6,6 +6,7 @@ A test compares the document with them, so a table cannot drift from its measure
 """
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,11 @@ def reward_hh() -> list[str]:
 
 def selection() -> list[str]:
     """Labels that selection strategies save, with simulated annotators."""
-    found = rows("selection")
+    return selection_table(rows("selection"))
+
+
+def selection_table(found: list[Row]) -> list[str]:
+    """Labels, accuracies, and where the true reward is known, regret."""
 
     def share(value: float | None) -> str:
         return "never" if value is None else f"{100 * value:.0f} %"
@@ -141,19 +146,18 @@ def selection() -> list[str]:
         low, high = row["lead_ci"]
         return f"{100 * row['lead']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
-    return table(
-        {
-            "world": [row["world"] for row in found],
-            "strategy": [row["strategy"] for row in found],
-            "labels for random's last accuracy": [
-                f"{share(row['share'])} ({' to '.join(map(share, row['share_ci']))})"
-                for row in found
-            ],
-            "accuracy with all labels": [percent(row, "accuracy") for row in found],
-            "points above random": [points(row) for row in found],
-            "mean regret": [f"{row['mean_regret']:.3f}" for row in found],
-        }
-    )
+    columns = {
+        "world": [row["world"] for row in found],
+        "strategy": [row["strategy"] for row in found],
+        "labels for random's last accuracy": [
+            f"{share(row['share'])} ({' to '.join(map(share, row['share_ci']))})" for row in found
+        ],
+        "accuracy with all labels": [percent(row, "accuracy") for row in found],
+        "points above random": [points(row) for row in found],
+    }
+    if "mean_regret" in found[0]:
+        columns["mean regret"] = [f"{row['mean_regret']:.3f}" for row in found]
+    return table(columns)
 
 
 def label_noise() -> list[str]:
@@ -241,6 +245,142 @@ def studio() -> list[str]:
             "tasks with a wrong count": [str(row[wrong]) for row in found],
             "kept as surplus": [str(row["surplus"]) for row in found],
             "memory": [f"{row['events']['server MB']} MB" for row in found],
+        }
+    )
+
+
+def selection_people() -> list[str]:
+    """Labels that selection strategies save, with people's labels."""
+    return selection_table(rows("selection_people"))
+
+
+def critic_forms() -> list[str]:
+    """Reward and distance late in short runs, and their seconds, by form of the critic."""
+    found = rows("critic_forms")
+    forms = list(dict.fromkeys(row["critic"] for row in found))
+
+    def late(form: str, name: str) -> str:
+        own = [row["curve"][-3:] for row in found if row["critic"] == form]
+        return ", ".join(f"{statistics.mean(p[name] for p in points):.2f}" for points in own)
+
+    def seconds(form: str) -> str:
+        own = [row["curve"][-1]["seconds"] for row in found if row["critic"] == form]
+        return ", ".join(f"{one:.0f}" for one in own)
+
+    return table(
+        {
+            "critic": forms,
+            "reward of the last three rollouts, by seed": [late(form, "reward") for form in forms],
+            "KL, nats": [late(form, "kl_nats") for form in forms],
+            "explained variance": [late(form, "explained_variance") for form in forms],
+            "seconds in all": [seconds(form) for form in forms],
+        }
+    )
+
+
+def growth() -> list[str]:
+    """A GRPO step by completion length and group size."""
+    found = rows("growth")
+    return table(
+        {
+            "new tokens": [str(row["length"]) for row in found],
+            "group": [str(row["group"]) for row in found],
+            "seconds a step": [f"{row['seconds']:.1f}" for row in found],
+            "memory": [f"{row['peak_gb']:.2f} GB" for row in found],
+        }
+    )
+
+
+def ppo_learning() -> list[str]:
+    """Reward and KL at the end of as many rollouts, ours and TRL's."""
+    found = rows("ppo_learning")
+
+    def setting(row: Row) -> str:
+        if row["side"] == "heedful":
+            return "the demo's"
+        return f"rate {row['learning_rate']:g}, KL {row['kl_coef']:g}"
+
+    return table(
+        {
+            "side": [row["side"] for row in found],
+            "settings": [setting(row) for row in found],
+            "seed": [str(row["seed"]) for row in found],
+            "rollouts": [str(len(row["curve"])) for row in found],
+            "first reward": [f"{row['curve'][0]['reward']:.2f}" for row in found],
+            "last reward": [f"{row['curve'][-1]['reward']:.2f}" for row in found],
+            "last KL, nats": [f"{row['curve'][-1]['kl_nats']:.2f}" for row in found],
+            "seconds": [f"{row['curve'][-1]['seconds']:.0f}" for row in found],
+        }
+    )
+
+
+def pandalm() -> list[str]:
+    """A reward model beside the people it learned from."""
+    found = rows("pandalm")
+    return table(
+        {
+            "seed": [str(row["seed"]) for row in found],
+            "settings": [", ".join(row["overrides"]) or "default" for row in found],
+            "pairs": [str(row["with_majority"]) for row in found],
+            "model, of the majority": [percent(row, "accuracy") for row in found],
+            "model, of the other two": [percent(row, "model_of_others") for row in found],
+            "a person, of the other two": [percent(row, "person_of_others") for row in found],
+        }
+    )
+
+
+def shortcuts() -> list[str]:
+    """Remedies against length: means over seeds, and how far seeds lie apart."""
+    found = rows("shortcuts")
+    keys = list(dict.fromkeys((row["task"], row["remedy"]) for row in found))
+
+    def mean(key: tuple[str, str], name: str, scale: float, unit: str) -> str:
+        values = [
+            scale * row[name]
+            for row in found
+            if (row["task"], row["remedy"]) == key and row.get(name) is not None
+        ]
+        if not values:
+            return ""
+        centre = sum(values) / len(values)
+        spread = (sum((one - centre) ** 2 for one in values) / max(len(values) - 1, 1)) ** 0.5
+        shown = f"{centre:.1f}{unit}" if scale == 100 else f"{centre:+.2f}"
+        return f"{shown} ± {spread:.1f}" if scale == 100 else f"{shown} ± {spread:.2f}"
+
+    return table(
+        {
+            "pairs": [task for task, _ in keys],
+            "remedy": [remedy for _, remedy in keys],
+            "seeds": [
+                str(sum((row["task"], row["remedy"]) == key for row in found)) for key in keys
+            ],
+            "accuracy": [mean(key, "accuracy", 100, " %") for key in keys],
+            "of pairs of one length": [mean(key, "matched", 100, " %") for key in keys],
+            "of people who do not mind length": [mean(key, "unbiased", 100, " %") for key in keys],
+            "correlation with length": [mean(key, "correlation", 1, "") for key in keys],
+        }
+    )
+
+
+def ensemble() -> list[str]:
+    """What an ensemble costs, as a multiple of one model."""
+    found = rows("ensemble")
+    arms = list(dict.fromkeys(row["arm"] for row in found))
+
+    def median(arm: str, name: str) -> float:
+        return float(statistics.median(row[name] for row in found if row["arm"] == arm))
+
+    def times(name: str) -> list[str]:
+        return [f"{median(arm, name) / median('one', name):.2f}" for arm in arms]
+
+    return table(
+        {
+            "arm": arms,
+            "runs": [str(sum(row["arm"] == arm for row in found)) for arm in arms],
+            "seconds of the fit": [f"{median(arm, 'fit_seconds'):.0f}" for arm in arms],
+            "times those of one": times("fit_seconds"),
+            "memory": [f"{median(arm, 'peak_memory_gb'):.2f} GB" for arm in arms],
+            "times that of one": times("peak_memory_gb"),
         }
     )
 

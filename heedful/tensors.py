@@ -60,10 +60,13 @@ class Batch:
     position ``predictors[m]``.
     ``pairs[p]`` are (chosen, rejected) response numbers and ``probabilities[p]`` how likely that
     is, None where all are certain; ``weights`` are of the pairs, or of the
-    responses of demonstrations, where there are none. ``ties`` are pairs of response numbers,
+    responses of demonstrations, where there are none. ``groups[p]`` is the place of the part that
+    pair p teaches beside the first one, 0 for none. ``ties`` are pairs of response numbers,
     ``ratings`` are by criterion; ``thumbs`` have the values 1 and 0. ``flags`` are by name, with
     the severity in units of the flag's mean one, 0 where it was not raised. ``style`` are features
-    of responses that a loss may explain judgements by, beside their scores. A rollout without
+    of responses that a loss may explain judgements by, beside their scores; ``pulls`` are the
+    gradient of a penalty on all responses of the step, in the score and the length score of each.
+    A rollout without
     ``old_logprobs`` is learned from by the very policy that sampled it. ``role`` is who learns from
     the batch where the algorithm trains several apart.
     """
@@ -85,12 +88,14 @@ class Batch:
     margins: Float[Tensor, "P"] | None = None
     probabilities: Float[Tensor, "P"] | None = None
     judges: Judges | None = None
+    groups: Int[Tensor, "P"] | None = None
     ties: Int[Tensor, "E 2"] | None = None
     tie_weights: Float[Tensor, "E"] | None = None
     rankings: Rankings | None = None
     ratings: Mapping[str, Marks] = field(default_factory=dict)
     thumbs: Marks | None = None
     style: Float[Tensor, "B S"] | None = None
+    pulls: Float[Tensor, "B 2"] | None = None
     flags: Mapping[str, Marks] = field(default_factory=dict)
     ref_logprobs: Float[Tensor, "B T"] | None = None
     old_logprobs: Float[Tensor, "B T"] | None = None
@@ -144,8 +149,10 @@ class Outputs:
     """What the model says about a batch; only what the algorithm needs is filled.
 
     ``scores`` are outputs of the reward head on pooled response states; ``parts`` are all of them
-    by name where it has several, of which ``scores`` are the first. ``links`` are the learned
-    numbers between scores and what people say, such as the threshold of a tie.
+    by name where it has several, of which ``scores`` are the first. ``length_scores`` are of a
+    head for length beside it, and ``heads_alike`` is how far the two heads point one way, 0 to 1.
+    ``links`` are the learned numbers between scores and what people say, such as the threshold of
+    a tie.
     """
 
     logprobs: Float[Tensor, "B T"] | None = None
@@ -153,6 +160,8 @@ class Outputs:
     values: Float[Tensor, "B T"] | None = None
     scores: Float[Tensor, "B"] | None = None
     parts: Mapping[str, Float[Tensor, "B"]] = field(default_factory=dict)
+    length_scores: Float[Tensor, "B"] | None = None
+    heads_alike: Float[Tensor, ""] | None = None
     links: Mapping[str, Tensor] = field(default_factory=dict)
 
 

@@ -29,7 +29,8 @@ def ask(
         str,
         typer.Option(
             "--strategy",
-            help="Which task a new project begins next: random, disagreement, d_optimal, by_slice.",
+            help="Which task a new project begins next: random, disagreement, bald, margin, "
+            "d_optimal, by_slice.",
         ),
     ] = "random",
     qualify_with: Annotated[

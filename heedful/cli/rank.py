@@ -17,7 +17,8 @@ def rank(
     strategy: Annotated[
         str | None,
         typer.Option(
-            "--strategy", help="disagreement, d_optimal or by_slice; else the project's own."
+            "--strategy",
+            help="disagreement, bald, margin, d_optimal or by_slice; else the project's own.",
         ),
     ] = None,
     card: Annotated[

@@ -16,7 +16,8 @@ from heedful.types import Scale
 class Said:
     """A ``Feedback`` about responses of a tree, by number. Made by encoders, used by reading.
 
-    ``annotator`` is a number that stands for who said it (``Encoded.annotators``).
+    ``annotator`` is a number that stands for who said it (``Encoded.annotators``), ``group`` the
+    part of the group that they belong to, where groups have parts of their own.
     ``Said(scale="order", responses=(2, 0, 1), values=(0, 1, 1))``: the third response is the best.
     ``dataset`` is set where a run learns from several.
     """
@@ -32,6 +33,7 @@ class Said:
     source: str = ""
     dataset: str = ""
     annotator: int = 0
+    group: str = ""
 
 
 class Ranking(NamedTuple):
@@ -68,7 +70,8 @@ class Tree:
     Made by encoders and rollouts, used by collate. ``pairs`` are (chosen, rejected) indices into
     ``responses``; ``weights`` are of the pairs, or of the responses where there are none.
     ``probabilities`` say how likely each pair is to be this way round, 1 where none are given.
-    ``judges`` are of the pairs, where the reliability of people is learned. ``said`` is the
+    ``judges`` are of the pairs, where the reliability of people is learned, and so are ``groups``,
+    the places of the parts that pairs teach beside the first one. ``said`` is the
     feedback as it was given; ``data.reading`` makes pairs, ties, rankings and marks of it.
     ``style`` holds features of each response where a loss reads them.
     ``Tree(id="a", prompt=(1, 2), responses=((3, 4), (5,)), pairs=((0, 1),))``
@@ -82,6 +85,7 @@ class Tree:
     margins: tuple[float, ...] = ()
     probabilities: tuple[float, ...] = ()
     judges: tuple[Judge, ...] = ()
+    groups: tuple[int, ...] = ()
     ties: tuple[tuple[int, int], ...] = ()
     tie_weights: tuple[float, ...] = ()
     rankings: tuple[Ranking, ...] = ()
@@ -280,6 +284,9 @@ def collate(trees: Sequence[Tree], device: torch.device, *, shares: bool = True)
             shares=torch.tensor([judge.share for judge in judges], device=device),
         )
         if judges
+        else None,
+        groups=long([place for tree in trees for place in tree.groups])
+        if any(tree.groups for tree in trees)
         else None,
         ties=long(ties) if ties else None,
         tie_weights=torch.tensor(

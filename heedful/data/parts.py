@@ -1,7 +1,8 @@
 """Which named parts a reward model learns, and what was said of each: criteria and flags apart.
 
 With ``loss.heads="criteria"`` a criterion has a part of its own; the ``overall`` part has what
-compares answers as a whole.
+compares answers as a whole. With ``loss.heads="groups"`` a group of annotators has one, which its
+pairs teach beside the overall part.
 """
 
 from collections import Counter
@@ -23,8 +24,18 @@ def part_of(said: Said, parts: Sequence[Part]) -> str:
 
 
 def about(tree: Tree, part: str, parts: Sequence[Part]) -> Tree:
-    """The tree with what was said of one part alone."""
-    return replace(tree, said=tuple(one for one in tree.said if part_of(one, parts) == part))
+    """The tree with what was said of one part alone; what a group said is of its part as well."""
+    said = (one for one in tree.said if part in (part_of(one, parts), one.group))
+    return replace(tree, said=tuple(said))
+
+
+def with_groups(tree: Tree, groups: Mapping[int, str]) -> Tree:
+    """The tree with the part of their group at every order of an annotator who has one."""
+    said = (
+        replace(one, group=groups.get(one.annotator, "")) if one.scale == "order" else one
+        for one in tree.said
+    )
+    return replace(tree, said=tuple(said))
 
 
 def without_flags(rows: Sequence[Feedback], loss: RewardLoss) -> tuple[list[Feedback], int]:
@@ -58,9 +69,14 @@ def flag_scales(said: Sequence[Said], drops: Counter[str]) -> dict[str, float]:
 
 
 def plan_parts(
-    loss: RewardLoss, criteria: Collection[str], flags: Mapping[str, float], *, has_overall: bool
+    loss: RewardLoss,
+    criteria: Collection[str],
+    flags: Mapping[str, float],
+    *,
+    has_overall: bool,
+    groups: Collection[str] = (),
 ) -> tuple[Part, ...]:
-    """The parts in order: overall, criteria, flags; none for one score that stands alone.
+    """The parts in order: overall, criteria or groups, flags; none for one score alone.
 
     Raises ``DataError`` for a flag with the name of a criterion, and for heads of criteria without
     a rated criterion.
@@ -70,7 +86,7 @@ def plan_parts(
             "loss.heads is 'criteria' and no criterion has ratings that differ; ask for ratings, "
             "or leave loss.heads at 'shared'"
         )
-    own = sorted(criteria) if loss.heads == "criteria" else []
+    own = sorted(criteria) if loss.heads == "criteria" else sorted(groups)
     if both := sorted({*own, *([OVERALL] if has_overall else [])} & set(flags)):
         raise DataError(
             f"{both[0]!r} is a flag and a criterion, and a part needs a name of its own; leave the "

@@ -134,8 +134,26 @@ def plan_reading(loss: RewardLoss, trees: Sequence[Tree]) -> Reading:
     return replace(
         reading,
         crowd=_crowd(said, reading) if loss.annotators == "reliability" else {},
-        parts=plan_parts(loss, own, scales, has_overall=whole or bool(set(levels) - own)),
+        parts=plan_parts(
+            loss,
+            own,
+            scales,
+            has_overall=whole or bool(set(levels) - own),
+            groups=_groups(said, reading) if loss.heads == "groups" else (),
+        ),
     )
+
+
+def _groups(said: Sequence[Said], reading: Reading) -> set[str]:
+    """The parts of the groups that gave pairs."""
+    found = {one.group for one in said if one.scale == "order" and _parts(one, reading).pairs}
+    if len(found - {""}) < 2:
+        raise DataError(
+            f"loss.heads is 'groups' and annotators with pairs are of {len(found - {''})} group by "
+            f"{reading.loss.group_by!r}; two groups are needed: choose another attribute with "
+            "loss.group_by, or leave loss.heads at 'shared'"
+        )
+    return found - {""}
 
 
 def _crowd(said: Sequence[Said], reading: Reading) -> dict[int, Voice]:
@@ -165,6 +183,7 @@ def learned(tree: Tree, reading: Reading) -> Tree | None:
     margins: list[float] = []
     probabilities: list[float] = []
     judges: list[Judge] = []
+    groups: list[int] = []
     ties: list[tuple[int, int]] = []
     tie_weights: list[float] = []
     rankings: list[Ranking] = []
@@ -172,6 +191,7 @@ def learned(tree: Tree, reading: Reading) -> Tree | None:
     thumbs: list[Mark] = []
     flags: dict[str, list[Mark]] = {}
     used = tuple(one for one in tree.said if reading.uses(one))
+    places = {part.name: place for place, part in enumerate(reading.parts)}
     for one in used:
         weight = reading.weight(one)
         if one.scale == "order":
@@ -185,6 +205,8 @@ def learned(tree: Tree, reading: Reading) -> Tree | None:
             if reading.crowd and parts.pairs:
                 voice = reading.crowd[one.annotator]
                 judges += [Judge(voice.skill, share / voice.weight)] * len(parts.pairs)
+            if reading.loss.heads == "groups":
+                groups += [places.get(one.group, 0)] * len(parts.pairs)
             ties += parts.ties
             tie_weights += [share] * len(parts.ties)
         elif one.scale == "rating":
@@ -211,6 +233,7 @@ def learned(tree: Tree, reading: Reading) -> Tree | None:
         margins=tuple(margins),
         probabilities=tuple(probabilities),
         judges=tuple(judges),
+        groups=tuple(groups),
         ties=tuple(ties),
         tie_weights=tuple(tie_weights),
         rankings=tuple(rankings),
@@ -312,6 +335,7 @@ def compared(tree: Tree) -> Tree:
         margins=(*margins, *(0.0,) * len(by_thumbs)),
         probabilities=(*probabilities, *(1.0,) * len(by_thumbs)),
         judges=(),
+        groups=(),
         ties=(),
         tie_weights=(),
         rankings=(),

@@ -1,11 +1,12 @@
 """``heedful rank``: which tasks of a project are worth asking next, by its reward models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from heedful.data.collate import Advance, Tree, packed
 from heedful.errors import DataError
@@ -20,7 +21,7 @@ from heedful.reward.reading import answers_tree
 from heedful.reward.scorers import Reader, TreeScores
 from heedful.reward.texts import TextReward
 from heedful.reward.trained import TrainedReward
-from heedful.select import design_gains, margin_variance
+from heedful.select import bald, closeness, design_gains, margin_variance
 from heedful.store import models as model_table
 from heedful.store import picking, projects, tasks
 from heedful.store.database import Store
@@ -28,6 +29,12 @@ from heedful.store.page import chunks
 from heedful.store.tasks import AnsweredTask
 
 MAX_TOKENS = 4096
+# What says how much the scores of several models, or of one, leave open about a task.
+OF_SCORES: Mapping[str, Callable[[ArrayLike], float]] = {
+    "disagreement": margin_variance,
+    "bald": bald,
+    "margin": closeness,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +63,10 @@ def rank(
 ) -> RankResult:
     """Score the tasks of a project that nobody was given, for its strategy or another one.
 
-    ``disagreement`` takes at least two reward models or an ensemble, ``d_optimal`` one model, of an
-    ensemble its first member: those named, otherwise those that were fitted to the project's
-    answers, of which the newest is enough when it is an ensemble. ``by_slice`` takes a reward
+    ``disagreement`` and ``bald`` take at least two reward models or an ensemble, ``margin`` and
+    ``d_optimal`` one model, the latter of an ensemble its first member: those named, otherwise
+    those that were fitted to the project's answers, of which the newest is enough when it is an
+    ensemble or when one is. ``by_slice`` takes a reward
     ``card``, otherwise the newest one of these models, and loads none. Tasks with a conversation
     above ``max_tokens`` keep no score and come at random only. Raises ``DataError`` when there are
     too few models.
@@ -68,8 +76,9 @@ def rank(
         chosen = strategy or found.strategy
         if chosen not in projects.STRATEGIES or chosen == "random":
             raise DataError(
-                f"strategy is {chosen!r}, which needs no scores; choose disagreement, d_optimal or "
-                "by_slice on the project's page or with --strategy"
+                f"strategy is {chosen!r}, which needs no scores; choose "
+                f"{', '.join(projects.STRATEGIES[1:-1])} or {projects.STRATEGIES[-1]} on the "
+                "project's page or with --strategy"
             )
         fresh = picking.fresh_tasks(tx, project)
         asked = [one for chunk in chunks(fresh) for one in tasks.get(tx, chunk).values()]
@@ -85,16 +94,16 @@ def rank(
             num_too_long=0,
             card=str(card),
         )
-    is_enough = chosen == "d_optimal" or (not given and num_members(store, names[:1]) > 1)
+    least = 2 if chosen in ("disagreement", "bald") else 1
+    is_enough = chosen == "d_optimal" or (not given and num_members(store, names[:1]) >= least)
     names = names[:1] if is_enough else names
-    least = 2 if chosen == "disagreement" else 1
     if num_members(store, names) < least:
         raise DataError(
             f"{chosen} needs {least} reward models of project {project!r} and there is "
             f"{len(names)}; fit one more with another seed, or an ensemble: heedful fit reward "
             f"--data {project} ensemble.members=4"
         )
-    if chosen == "disagreement" and found.form in ("demonstration", "critique", "steps"):
+    if chosen in OF_SCORES and found.form in ("demonstration", "critique", "steps"):
         raise DataError(f"{found.form} shows one answer, so there is no margin; choose d_optimal")
     scores = _scores(store, chosen, names, asked, max_tokens)
     save(store, project, chosen, scores)
@@ -158,10 +167,18 @@ def _scores(
             gains = design_gains(_features(trunk, trees, role, widest))
             return dict(zip(ids, gains.tolist(), strict=True))
         with progress(f"score with {on_models[number]}", len(trees)) as advance:
+            # only chances know the scale of the loss; between models, deviations compare
+            unit = log_odds_unit(reward) if strategy == "bald" else 1.0
             for scores in _member_scores(reward, trees, widest, advance):
-                members.append(dict(zip(ids, scores, strict=True)))
+                scaled = [[unit * score for score in row] for row in scores]
+                members.append(dict(zip(ids, scaled, strict=True)))
     read = [task for task in members[0] if all(task in one for one in members)]
-    return {task: margin_variance([one[task] for one in members]) for task in read}
+    return {task: OF_SCORES[strategy]([one[task] for one in members]) for task in read}
+
+
+def log_odds_unit(reward: TrainedReward | EnsembleReward) -> float:
+    """What a difference of 1 between scores, or between those of a member, is in log-odds."""
+    return reward.std if isinstance(reward, TrainedReward) else reward.members[0].std
 
 
 def _text_scores(

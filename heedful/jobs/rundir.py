@@ -49,10 +49,12 @@ class RunDirectory:
                 f"{path} has {free / 2**20:.0f} MiB free; a run needs at least "
                 f"{FREE_BYTES_NEEDED / 2**20:.0f} MiB: free some space or choose another --out"
             )
-        if (path / "config.json").exists():
-            self._refuse_other(json.loads((path / "config.json").read_text()))
-        else:
-            write_text(path / "config.json", json.dumps(self.record, indent=2) + "\n")
+        config_file = path / "config.json"
+        if not config_file.exists():
+            with self.held():  # two that start at once must not both believe it is theirs
+                if not config_file.exists():
+                    write_text(config_file, json.dumps(self.record, indent=2) + "\n")
+        self._refuse_other(json.loads(config_file.read_text()))
 
     def _refuse_other(self, found: Mapping[str, Any]) -> None:
         for key in ("kind", "snapshot"):

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from heedful.maths.aggregates import length_penalised
+from heedful.maths.disentangled import orthogonality
 from heedful.maths.logprobs import linear_logprobs
 from heedful.model.attention import Layout, TreeShape
 from heedful.model.trunk import Trunk
@@ -52,12 +53,13 @@ def forward(
     *,
     temperature: float = 1.0,
 ) -> Outputs:
-    """Outputs of ``role`` on ``batch``; ``needs`` holds any of logprobs, values and scores.
+    """Outputs of ``role``; ``needs`` holds any of logprobs, values, scores and length_scores.
 
+    ``length_scores`` come from the head of the role ``length`` on what the role's own head reads.
     ``values`` come from the critic's head on ``batch.features``, which the rollout computed, and on
     the states of the critic's adapter if it has one.
     """
-    logprobs = entropy = values = scores = None
+    logprobs = entropy = values = scores = length_scores = heads_alike = None
     parts: dict[str, Tensor] = {}
     if "logprobs" in needs or "scores" in needs:
         states = hidden_states(trunk, batch, role)
@@ -78,6 +80,11 @@ def forward(
             scores = outputs[:, 0]
             if role in trunk.parts:
                 parts = trunk.parts[role].named(outputs)
+            if "length_scores" in needs:
+                length_scores = apply_head(trunk.heads["length"], pooled)
+                heads_alike = orthogonality(
+                    trunk.heads[role].weight[0], trunk.heads["length"].weight[0]
+                )
     if "values" in needs:
         if batch.features is None:
             raise ValueError("values need batch.features, which the rollout source computes")
@@ -88,7 +95,14 @@ def forward(
         values = to_rows(batch, apply_head(trunk.heads["critic"], features))
     links = trunk.links.get(role, {}) if role is not None and scores is not None else {}
     return Outputs(
-        logprobs=logprobs, entropy=entropy, values=values, scores=scores, parts=parts, links=links
+        logprobs=logprobs,
+        entropy=entropy,
+        values=values,
+        scores=scores,
+        parts=parts,
+        length_scores=length_scores,
+        heads_alike=heads_alike,
+        links=links,
     )
 
 

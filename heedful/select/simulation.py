@@ -6,7 +6,7 @@ here is a person. Scheid et al. 2024 (arXiv:2410.17055); their features and weig
 in the unit ball, ours are scaled so that the best possible accuracy on random pairs is a given one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -47,17 +47,17 @@ class World:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """How well a reward does after so many simulated labels. Made by ``run``.
+    """How well a reward does after so many labels. Made by ``run``.
 
     ``accuracy`` is the share of test pairs in the order of the true reward; ``mean_regret`` and
     ``max_regret`` over test prompts are what the answer picked by the learned reward lacks to the
-    best, in deviations of the true reward within prompts.
+    best, in deviations of the true reward within prompts; empty where that is not known.
     """
 
     labels: tuple[int, ...]
     accuracy: tuple[float, ...]
-    mean_regret: tuple[float, ...]
-    max_regret: tuple[float, ...]
+    mean_regret: tuple[float, ...] = ()
+    max_regret: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,19 +146,22 @@ def fit_weights(
     return weights
 
 
-def run(
-    world: World,
+def ask_in_rounds(
+    pairs: Array,
+    answer: Callable[[Codes], NDArray[np.bool_]],
     strategy: Strategy,
     *,
     num_labels: int,
     batch: int,
     rng: np.random.Generator,
-) -> Curve:
-    """Ask ``batch`` labels at a time, fit after each batch, and measure on the test prompts."""
-    pairs = pair_differences(world.pool)
+) -> Iterator[tuple[int, Array]]:
+    """Ask ``batch`` labels at a time and fit after each: the labels so far, and the weights.
+
+    ``pairs`` [P, D] are feature differences, first answer less the second; ``answer`` says of
+    asked pairs whether the first is preferred.
+    """
     chosen, is_first = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
     weights, plan = np.zeros(pairs.shape[1]), chosen
-    measured = []
     while len(chosen) < num_labels:
         if not len(plan):
             left = num_labels - len(chosen)
@@ -173,9 +176,30 @@ def run(
             plan = strategy(asked, min(batch, left))
         new, plan = plan[:batch], plan[batch:]
         chosen = np.concatenate([chosen, new])
-        is_first = np.concatenate([is_first, world.answers(pairs[new], rng)])
+        is_first = np.concatenate([is_first, answer(new)])
         weights = fit_weights(pairs[chosen], is_first)
-        measured.append((len(chosen), accuracy(world, weights), *regrets(world, weights)))
+        yield len(chosen), weights
+
+
+def run(
+    world: World,
+    strategy: Strategy,
+    *,
+    num_labels: int,
+    batch: int,
+    rng: np.random.Generator,
+) -> Curve:
+    """Ask simulated annotators, and measure on the test prompts after each batch."""
+    pairs = pair_differences(world.pool)
+    rounds = ask_in_rounds(
+        pairs,
+        lambda asked: world.answers(pairs[asked], rng),
+        strategy,
+        num_labels=num_labels,
+        batch=batch,
+        rng=rng,
+    )
+    measured = [(num, accuracy(world, found), *regrets(world, found)) for num, found in rounds]
     labels, right, mean_regret, max_regret = zip(*measured, strict=True)
     return Curve(labels=labels, accuracy=right, mean_regret=mean_regret, max_regret=max_regret)
 

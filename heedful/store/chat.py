@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, delete, select, update
 
 from heedful.errors import DataError, MissingError
 from heedful.store import completions, jobs, models, tables
@@ -229,22 +229,34 @@ def say(tx: Transaction, chat: Chat, text: str, rng: random.Random) -> Turn:
     if not number:
         titled = update(tables.chats).where(CHATS.id == chat.id)
         tx.connection.execute(titled.values(title=" ".join(text.split())[:80]))
-    for place, target in enumerate(rng.sample(chat.targets, len(chat.targets))):
-        _add_draft(tx, chat.id, number, place, target, rng)
+    _draft_each(tx, chat, number, rng)
     return turns(tx, chat.id)[number]
 
 
-def regenerate(tx: Transaction, chat: Chat, rng: random.Random) -> Draft:
-    """Another draft for the newest turn, of the target that wrote the one that stands."""
+def regenerate(tx: Transaction, chat: Chat, rng: random.Random) -> list[Draft]:
+    """Another draft for the newest turn, of the target that wrote the one that stands.
+
+    Where no draft was finished, all targets are asked anew, and their failed ones go.
+    """
     last = newest(tx, chat.id)
     if any(draft.state in OPEN for draft in last.drafts):
         raise DataError("an answer is still being written; wait for it")
+    if all(draft.state == "failed" for draft in last.drafts):
+        failed = and_(DRAFTS.chat == chat.id, DRAFTS.turn == last.number)
+        tx.connection.execute(delete(tables.chat_drafts).where(failed))
+        return _draft_each(tx, chat, last.number, rng)
     if len(last.drafts) >= MAX_DRAFTS:
         raise DataError(f"there are {MAX_DRAFTS} drafts already; choose among them")
     standing = [draft for draft in last.drafts if draft.id == last.chosen] or last.drafts
     _set_turn(tx, chat.id, last.number, chosen=None, answer=None, rated="")
     place = len(last.drafts)
-    return _add_draft(tx, chat.id, last.number, place, standing[0].target, rng)
+    return [_add_draft(tx, chat.id, last.number, place, standing[0].target, rng)]
+
+
+def _draft_each(tx: Transaction, chat: Chat, turn: int, rng: random.Random) -> list[Draft]:
+    """A draft of every target, in an order that is drawn."""
+    drawn = rng.sample(chat.targets, len(chat.targets))
+    return [_add_draft(tx, chat.id, turn, place, target, rng) for place, target in enumerate(drawn)]
 
 
 def newest(tx: Transaction, chat: str) -> Turn:

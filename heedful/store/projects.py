@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sqlalchemy import bindparam, func, select, update
 
@@ -11,7 +11,7 @@ from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.forms.rating import check_criteria
 from heedful.registry import nearest
-from heedful.store import datasets, picking, tables, tallies, tasks
+from heedful.store import about, datasets, picking, tables, tallies, tasks
 from heedful.store.database import Transaction
 from heedful.store.page import chunks
 from heedful.types import Project, Task
@@ -25,7 +25,8 @@ MAX_REPEAT_SHARE = 0.2
 MIN_RANDOM_SHARE = 0.01  # so that every task can be drawn, and estimates can be weighted
 MAX_QUALIFY = 100  # entry questions
 MIN_QUALIFY_AT = 0.5  # of two answers, half is what a coin hits
-STRATEGIES = ("random", "disagreement", "d_optimal", "by_slice")
+Strategy = Literal["random", "disagreement", "bald", "margin", "d_optimal", "by_slice"]
+STRATEGIES = get_args(Strategy)
 SETTINGS = (
     *("warning", "criteria", "attributes", "masked"),
     *("gold_share", "repeat_share", "strategy", "random_share", "qualify_with", "qualify_at"),
@@ -102,6 +103,7 @@ def check(project: Project) -> None:
         raise DataError(f"overlap is {project.overlap}; give 1 to {MAX_OVERLAP} answers per task")
     if project.criteria:
         check_criteria(project.criteria)
+    about.questions(project.attributes)
     if project.lease_seconds < MIN_LEASE_SECONDS:
         raise DataError(
             f"lease_seconds is {project.lease_seconds}; give people at least {MIN_LEASE_SECONDS}"

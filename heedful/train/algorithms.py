@@ -45,18 +45,19 @@ def reward(
     flag_weights: Mapping[str, float] = MappingProxyType({}),
     *,
     roles: tuple[str, ...] = ("reward",),
+    length_head: bool = False,
 ) -> Algorithm:
     """A reward model on feedback, or the members of an ensemble side by side.
 
-    ``flag_weights`` come with the data.
+    ``flag_weights`` come with the data. With ``length_head`` a head for length learns beside it.
     """
     return Algorithm(
         name="reward",
         objective=feedback_reward(loss, flag_weights),
         unit="judgements",
-        needs=frozenset({"scores"}),
+        needs=frozenset({"scores", "length_scores"} if length_head else {"scores"}),
         role=roles[0],
-        trains=roles,
+        trains=(*roles, "length") if length_head else roles,
         apart=len(roles) > 1,
     )
 

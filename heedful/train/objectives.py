@@ -107,6 +107,14 @@ def feedback_reward(
             scores = scores + batch.style @ outputs.links["style"]
         total = scores.sum() * 0.0
         metrics: Metrics = {}
+        if batch.pulls is not None:
+            assert outputs.length_scores is not None
+            assert outputs.heads_alike is not None
+            pulled = batch.pulls * torch.stack([scores, outputs.length_scores], dim=1)
+            # a gradient without a loss: the penalty's own value is that of the whole step
+            total = total + (pulled - pulled.detach()).sum()
+            total = total + batch.judgement_weight * outputs.heads_alike
+            scores = scores + outputs.length_scores
 
         def add(name: str, losses: Tensor, weights: Tensor) -> None:
             nonlocal total
@@ -128,6 +136,13 @@ def feedback_reward(
                 return of_pairs(first, second, batch.margins, outputs.links)
 
             add("pair", soft(stated, chosen, rejected, batch.probabilities), weights)
+            if batch.groups is not None:
+                own = torch.stack([scores, *list(outputs.parts.values())[1:]])[batch.groups]
+                first, second = (own.gather(1, side[:, None])[:, 0] for side in batch.pairs.T)
+                has_own = weights * (batch.groups > 0)
+                add("group", soft(stated, first, second, batch.probabilities), has_own)
+                apart = (first - second) - (chosen - rejected)
+                total = total + loss.group_pull * (apart.square() * has_own).sum()
             if loss.centring:
                 penalty = loss.centring * reward.centring_penalty(chosen, rejected)
                 total = total + (penalty * weights).sum()

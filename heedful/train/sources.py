@@ -10,14 +10,15 @@ from heedful.data.collate import Tree, collate, micro_batches
 from heedful.tensors import Batch, Step
 from heedful.train.phases import Phases
 
-Enrich = Callable[[Batch], Batch]
+Enrich = Callable[[Sequence[Batch], Phases], list[Batch]]
 Pack = Callable[[Sequence[Tree], Phases], list[Batch]]
 
 
 class ExampleSource:
     """Shuffled epochs over trees. The order depends on the seed and the epoch only.
 
-    ``enrich`` adds what has to be computed with the model, such as reference log-probabilities.
+    ``enrich`` adds to the batches of a step what has to be computed with the model as it is then,
+    such as reference log-probabilities.
     ``pack`` makes the batches of a step where several roles learn apart.
     """
 
@@ -78,8 +79,7 @@ class ExampleSource:
                 for group in micro_batches(trees, self.tokens_per_micro_step)
             ]
         if self.enrich is not None:
-            with self.phases("reference", tokens=sum(batch.num_packed for batch in batches)):
-                batches = [self.enrich(batch) for batch in batches]
+            batches = self.enrich(batches, self.phases)
         return Step(
             micro_batches=tuple(batches), count=count(batches, self.unit), progress=progress
         )

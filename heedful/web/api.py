@@ -7,7 +7,7 @@ sending it again stores nothing new.
 
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -101,7 +101,7 @@ class ProjectBody(Strict):
     masked: list[str] = []
     gold_share: float = Field(0.05, ge=0, le=projects.MAX_GOLD_SHARE)
     repeat_share: float = Field(0.04, ge=0, le=projects.MAX_REPEAT_SHARE)
-    strategy: Literal["random", "disagreement", "d_optimal", "by_slice"] = "random"
+    strategy: projects.Strategy = "random"
     random_share: float = Field(0.2, ge=projects.MIN_RANDOM_SHARE, le=1)
     qualify_with: int = Field(0, ge=0, le=projects.MAX_QUALIFY)
     qualify_at: float = Field(0.8, ge=projects.MIN_QUALIFY_AT, le=1)

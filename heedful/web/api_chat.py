@@ -93,8 +93,8 @@ def say(
 @router.post("/{talk}/regenerate", status_code=201)
 @allows("review")
 def regenerate(request: Request, talk: Name) -> dict[str, Any]:
-    """Another draft of the newest answer."""
-    return {"draft": chats.regenerate(request, talk).id}
+    """Another draft of the newest answer; all drafts anew where none was finished."""
+    return {"drafts": [draft.id for draft in chats.regenerate(request, talk)]}
 
 
 @router.post("/{talk}/stop")

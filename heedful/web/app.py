@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Mount
 from heedful.errors import HeedfulError
 from heedful.store import Store
 from heedful.web import (
+    about,
     api,
     api_chat,
     api_runs,
@@ -66,6 +67,7 @@ STATUS = problems.STATUS | {
 CLOSED = [Depends(guard), Depends(check_csrf)]  # to strangers, and to who lacks the permission
 ROUTERS = (
     label.router,  # first, since routers are asked in this order
+    about.router,
     sign_in.router,
     api.router,
     keys.router,

@@ -244,16 +244,18 @@ def say(request: Request, talk: str, text: str) -> Turn:
     return turn
 
 
-def regenerate(request: Request, talk: str) -> Draft:
-    """Another draft of the newest turn."""
+def regenerate(request: Request, talk: str) -> list[Draft]:
+    """Another draft of the newest turn, or all of it anew where none was finished."""
     store, who = here(request)
     with store.write() as tx:
         found = chat.get(tx, talk, who)
         chat.fail_silent(tx, talk)
-        draft = chat.regenerate(tx, found, request.app.state.rng)
-        ask_worker(tx, draft, who)
-    ask_endpoint(store, draft)
-    return draft
+        drafts = chat.regenerate(tx, found, request.app.state.rng)
+        for draft in drafts:
+            ask_worker(tx, draft, who)
+    for draft in drafts:
+        ask_endpoint(store, draft)
+    return drafts
 
 
 def stop(request: Request, talk: str) -> None:

@@ -13,7 +13,7 @@ from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.forms.flags import FLAGS
 from heedful.forms.steps import split_steps
-from heedful.store import Transaction, annotations, desks, projects, queue, tasks, undo
+from heedful.store import Transaction, about, annotations, desks, projects, queue, tasks, undo
 from heedful.store.desks import Desk
 from heedful.store.queue import Assignment, Nothing, Progress
 from heedful.store.tasks import AnsweredTask
@@ -82,9 +82,11 @@ def label(request: Request, project: str) -> Response:
     A GET that takes a lease, since without scripts a link has to do. Looking twice takes nothing
     more: what one holds comes first.
     """
-    who = visitor_of(request).user.id
+    user = visitor_of(request).user
     with store_of(request).write() as tx:
-        found = queue.lease(tx, project, who, count=1, rng=request.app.state.rng)
+        if about.unasked(projects.get(tx, project), user.attributes):
+            return RedirectResponse(f"/projects/{project}/about", status_code=303)
+        found = queue.lease(tx, project, user.id, count=1, rng=request.app.state.rng)
     if isinstance(found, Nothing):
         return task_page(request, project, None, card=why.card(found))
     return task_page(request, project, found[0])

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from heedful.errors import DataError
-from heedful.store import Transaction, keys, people
+from heedful.store import Transaction, about, keys, people
 from heedful.types import User, UserRole
+from heedful.web.about import FIELD
 from heedful.web.access import COOKIE, allows, needs_session, store_of, visitor_of
 from heedful.web.pages import page
 from heedful.web.sign_in import Attempts, make_link, new_id
@@ -108,7 +109,16 @@ def show_me(request: Request, *, made: tuple[str, str] | None = None) -> Respons
     with store_of(request).read() as tx:
         found = keys.list_active(tx, user.id)
         asks_current = needed_password(tx, request) is not None
-    return page(request, "me.html", keys=found, made=made, asks_current=asks_current)
+        questions = about.asked(tx)
+    return page(
+        request,
+        "me.html",
+        keys=found,
+        made=made,
+        asks_current=asks_current,
+        questions=questions,
+        field=FIELD,
+    )
 
 
 def needed_password(tx: Transaction, request: Request) -> str | None:

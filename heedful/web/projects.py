@@ -97,6 +97,7 @@ def change(
     warning: Annotated[str, Form()] = "",
     guidelines: Annotated[str, Form()] = "",
     masked: Annotated[str, Form()] = "",
+    attributes: Annotated[str | None, Form()] = None,
     is_paused: Annotated[bool, Form()] = False,
     gold_percent: Annotated[float | None, Form(allow_inf_nan=False)] = None,
     repeat_percent: Annotated[float | None, Form(allow_inf_nan=False)] = None,
@@ -115,7 +116,8 @@ def change(
             title=title.strip(),
             overlap=overlap,
             warning=warning,
-            masked=tuple(line.strip() for line in masked.splitlines() if line.strip()),
+            masked=lines_of(masked),
+            attributes=before.attributes if attributes is None else lines_of(attributes),
             is_paused=is_paused,
             gold_share=before.gold_share if gold_percent is None else gold_percent / 100,
             repeat_share=before.repeat_share if repeat_percent is None else repeat_percent / 100,
@@ -128,6 +130,11 @@ def change(
         projects.write_guideline(tx, project, guidelines, author=who)
         people.log(tx, who, "changed project", project)
     return RedirectResponse(f"/projects/{project}", status_code=303)
+
+
+def lines_of(text: str) -> tuple[str, ...]:
+    """The lines of a field that are not empty."""
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def slug(title: str) -> str:

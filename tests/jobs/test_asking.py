@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fresh import fresh_store
 from sqlalchemy import select
@@ -116,7 +117,7 @@ def test_reward_models_say_which_task_comes_next(store: Store, tmp_path: Path) -
     prompts = testing.prompts()
     ask(store, PROJECT, prompts[:12], ["test"], SAMPLING)
     answer_all(store, "usr_a")
-    with pytest.raises(DataError, match="choose disagreement, d_optimal or by_slice"):
+    with pytest.raises(DataError, match="choose disagreement, bald, margin, d_optimal or by_slice"):
         rank(store, "support")
     with pytest.raises(DataError, match="needs 1 reward models"):
         rank(store, "support", strategy="d_optimal")
@@ -156,6 +157,14 @@ def test_reward_models_say_which_task_comes_next(store: Store, tmp_path: Path) -
     assert len(own) == 4
     assert min(own) > 0
     assert rank(store, "support", strategy="d_optimal").models == (fitted.model,)
+    for strategy, low, high in (("bald", 0.0, np.log(2)), ("margin", -np.inf, 0.0)):
+        assert rank(store, "support", strategy=strategy).models == (fitted.model,)
+        with store.read() as tx:
+            query = select(items.score).where(items.scored_by == strategy)
+            left = [row.score for row in tx.connection.execute(query)]
+        assert len(set(left)) == 4
+        assert low < min(left)
+        assert max(left) <= high
     told = {"model": str(tmp_path / "reward0"), "data": "support", "num_rewritten": 0}
     with pytest.raises(MissingError, match="by_slice needs a reward card"):
         rank(store, "support", strategy="by_slice")

@@ -125,6 +125,14 @@ def test_the_penalty_is_on_the_card_and_in_every_score(
         export_classifier(run.path, None, tmp_path / "classifier")
 
 
+def test_the_head_for_length_is_not_in_the_model(runs: dict[str, Any]) -> None:
+    run = runs["length head (ODIN)"]
+    model = open_reward(run.path, None)
+    assert set(model.trunk.heads) == {"reward"}
+    assert len(model.trunk.heads["reward"].weight) == 1
+    assert read_card(Path(run.path)).mean != read_card(Path(runs["none"].path)).mean
+
+
 def test_balancing_changes_what_is_learned_and_says_what_it_left_out(runs: dict[str, Any]) -> None:
     metrics = runs["length-balanced"].metrics
     assert metrics["num_train"] + metrics["num_unbalanced"] == 80
@@ -138,6 +146,8 @@ def test_balancing_changes_what_is_learned_and_says_what_it_left_out(runs: dict[
          "length_penalty beside covariates would take length off twice"),
         (["remedies.length_penalty=0.1", "remedies.length_bins=3"], ConfigError,
          "length_penalty beside length_bins would"),
+        (["remedies.length_head=true", "remedies.covariates=style"], ConfigError,
+         "length_head beside covariates would"),
         (["remedies.length_bins=3", "loss.rankings=plackett_luce"], ConfigError,
          "length_bins balances pairs and loss.rankings=plackett_luce"),
         (["remedies.length_penalty=-1"], ConfigError, "greater than or equal to 0"),

@@ -188,7 +188,9 @@ def test_an_endpoint_that_gives_no_answer_is_told_and_asked_again(
     assert client.post(f"/api/chats/{talk}/turns", json={"text": "more"}).status_code == 422
     vars(endpoint).update({name: before[name] for name in values})
     assert client.post(f"/api/chats/{talk}/regenerate").status_code == 201
-    assert settled(client, talk)["drafts"][1]["state"] == "done"
+    turn = settled(client, talk)
+    assert [draft["state"] for draft in turn["drafts"]] == ["done"]
+    assert turn["answer"] == turn["drafts"][0]["text"]
 
 
 def answers_of(store: Store, project: str) -> list[Any]:
@@ -477,6 +479,29 @@ def test_a_long_answer_can_be_stopped(studio, endpoint: Endpoint) -> None:
     assert job.state == "cancelled"
     time.sleep(0.5)
     assert settled(client, talk)["drafts"][0]["state"] == "failed"
+
+
+def test_a_stopped_comparison_is_tried_again_as_a_whole(studio, endpoint: Endpoint) -> None:
+    store, client = studio
+    talk = begin(client, register(client, endpoint, "plain"), register(client, endpoint, "fancy"))
+    pause, endpoint.pause = endpoint.pause, 0.3
+    client.post(f"/api/chats/{talk}/turns", json={"text": "Hello?"})
+    client.post(f"/chat/{talk}/stop")
+    assert {draft["state"] for draft in settled(client, talk)["drafts"]} == {"failed"}
+    endpoint.pause = pause
+    again = client.post(f"/api/chats/{talk}/regenerate").json()["drafts"]
+    turn = settled(client, talk)
+    assert [draft["id"] for draft in turn["drafts"]] == again
+    with store.read() as tx:
+        assert {chat.get_draft(tx, one).target for one in again} == set(
+            chat.settings_of(tx, talk).targets
+        )
+    page = client.get(f"/chat/{talk}").text
+    assert "A is best" in page
+    assert "B is best" in page
+    chosen = client.post(f"/api/chats/{talk}/choose", json={"draft": again[1]})
+    assert chosen.json()["turns"][0]["answer"] == turn["drafts"][1]["text"]
+    assert len(answers_of(store, "chat-drafts")) == 1
 
 
 def test_another_draft_is_compared_with_those_of_its_own_author_only(

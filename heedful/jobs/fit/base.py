@@ -31,12 +31,11 @@ from heedful.monitor.run_report import run_report
 from heedful.store import datasets, snapshots
 from heedful.store import models as model_table
 from heedful.store.database import Store
-from heedful.tensors import Batch
 from heedful.train import checkpoint, proofs
 from heedful.train.algorithms import Algorithm
 from heedful.train.loop import Source, fit
 from heedful.train.optim import Optimiser
-from heedful.train.sources import ExampleSource, Pack
+from heedful.train.sources import Enrich, ExampleSource, Pack
 from heedful.types import JSON, Feedback, ModelVersion, Preference, Run, Snapshot
 
 Shown = dict[str, str]
@@ -355,7 +354,7 @@ def example_source(
     config: Any,
     trunk: Trunk,
     unit: str,
-    enrich: Callable[[Batch], Batch] | None = None,
+    enrich: Enrich | None = None,
     pack: Pack | None = None,
 ) -> ExampleSource:
     """Shuffled epochs with the config's batching."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heedful.config import RewardConfig
+from heedful.config import Remedies, RewardConfig
 from heedful.data.collate import Mark, Tree, packed
 from heedful.errors import ConfigError, DataError
 from heedful.jobs.progress import progress
@@ -25,10 +25,16 @@ from heedful.train.objectives import Objective
 def check_ensemble(config: RewardConfig) -> None:
     """Refuse an ensemble beside what is for one model, before anything is read."""
     loss, remedies, num = config.loss, config.remedies, config.ensemble.members
-    if num > 1 and (remedies.covariates != "none" or remedies.length_penalty):
-        other = "covariates" if remedies.covariates != "none" else "length_penalty"
+    off = Remedies()
+    others = [
+        name
+        for name in ("covariates", "length_head", "length_penalty")
+        if getattr(remedies, name) != getattr(off, name)
+    ]
+    if num > 1 and others:
         raise ConfigError(
-            f"ensemble.members is {num} and remedies.{other} is {getattr(remedies, other)!r}, "
+            f"ensemble.members is {num} and remedies.{others[0]} is "
+            f"{getattr(remedies, others[0])!r}, "
             "which is for one model; balance the pairs with remedies.length_bins, or leave it out"
         )
     if num > 1 and loss.annotators != "none":

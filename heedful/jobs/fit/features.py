@@ -57,6 +57,8 @@ def check_features(config: RewardConfig) -> None:
         asked.append("remedies.length_penalty")
     if remedies.covariates != "none":
         asked.append("remedies.covariates")
+    if remedies.length_head:
+        asked.append("remedies.length_head")
     if asked:
         raise ConfigError(
             f"{asked[0]} is set and backbone is 'features', which learns from pairs by two layers "

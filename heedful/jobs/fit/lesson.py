@@ -47,6 +47,8 @@ def lesson_of(
     if remedies.covariates != "none":
         taught = with_style(taught, tokenizer, remedies.covariates)
     paired = [with_hard_labels(compared(weighed(tree, reading))) for tree in taught]
+    if remedies.length_head:
+        paired = with_style(paired, tokenizer, "length")  # the head starts without length
     if remedies.length_bins:
         taught, num_unbalanced = balanced(taught, remedies.length_bins)
         paired, _ = balanced(paired, remedies.length_bins)

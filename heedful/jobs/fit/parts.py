@@ -127,17 +127,23 @@ def part_metrics(
     """What every part says of held-out answers beside what people said of it, by part.
 
     Of scores the share of pairs of unequal ratings in order, within prompts (``accuracy``) and over
-    all (``concordance``); of flags the area under the ROC curve and the average precision, beside
-    the share of answers on which they were raised, which is the precision of chance. A part of
-    which too little was said is left without figures.
+    all (``concordance``); of a group that of its own pairs, beside what the overall part has right
+    of them. Of flags the area under the ROC curve and the average precision, beside the share of
+    answers on which they were raised, which is the precision of chance. A part of which too little
+    was said is left without figures.
     """
     known = trunk.parts["reward"]
     values = known.shown(outputs).double().cpu().numpy()
     found: dict[str, JSON] = {}
+    groups = {one.group for tree in trees for one in tree.said}
     for place, part in enumerate(known.parts):
         own = [about(tree, part.name, known.parts) for tree in trees]
         measure = flag_figures if part.kind == "flag" else score_figures
-        found[part.name] = measure(values[:, place], own, seed)
+        figures = measure(values[:, place], own, seed)
+        if part.name in groups:
+            of_all = score_figures(values[:, 0], own, seed)
+            figures["overall_accuracy"] = of_all.get("accuracy")
+        found[part.name] = figures
     return {"mix": in_words(known.mix), "parts": found}
 
 

@@ -27,6 +27,7 @@ from heedful.reward.implicit import implicit_scores
 from heedful.store.database import Store
 from heedful.tensors import Batch
 from heedful.train import algorithms
+from heedful.train.phases import Phases
 from heedful.types import JSON
 
 
@@ -46,15 +47,18 @@ def fit_preference(
         ).require("preferences")
         kept, held = split(encoded, *split_by_prompt(data.rows, config.held_out_share, config.seed))
 
-        def enrich(batch: Batch) -> Batch:
-            batch = replace(batch, stem=trunk.stem("policy", reference))
-            return replace(batch, ref_logprobs=logprobs_of(trunk, batch, reference))
+        def with_reference(batches: Sequence[Batch], phases: Phases) -> list[Batch]:
+            with phases("reference", tokens=sum(batch.num_packed for batch in batches)):
+                stemmed = [replace(one, stem=trunk.stem("policy", reference)) for one in batches]
+                return [
+                    replace(one, ref_logprobs=logprobs_of(trunk, one, reference)) for one in stemmed
+                ]
 
         return Plan(
             trunk=trunk,
             algorithm=algorithm,
             held_out=held,
-            source=example_source(kept, config, trunk, "pairs", enrich),
+            source=example_source(kept, config, trunk, "pairs", with_reference),
             refs=(ref,),
             shown={
                 "preference/loss_nats": "loss",

@@ -30,6 +30,7 @@ from heedful.jobs.fit.ensemble import (
     start_members,
 )
 from heedful.jobs.fit.features import check_features, fit_features
+from heedful.jobs.fit.groups import grouped
 from heedful.jobs.fit.lesson import Lesson, lesson_of, num_judgements, with_something
 from heedful.jobs.fit.measuring import feedback_metrics, links_of, reward_moments
 from heedful.jobs.fit.parts import add_parts, flag_weights, start_heads
@@ -43,6 +44,7 @@ from heedful.reward.ensemble import roles_of, saver
 from heedful.reward.probe import warm_start
 from heedful.store.database import Store
 from heedful.train import algorithms, proofs
+from heedful.train.length_head import LengthHead
 from heedful.train.links import new_links, start_links
 from heedful.train.members import MemberBatches
 from heedful.train.objectives import Objective
@@ -69,14 +71,23 @@ def fit_reward(
 
     def build() -> Plan:
         ref, trunk, _ = open_for(config, store)
-        encoded = feedback_trees(
-            trunk.tokenizer, rows, max_tokens=longest_text(config, trunk), datasets=sets.of_row
-        ).require("feedback")
+        encoded = grouped(
+            feedback_trees(
+                trunk.tokenizer, rows, max_tokens=longest_text(config, trunk), datasets=sets.of_row
+            ).require("feedback"),
+            config.loss,
+            store,
+        )
         kept, held = split(encoded, *split_by_prompt(rows, config.held_out_share, config.seed))
         lesson = lesson_of(config, kept, trunk.tokenizer, num_flags)
         taught, reading = lesson.taught, lesson.reading
         announce(taught, len(reading.crowd))
-        algorithm = algorithms.reward(config.loss, flag_weights(taught, reading), roles=roles)
+        algorithm = algorithms.reward(
+            config.loss,
+            flag_weights(taught, reading),
+            roles=roles,
+            length_head=config.remedies.length_head,
+        )
         add_roles(config, trunk, lesson)
         limit = config.batch.tokens_per_micro_step
         ensemble = new_ensemble(config, trunk)
@@ -129,6 +140,7 @@ def fit_reward(
                 config,
                 trunk,
                 algorithm.unit,
+                LengthHead(trunk) if config.remedies.length_head else None,
                 pack=MemberBatches(trunk, members, max_tokens=limit) if ensemble else None,
             ),
             initialise=initialise,
@@ -165,6 +177,8 @@ def add_roles(config: RewardConfig, trunk: Trunk, lesson: Lesson) -> None:
         )
         trunk.add_links(role, new_links(config.loss, reading) | style_links(lesson.taught))
     add_parts(trunk, config.loss, reading.parts)
+    if config.remedies.length_head:
+        trunk.add_head("length", std=1 / math.sqrt(trunk.width + 1), seed=config.seed + 1)
 
 
 def start(config: RewardConfig, trunk: Trunk, lesson: Lesson, objective: Objective) -> None:
