@@ -17,11 +17,12 @@ import sys
 import tempfile
 import time
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 from heedful.config import RewardConfig, resolve
 from heedful.data import testing
-from heedful.data.formats import read_files
+from heedful.data.formats import Parsed, read_files
 from heedful.data.snapshot import freeze
 from heedful.jobs.fit import fit_reward
 from heedful.jobs.rundir import RunDirectory
@@ -41,8 +42,11 @@ def pairs(data: str, num: int) -> list[Preference]:
     """The first pairs of a file of hh, or of the synthetic ones."""
     if data == testing.NAME:
         return testing.preferences()[:num]
-    found = (one for one in read_files("hh", [Path(data)]) if isinstance(one, Preference))
-    return [one for one, _ in zip(found, range(num), strict=False)]
+    read = (one.record for one in read_files("hh", [Path(data)]) if isinstance(one, Parsed))
+    found = list(islice((one for one in read if isinstance(one, Preference)), num))
+    if len(found) < num:
+        raise SystemExit(f"{data} has {len(found)} pairs; give --pairs {len(found)} or less")
+    return found
 
 
 def upper_layer(model: str) -> int:

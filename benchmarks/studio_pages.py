@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from heedful.store import Store, open_store, people, projects, tables
 from heedful.types import Project, User
@@ -92,6 +92,9 @@ def fill(store: Store, num_answers: int) -> str:
             with store.write() as tx:
                 for table, rows in project_rows(name, numbers, texts, rng):
                     tx.connection.execute(insert(table), rows)
+        with store.write() as tx:
+            counts = update(tables.queues).where(tables.queues.c.project == name)
+            tx.connection.execute(counts.values(num_done=num_tasks * OVERLAP))
     return key
 
 
@@ -137,7 +140,7 @@ def project_rows(
             draw = rng.random(3)
             preferred = None if draw[0] < 0.06 else ids[0 if draw[1] < chance else 1]
             slots.append({
-                "project": name, "task_id": task, "number": slot, "priority": 0.0,
+                "project": name, "task_id": task, "number": slot, "urgency": 0.0,
                 "state": "done", "holder": who, "until": None,
             })  # fmt: skip
             said.append({

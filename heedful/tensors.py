@@ -112,6 +112,11 @@ class Batch:
         return len(self.targets)
 
     @property
+    def num_passed(self) -> int:
+        """Layers that a pass over the row can leave out, since the stem has their outcome."""
+        return self.stem.num_layers if self.stem and self.stem.states is not None else 0
+
+    @property
     def token_weight(self) -> float:
         """Response tokens by weight: the normaliser of token losses."""
         if self.weights is None or self.pairs is not None:

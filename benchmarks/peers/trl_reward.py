@@ -1,14 +1,16 @@
-"""TRL's RewardTrainer on hh-harmless within a budget of processor time: the peer of
-``reward_hh.py``.
+"""TRL's RewardTrainer on hh-harmless, for a budget of processor time or for whole epochs: the peer
+of ``reward_hh.py``.
 
     python benchmarks/peers/trl_reward.py --data DIR --seconds 900 --seeds 0 1 2
+    python benchmarks/peers/trl_reward.py --data DIR --epochs 1 --dtype bfloat16 --seeds 0
 
 TRL's own defaults, except for the learning rate, steps of 8 pairs in parts of 2 (the same gradient
 with less padding and a quarter of the memory), no gradient checkpointing, and nothing saved. The
-learning rate falls linearly over the budget. The clock is the processor time of all threads, which
-other work on the machine does not stop; it starts at the first step, so that loading is not held
-against it. The rows are those that ``heedful import hh`` keeps, so both sides see the same pairs.
-Its environment needs SciPy beside TRL, for our readers and intervals.
+learning rate falls linearly, over the budget or the epochs. ``bfloat16`` is that of autocast, on
+float32 weights. The clock is the processor time of all threads, which other work on the machine
+does not stop; it starts at the first step, so that loading is not held against it. The rows are
+those that ``heedful import hh`` keeps, so both sides see the same pairs. Its environment needs
+SciPy beside TRL, for our readers and intervals.
 """
 
 import argparse
@@ -60,9 +62,9 @@ def rows(file: Path) -> Dataset:
 
 
 class Clock(transformers.TrainerCallback):
-    """Stops after the budget, and drives the learning rate by the share of it that is used."""
+    """Counts the time; stops after a budget, and drives the learning rate by the share used."""
 
-    def __init__(self, seconds: float, peak: float) -> None:
+    def __init__(self, seconds: float | None, peak: float) -> None:
         self.seconds, self.peak = seconds, peak
         self.started = self.wall = 0.0
         self.optimizer: Any = None
@@ -72,6 +74,8 @@ class Clock(transformers.TrainerCallback):
         del args, state, control
         self.started = self.started or time.process_time()
         self.wall = self.wall or time.monotonic()
+        if self.seconds is None:
+            return
         used = (time.process_time() - self.started) / self.seconds
         for group in kwargs["optimizer"].param_groups:
             group["lr"] = self.peak * max(1.0 - used, 0.0)
@@ -79,9 +83,9 @@ class Clock(transformers.TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """End the training when the time is up."""
         del args, kwargs
-        left = self.seconds - (time.process_time() - self.started)
-        print(f"step {state.global_step}, {left:.0f} s left", flush=True)
-        control.should_training_stop |= left <= 0
+        used = time.process_time() - self.started
+        print(f"step {state.global_step} of {state.max_steps}, {used:.0f} s used", flush=True)
+        control.should_training_stop |= self.seconds is not None and used >= self.seconds
 
 
 def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> dict[str, Any]:
@@ -90,14 +94,14 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         output_dir=str(scratch),
         per_device_train_batch_size=PAIRS_PER_PART,
         gradient_accumulation_steps=PAIRS_PER_STEP // PAIRS_PER_PART,
-        num_train_epochs=1,
+        num_train_epochs=options.epochs or 1,
         learning_rate=options.learning_rate,
-        lr_scheduler_type="constant",
+        lr_scheduler_type="linear" if options.epochs else "constant",
         max_length=MAX_LENGTH,
         gradient_checkpointing=False,
         use_cpu=True,
         model_init_kwargs={"dtype": "float32"},
-        bf16=False,
+        bf16=options.dtype == "bfloat16",
         seed=seed,
         save_strategy="no",
         report_to="none",
@@ -120,6 +124,8 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         "seed": seed,
         "learning_rate": options.learning_rate,
         "budget_seconds": options.seconds,
+        "epochs": options.epochs,
+        "dtype": options.dtype,
         "pairs_seen": trainer.state.global_step * PAIRS_PER_STEP,
         "num_held_out": len(deltas),
         "accuracy": accuracy.value,
@@ -155,7 +161,10 @@ def main() -> None:
     """Parse and append one row per seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="of all threads, in training")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--seconds", type=float, help="of all threads, in training")
+    budget.add_argument("--epochs", type=float, help="through all pairs, whatever it takes")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--learning-rate", type=float, default=3e-5)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

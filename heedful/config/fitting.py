@@ -15,10 +15,11 @@ def place(layer: int | str, num_layers: int) -> int:
 class Adapter(Section):
     """The LoRA adapter that is trained: on all linear layers from ``first_layer`` up.
 
-    ``middle`` is half of the base's layers, whatever their number.
+    ``middle`` is half of the base's layers, whatever their number. ``rank`` ``full`` trains whole
+    matrices, at ``optimiser.full_learning_rate``.
     """
 
-    rank: PositiveInt = 16
+    rank: PositiveInt | Literal["full"] = 16
     alpha: float = Field(32.0, gt=0)
     first_layer: NonNegativeInt | Literal["middle"] = 0
 
@@ -32,6 +33,7 @@ class Optimiser(Section):
 
     learning_rate: float = Field(1e-4, gt=0)
     head_learning_rate: float = Field(1e-3, gt=0)
+    full_learning_rate: float = Field(1e-5, gt=0, description="of matrices of adapter.rank=full")
     weight_decay: float = Field(0.0, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.99, ge=0, lt=1)
@@ -42,7 +44,9 @@ class Optimiser(Section):
 
     def rate_of(self, name: str) -> float:
         """The peak rate of a parameter of this name."""
-        return self.head_learning_rate if ":head/" in name else self.learning_rate
+        if ":head/" in name:
+            return self.head_learning_rate
+        return self.full_learning_rate if name.endswith("/delta") else self.learning_rate
 
 
 class Packing(Section):

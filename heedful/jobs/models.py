@@ -15,6 +15,7 @@ from heedful.model.adapter_files import (
     weights_hash,
 )
 from heedful.model.base import load_base, resolve
+from heedful.model.lora import Rank
 from heedful.model.trunk import Trunk
 from heedful.store import models as model_table
 from heedful.store.database import Store, Transaction
@@ -117,7 +118,7 @@ def start_of(ref: ModelRef, store: Store | None) -> ModelRef:
 
 
 def new_policy(
-    trunk: Trunk, reference: str | None, *, rank: int, alpha: float, first_layer: int, seed: int
+    trunk: Trunk, reference: str | None, *, rank: Rank, alpha: float, first_layer: int, seed: int
 ) -> None:
     """The policy to train: a copy of the reference's adapter, or a fresh one that does nothing."""
     if reference is not None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from heedful.errors import DataError, MissingError
-from heedful.model.lora import peft_names
+from heedful.model.lora import FULL, file_name
 from heedful.model.parts import Mix, Parts
 from heedful.model.trunk import AdapterSettings, Trunk
 from heedful.types import Part
@@ -134,9 +134,8 @@ def write_role(
     """Write a role's adapter, head, links and card into a directory that is being filled."""
     tensors = {}
     for path, layer in trunk.layers.items():
-        if role in layer.scale:
-            for which, name in peft_names(path):
-                tensors[name] = getattr(layer, which)[role].detach().cpu().contiguous()
+        for which, value in layer.parameters_of(role).items():
+            tensors[file_name(path, which)] = value.detach().cpu().contiguous()
     save_file(tensors, directory / WEIGHTS)
     if role in trunk.heads:
         head = {k: v.detach().cpu() for k, v in trunk.heads[role].state_dict().items()}
@@ -175,10 +174,10 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def peft_config(trunk: Trunk, settings: AdapterSettings) -> dict[str, Any]:
-    """The adapter_config.json that peft reads."""
+    """The adapter_config.json that peft reads; it refuses a full rank by the type."""
     names = sorted({path.rpartition(".")[2] for path in trunk.layers})
     return {
-        "peft_type": "LORA",
+        "peft_type": "HEEDFUL_FULL" if settings.rank == FULL else "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": trunk.base.path,
         "r": settings.rank,
@@ -331,18 +330,17 @@ def copy_weights(trunk: Trunk, role: str, tensors: Mapping[str, torch.Tensor]) -
     """Copy peft-named tensors into the role; every tensor must find its place."""
     unused = set(tensors)
     for path, layer in trunk.layers.items():
-        if role in layer.scale:
-            for which, name in peft_names(path):
-                if name not in tensors:
-                    raise DataError(f"the adapter file lacks {name}; it is not whole")
-                own: torch.Tensor = getattr(layer, which)[role]
-                # copy_ would repeat a row until it fits.
-                if tensors[name].shape != own.shape:
-                    raise DataError(
-                        f"{name} of the adapter file has shape {list(tensors[name].shape)}, its "
-                        f"settings and this base ask for {list(own.shape)}; save the model again"
-                    )
-                own.copy_(tensors[name])
-                unused.discard(name)
+        for which, own in layer.parameters_of(role).items():
+            name = file_name(path, which)
+            if name not in tensors:
+                raise DataError(f"the adapter file lacks {name}; it is not whole")
+            # copy_ would repeat a row until it fits.
+            if tensors[name].shape != own.shape:
+                raise DataError(
+                    f"{name} of the adapter file has shape {list(tensors[name].shape)}, its "
+                    f"settings and this base ask for {list(own.shape)}; save the model again"
+                )
+            own.copy_(tensors[name])
+            unused.discard(name)
     if unused:
         raise DataError(f"the adapter file has {min(unused)}, which this base has no place for")

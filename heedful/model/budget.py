@@ -12,7 +12,7 @@ from heedful.errors import ResourceError
 from heedful.maths.logprobs import CHUNK_TOKENS, ROWS_AT_ONCE
 from heedful.model.adapter_files import WEIGHTS, member_directories
 from heedful.model.attention import DENSE_TOKENS
-from heedful.model.lora import layer_number
+from heedful.model.lora import FULL, Rank, layer_number
 
 GB = 2**30
 RUNTIME_BYTES = int(0.45 * GB)  # Python, torch and transformers with nothing loaded
@@ -92,7 +92,7 @@ def trained_line(
     shape: Shape,
     role: str,
     *,
-    rank: int,
+    rank: Rank,
     first_layer: int,
     depth: int | None,
     tokens: int,
@@ -101,6 +101,8 @@ def trained_line(
 ) -> Line:
     """An adapter in training: values, gradients and two moments in float32, and activations.
 
+    One of a full rank also has the weights that it makes, which gradients go through.
+
     A decoder layer keeps about 12 states and 4 inner states of every token for its backward pass;
     layers below ``first_layer`` keep none. With ``recomputes`` a layer keeps one state, and one
     layer at a time has the rest. For every token there are ``copied`` keys and values of prompts
@@ -108,14 +110,14 @@ def trained_line(
     """
     end = depth or shape.num_layers
     own = [(i, o) for layer, i, o in shape.linears if first_layer <= layer < end]
-    count = sum(rank * (i + o) for i, o in own)
+    count = sum(i * o if rank == FULL else rank * (i + o) for i, o in own)
     layers, whole = end - first_layer, layer_width(shape) + 2 * int(copied * shape.hidden)
     kept = layers * shape.hidden + whole if recomputes else layers * whole
     return Line(
         role=role,
         num_parameters=count,
         num_bytes=4 * 4 * count,
-        activations=tokens * kept * shape.itemsize,
+        activations=(tokens * kept + (count if rank == FULL else 0)) * shape.itemsize,
         phase="update",
     )
 

@@ -21,6 +21,7 @@ def compile_layers(trunk: Trunk, *, backend: str = "inductor") -> None:
     wanted = os.environ.get("CXX")
     if trunk.device.type == "cpu" and not any(map(shutil.which, (wanted or "", *COMPILERS))):
         raise ConfigError("compile=true needs a C++ compiler, such as g++; install one or leave it")
+    trunk.is_compiled = True
     for layer in trunk.decoder_layers:
         for part in layer.children():
             if not hasattr(part, "layer_idx"):  # attention knows its layer, for the cache

@@ -7,6 +7,7 @@ import time
 
 import torch
 
+from heedful.model.lora import FULL
 from heedful.model.trunk import Trunk
 
 
@@ -27,9 +28,12 @@ def forward_flops(
 def update_flops(
     trunk: Trunk, role: str, num_tokens: int, num_logits: int, *, first: int = 0
 ) -> float:
-    """Forward and backward: gradients flow down to the first adapted layer; weights are frozen."""
+    """Forward and backward: gradients flow down to the first adapted layer; weights are frozen.
+
+    With an adapter of a full rank they flow into its matrices as well.
+    """
     settings = trunk.adapters[role]
-    down = weights(trunk, settings.first_layer, settings.depth)
+    down = weights(trunk, settings.first_layer, settings.depth) * (1 + (settings.rank == FULL))
     # the Jacobian of the log-probabilities costs one more product with the output embedding
     heads = 2.0 * num_logits * output_weights(trunk)
     ahead = forward_flops(trunk, role, num_tokens, num_logits, first=first)

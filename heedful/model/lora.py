@@ -1,24 +1,29 @@
 """Low-rank adapters by role on frozen linear layers (Hu 2021, arXiv:2106.09685).
 
 ``W' = W + (alpha / rank) B A`` with ``A`` random and ``B`` zero, so a new adapter changes nothing.
+Of a ``full`` rank it is ``W' = W + D`` with a whole matrix ``D`` that starts at zero: what full
+fine-tuning of the linear layers learns, on a base that stays as it is for the other roles.
 Several roles share one layer; ``Switch.role`` says whose adapter is on. Adapters are float32 and
 are applied in the dtype of the activations. Files use peft's names and settings, so peft reads
-them; an adapter that peft wrote lacks our card and is refused. We keep our own layer because
-several roles share one module and the engine samples with weights of its own that leave the base's
-untouched.
+them, but for those of a full rank, which it has no place for; an adapter that peft wrote lacks our
+card and is refused. We keep our own layer because several roles share one module and the engine
+samples with weights of its own that leave the base's untouched.
 """
 
 import math
 import re
-from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
 from heedful.model.products import Product, product
 
 LINEARS = (nn.Linear, Conv1D)
+FULL: Literal["full"] = "full"  # the rank of an adapter that is a whole matrix
+Rank = int | Literal["full"]
 
 
 class Switch:
@@ -40,6 +45,7 @@ class AdaptedLinear(nn.Module):
         self.switch = switch
         self.lora_a = nn.ParameterDict()
         self.lora_b = nn.ParameterDict()
+        self.delta = nn.ParameterDict()
         self.scale: dict[str, float] = {}
         self.fixed: Product | None = None  # instead of the base's own product, while sampling
         self.laid: Product | None = None  # the base's own product, on a copy that is laid out
@@ -47,9 +53,14 @@ class AdaptedLinear(nn.Module):
         shape = weight.shape if isinstance(base, nn.Linear) else weight.T.shape
         self.out_features, self.in_features = shape
 
-    def add(self, role: str, rank: int, alpha: float, generator: torch.Generator) -> None:
-        """A fresh adapter for ``role``: A uniform as in nn.Linear, B zero."""
+    def add(self, role: str, rank: Rank, alpha: float, generator: torch.Generator) -> None:
+        """A fresh adapter for ``role``: A uniform as in nn.Linear, B zero; of a full rank, zero."""
         weight: Tensor = self.base.weight  # type: ignore[assignment]
+        if rank == FULL:
+            zero = torch.zeros(self.out_features, self.in_features, device=weight.device)
+            self.delta[role] = nn.Parameter(zero)
+            self.scale[role] = 1.0
+            return
         bound = 1 / math.sqrt(self.in_features)
         a = (torch.rand(rank, self.in_features, generator=generator) * 2 - 1) * bound
         self.lora_a[role] = nn.Parameter(a.to(weight.device))
@@ -57,21 +68,26 @@ class AdaptedLinear(nn.Module):
         self.scale[role] = alpha / rank
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Base output plus the active role's low-rank term."""
+        """Base output plus the active role's term; in one product for a whole matrix."""
+        active = self.switch.role if self.switch.rows is None else None
+        if active is not None and active in self.delta and self.fixed is None:
+            return linear(inputs, self.folded(active), self.base.bias)  # type: ignore[arg-type]
         output: Tensor = (self.fixed or self.laid or self.base)(inputs)
         if self.switch.rows is not None:
             for name, places in self.switch.rows:
                 if name in self.scale:
-                    term = self.low_rank(name, inputs[:, places])
+                    term = self.term(name, inputs[:, places])
                     output.index_add_(1, places, term, alpha=self.scale[name])
             return output
         role = self.switch.role
         if role is None or role not in self.scale:
             return output
-        return torch.add(output, self.low_rank(role, inputs), alpha=self.scale[role])
+        return torch.add(output, self.term(role, inputs), alpha=self.scale[role])
 
-    def low_rank(self, role: str, inputs: Tensor) -> Tensor:
+    def term(self, role: str, inputs: Tensor) -> Tensor:
         """The role's term before its scale."""
+        if role in self.delta:
+            return linear(inputs, self.delta[role].to(inputs.dtype))
         low = inputs @ self.lora_a[role].to(inputs.dtype).T
         term: Tensor = low @ self.lora_b[role].to(inputs.dtype).T
         return term
@@ -87,13 +103,21 @@ class AdaptedLinear(nn.Module):
         bias: Tensor | None = self.base.bias  # type: ignore[assignment]
         self.laid = product(self.folded(None), bias, backward=backward)
 
+    def parameters_of(self, role: str) -> dict[str, nn.Parameter]:
+        """The role's matrices by name; none where it adapts nothing."""
+        named = {"lora_a": self.lora_a, "lora_b": self.lora_b, "delta": self.delta}
+        return {name: each[role] for name, each in named.items() if role in each}
+
     def folded(self, role: str | None) -> Tensor:
         """The weight ``[out, in]`` with the role's term added, if it has one."""
         weight: Tensor = self.base.weight  # type: ignore[assignment]
         weight = weight if isinstance(self.base, nn.Linear) else weight.T
         if role not in self.scale:
             return weight
-        delta = (self.lora_b[role] @ self.lora_a[role]) * self.scale[role]
+        if role in self.delta:
+            delta: Tensor = self.delta[role]
+        else:
+            delta = (self.lora_b[role] @ self.lora_a[role]) * self.scale[role]
         folded: Tensor = (weight.float() + delta).to(weight.dtype)
         return folded
 
@@ -121,7 +145,9 @@ def adapt(model: nn.Module, switch: Switch) -> dict[str, AdaptedLinear]:
     return adapted
 
 
-def peft_names(path: str) -> Iterator[tuple[str, str]]:
-    """(which, name) of a layer's two matrices in a peft adapter file."""
-    yield "lora_a", f"base_model.model.{path}.lora_A.weight"
-    yield "lora_b", f"base_model.model.{path}.lora_B.weight"
+PEFT_NAMES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "delta": "delta.weight"}
+
+
+def file_name(path: str, which: str) -> str:
+    """What a layer's matrix is called in a file; as in peft's where peft has such a matrix."""
+    return f"base_model.model.{path}.{PEFT_NAMES[which]}"

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from heedful.errors import ConfigError
 from heedful.model.attention import LAYOUTS, NAME, Keep, Layout, TreeShape
 from heedful.model.base import Base
-from heedful.model.lora import Switch, adapt, layer_number
+from heedful.model.lora import Rank, Switch, adapt, layer_number
 from heedful.model.parts import Parts
 from heedful.model.products import Product, product
 from heedful.tensors import Stem
@@ -24,7 +24,7 @@ from heedful.tensors import Stem
 class AdapterSettings:
     """How a role's adapter was made; ``depth`` layers of the base are used."""
 
-    rank: int
+    rank: Rank
     alpha: float
     first_layer: int
     depth: int
@@ -61,6 +61,7 @@ class Trunk:
         self.adapters: dict[str, AdapterSettings] = {}
         self.attention: Literal["sdpa", "flex"] = "sdpa"
         self._output: Product | None = None  # of the output embedding, on a laid out copy
+        self.is_compiled = False  # torch's compiler cannot follow a product with laid out weights
         self.recomputes = False  # layers in the backward pass, instead of keeping their states
 
     @property
@@ -104,7 +105,7 @@ class Trunk:
         self,
         role: str,
         *,
-        rank: int,
+        rank: Rank,
         alpha: float,
         seed: int,
         first_layer: int = 0,
@@ -178,13 +179,12 @@ class Trunk:
         }
 
     def adapter_parameters(self, role: str) -> dict[str, nn.Parameter]:
-        """The role's adapter matrices by ``path/lora_a`` and ``path/lora_b``; stable order."""
-        parameters = {}
-        for path, layer in self.layers.items():
-            if role in layer.scale:
-                parameters[f"{path}/lora_a"] = layer.lora_a[role]
-                parameters[f"{path}/lora_b"] = layer.lora_b[role]
-        return parameters
+        """The role's adapter matrices by ``path/lora_a`` and so on; stable order."""
+        return {
+            f"{path}/{which}": value
+            for path, layer in self.layers.items()
+            for which, value in layer.parameters_of(role).items()
+        }
 
     def trainable(self, *roles: str) -> dict[str, nn.Parameter]:
         """Everything that belongs to ``roles``: adapters, heads and links, by ``role:name``."""
@@ -252,7 +252,7 @@ class Trunk:
         try:
             with torch.no_grad():
                 for layer in self.layers.values():
-                    layer.fix(role, blocked=blocked)
+                    layer.fix(role, blocked=blocked and not self.is_compiled)
             self._output = output or product(self.output_weight, blocked=blocked)
             with self.acting(None):
                 yield

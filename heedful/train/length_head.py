@@ -42,7 +42,7 @@ class LengthHead:
         )
         # the loop divides by the judgements of the step, which the penalty does not grow with
         found = found * sum(batch.judgement_weight for batch in batches)
-        parts = found.split([len(batch.mask) for batch in batches])
+        parts = torch.split(found, [len(batch.mask) for batch in batches])
         return [replace(batch, pulls=part) for batch, part in zip(batches, parts, strict=True)]
 
 
@@ -51,9 +51,9 @@ def pulls(
 ) -> Float[Tensor, "B 2"]:
     """Gradient of ``length_terms`` in both scores; zero where lengths or scores are all alike."""
     with torch.enable_grad():
-        sides = [one.detach().clone().requires_grad_() for one in (quality, length_scores)]
+        own, beside = (one.detach().clone().requires_grad_() for one in (quality, length_scores))
         try:
-            terms = length_terms(*sides, lengths)
+            terms = length_terms(own, beside, lengths)
         except ValueError:  # nothing varies, so nothing correlates
             return torch.zeros(len(quality), 2, device=quality.device)
-        return torch.stack(torch.autograd.grad(terms, sides), dim=1)
+        return torch.stack(torch.autograd.grad(terms, (own, beside)), dim=1)

@@ -69,8 +69,7 @@ def fit(
             role = batch.role or algorithm.role
             count = step.counts.get(role, step.count)
             tokens, logits = batch.num_packed, batch.num_tokens if reads_logits else 0
-            first = batch.stem.num_layers if batch.stem and batch.stem.states is not None else 0
-            flops = update_flops(trunk, role, tokens, logits, first=first)
+            flops = update_flops(trunk, role, tokens, logits, first=batch.num_passed)
             source.phases.add("update_padded_tokens", batch.num_padded)
             with source.phases("update", tokens=tokens, flops=flops):
                 outputs = forward(

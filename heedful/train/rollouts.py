@@ -321,7 +321,9 @@ class RolloutSource:
     def trainers_logprobs(self, batch: Batch) -> Float[Tensor, "B T"]:
         """The policy's log-probabilities of what it sampled, computed once more."""
         temperature, tokens = self.config.rollouts.temperature, batch.num_packed
-        flops = forward_flops(self.trunk, "policy", tokens, batch.num_tokens)
+        flops = forward_flops(
+            self.trunk, "policy", tokens, batch.num_tokens, first=batch.num_passed
+        )
         with self.phases("old", tokens=tokens, flops=flops):
             return logprobs_of(self.trunk, batch, "policy", temperature=temperature)
 
