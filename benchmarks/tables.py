@@ -249,6 +249,47 @@ def studio() -> list[str]:
     )
 
 
+def studio_pages() -> list[str]:
+    """Pages of results over a million answers."""
+    (found,) = rows("studio_pages")
+    kinds = found["page_ms"]
+    return table(
+        {
+            "page": [*kinds, "any, while figures are computed"],
+            "median, ms": [
+                f"{one['median']:.0f}"
+                for one in (*kinds.values(), found["page_ms_while_computing"])
+            ],
+            "p99, ms": [
+                f"{one['p99']:.0f}" for one in (*kinds.values(), found["page_ms_while_computing"])
+            ],
+            "views": [
+                f"{one['num']:,}" for one in (*kinds.values(), found["page_ms_while_computing"])
+            ],
+        }
+    )
+
+
+def queue() -> list[str]:
+    """The queue of a project with a million slots, inside the store."""
+    (found,) = rows("queue")
+    names = ("lease", "submit", "skip", "extend", "progress", "recent")
+    deeds = [f"{who} {name}" for who in ("many", "one") for name in names]
+
+    def cells(percentile: str) -> list[str]:
+        return [f"{found['milliseconds'][deed][percentile]:.1f}" for deed in deeds]
+
+    return table(
+        {
+            "who": [{"many": "50 in turn", "one": "one alone"}[deed.split()[0]] for deed in deeds],
+            "what": [deed.split()[1] for deed in deeds],
+            "p50, ms": cells("p50"),
+            "p95, ms": cells("p95"),
+            "p99, ms": cells("p99"),
+        }
+    )
+
+
 def selection_people() -> list[str]:
     """Labels that selection strategies save, with people's labels."""
     return selection_table(rows("selection_people"))
@@ -396,6 +437,11 @@ TABLES = (
     label_noise_recovery,
     bench,
     studio,
+    studio_pages,
+    queue,
+    critic_forms,
+    growth,
+    ensemble,
 )
 
 
