@@ -133,10 +133,10 @@ def growth() -> Any:
 
     def panel(data: list[dict[str, Any]], x: str, title: str) -> Any:
         base = alt.Chart(inline(data)).encode(x=alt.X(f"{x}:Q", title=title))
-        seconds = base.mark_line(point=True, color=PALETTE["accent"]).encode(
-            y=alt.Y("seconds:Q", title="seconds a step", scale=alt.Scale(zero=True))
-        )
-        memory = base.mark_line(point=True, color=PALETTE["b"]).encode(
+        seconds = base.mark_line(
+            point={"color": PALETTE["accent"]}, color=PALETTE["accent"]
+        ).encode(y=alt.Y("seconds:Q", title="seconds a step", scale=alt.Scale(zero=True)))
+        memory = base.mark_line(point={"color": PALETTE["b"]}, color=PALETTE["b"]).encode(
             y=alt.Y("peak_gb:Q", title="peak GB", scale=alt.Scale(zero=True))
         )
         size = {"width": HALF, "height": 150}

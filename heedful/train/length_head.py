@@ -38,7 +38,7 @@ class LengthHead:
         found = pulls(
             torch.cat([one.scores for one in outputs if one.scores is not None]),
             torch.cat([one.length_scores for one in outputs if one.length_scores is not None]),
-            torch.cat([batch.mask.sum(dim=1) for batch in batches]),
+            torch.cat([batch.mask.sum(dim=1).float() for batch in batches]),
         )
         # the loop divides by the judgements of the step, which the penalty does not grow with
         found = found * sum(batch.judgement_weight for batch in batches)

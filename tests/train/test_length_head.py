@@ -92,7 +92,7 @@ def test_a_step_in_parts_has_the_gradient_of_the_penalty_on_the_whole(
     penalty = odin_penalty(
         whole("scores"),
         whole("length_scores"),
-        torch.cat([batch.mask.sum(dim=1) for batch, _ in outputs]),
+        torch.cat([batch.mask.sum(dim=1).float() for batch, _ in outputs]),
         trunk.heads["reward"].weight[0],
         trunk.heads["length"].weight[0],
     )
@@ -119,7 +119,7 @@ def test_the_value_of_the_loss_has_no_part_of_the_linear_term(
 
 
 def test_answers_of_one_length_pull_nothing() -> None:
-    alike = pulls(torch.randn(4), torch.randn(4), torch.full((4,), 7))
+    alike = pulls(torch.randn(4), torch.randn(4), torch.full((4,), 7.0))
     assert alike.tolist() == [[0.0, 0.0]] * 4
-    told = pulls(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.0, 1.0, 0.0]), torch.arange(3))
+    told = pulls(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.0, 1.0, 0.0]), torch.arange(3.0))
     assert told.abs().sum() > 0

@@ -267,7 +267,7 @@ def test_a_saved_draft_does_not_hide_that_answers_wait(page: Any, site: Site) ->
     page.locator("#saved", has_text="1 not saved yet").wait_for()
     with page.expect_response("**/drafts/*"):
         write(page, "Next")
-    page.wait_for_timeout(100)
+    page.wait_for_function("document.querySelector('#saved').innerText !== 'saving'")
     assert page.locator("#saved").inner_text() == "1 not saved yet"
 
 
@@ -366,9 +366,9 @@ def test_the_drawer_shows_the_guidelines_that_the_answer_is_tied_to(page: Any, s
     assert set(tied.values()) == {1, 2}
     press(page, "u")
     page.get_by_text("choose again to change it").wait_for()
-    for _ in range(3):
+    for number in (2, 1, 0):
         press(page, "u")
-    page.get_by_text("Question 0?").wait_for()
+        page.get_by_text(f"Question {number}?").wait_for()
     assert (drawer.text_content() or "").strip() == texts[1]
     page.reload()
     wait_saved(page)
