@@ -88,11 +88,11 @@ def check(kind: type[C], values: Mapping[str, Any]) -> C:
             raise ConfigError(f"unknown config key {place!r}; {hint}") from None
         if problem["type"] == "missing":
             raise ConfigError(f"config key {place!r} is required; set it in the file") from None
-        if not place:  # keys that do not go together
-            raise ConfigError(problem["msg"].removeprefix("Value error, ")) from None
-        raise ConfigError(
-            f"config key {place!r} is {problem['input']!r}: {problem['msg'].lower()}"
-        ) from None
+        said = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
+            raise ConfigError(said) from None  # keys that do not go together
+        said = said[:1].lower() + said[1:]
+        raise ConfigError(f"config key {place!r} is {problem['input']!r}: {said}") from None
 
 
 def _names_at(kind: type[Section], path: tuple[int | str, ...]) -> list[str]:
