@@ -116,7 +116,9 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     with gzip.open(given.data, "rt") as lines:
-        rows = [json.loads(line) | {"number": number} for number, line in enumerate(lines)]
+        read = [json.loads(line) | {"number": number} for number, line in enumerate(lines)]
+    # some answers of the file are no text
+    rows = [row for row in read if all(isinstance(row[f"response{n}"], str) for n in (1, 2))]
     for seed in given.seeds:
         rng = np.random.default_rng(seed)
         prompts = sorted({prompt_of(row) for row in rows})
@@ -130,6 +132,7 @@ def main() -> None:
             predicted |= found
             fits.append(fit)
         row = compare(rows, predicted, rng) | {
+            "left_out": len(read) - len(rows),
             "model": given.model,
             "seed": seed,
             "overrides": given.overrides,
