@@ -442,6 +442,8 @@ TABLES = (
     critic_forms,
     growth,
     ensemble,
+    shortcuts,
+    pandalm,
 )
 
 
