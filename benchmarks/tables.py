@@ -444,6 +444,7 @@ TABLES = (
     ensemble,
     shortcuts,
     pandalm,
+    selection_people,
 )
 
 
