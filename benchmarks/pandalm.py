@@ -5,8 +5,9 @@
 Pairs are halved by prompt. A reward model is fitted to all three annotators' answers to one half
 and asked about the other, and the other way round, so that every pair is judged by a model that has
 not seen it. Its choice is compared with the majority of the three, and, as each annotator's is,
-with the majority of the others. Ties of annotators teach and are not predicted: answers that are
-ties count neither for people nor for the model. Intervals resample pairs of one prompt together.
+with the majority of the others. Ties of annotators neither teach nor are predicted: answers that
+are ties count neither for people nor for the model. The interval against the majority takes the
+pairs of one prompt together; the others resample pairs.
 """
 
 import argparse

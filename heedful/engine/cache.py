@@ -34,11 +34,6 @@ class KeyValueCache:
         """Tokens that a row has room for now."""
         return self.keys[0].shape[2]
 
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the cache."""
-        return sum(part.numel() * part.element_size() for part in (*self.keys, *self.values))
-
     def hold(self, num_tokens: int) -> None:
         """Have room for rows of so many tokens, layer by layer, so that one is there twice."""
         if num_tokens <= self.room:

@@ -66,7 +66,8 @@ def rank(
     ``disagreement`` and ``bald`` take at least two reward models or an ensemble, ``margin`` and
     ``d_optimal`` one model, the latter of an ensemble its first member: those named, otherwise
     those that were fitted to the project's answers, of which the newest is enough when it is an
-    ensemble or when one is. ``by_slice`` takes a reward
+    ensemble or when one is. Of a reward that runs no model ``bald`` reads scores as log-odds, which
+    they only nearly are. ``by_slice`` takes a reward
     ``card``, otherwise the newest one of these models, and loads none. Tasks with a conversation
     above ``max_tokens`` keep no score and come at random only. Raises ``DataError`` when there are
     too few models.

@@ -31,7 +31,8 @@ class Question:
 def question(line: str) -> Question:
     """A question from its line; raises ``DataError``."""
     name, colon, rest = (part.strip() for part in line.partition(":"))
-    choices = tuple(one.strip() for one in rest.split("|") if one.strip())
+    # as answers are kept, or one with two spaces would never be among its choices
+    choices = tuple(" ".join(one.split()) for one in rest.split("|") if one.strip())
     if not re.fullmatch(NAME, name):
         raise DataError(
             f"{name!r:.80} is no name of what is asked; begin with a letter and use at most 40 "

@@ -78,3 +78,14 @@ def test_copies_are_kept_while_memory_has_room_and_given_up_before_activations(
     sft = SFTConfig(data="test", model="test", dtype="float32")
     monkeypatch.setattr(budget, "available_bytes", lambda _: None)
     assert announce_memory("sft", sft, None, testing.demonstrations()) == Means(lays_out=False)
+
+
+@pytest.mark.skipif(not lays_out("cpu", torch.bfloat16), reason="no products in bfloat16 here")
+@pytest.mark.parametrize(("rank", "lays"), [(16, True), ("full", False)])
+def test_no_copies_are_kept_of_weights_that_whole_matrices_replace(
+    rank: int | str, lays: bool
+) -> None:
+    config = SFTConfig.model_validate(
+        {"data": "test", "model": "test", "dtype": "bfloat16", "adapter": {"rank": rank}}
+    )
+    assert announce_memory("sft", config, None, testing.demonstrations()).lays_out == lays

@@ -13,8 +13,11 @@ from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
 from heedful.errors import ConfigError
 from heedful.jobs.fit import fit_reward, fit_sft
+from heedful.model import budget
 from heedful.model.adapter_files import load_role, save_role
 from heedful.model.base import load_base
+from heedful.model.base import resolve as resolve_base
+from heedful.model.flops import update_flops
 from heedful.model.forward import forward, logprobs_of
 from heedful.model.trunk import Trunk
 from heedful.types import SamplingParams
@@ -119,3 +122,14 @@ def test_fits_train_whole_matrices_and_go_on_with_them(tmp_path: Path) -> None:
     assert config["r"] == "full"
     scored = fit_reward(resolve(RewardConfig, overrides=full, flags=flags), tmp_path / "reward")
     assert 0 <= scored.metrics["accuracy"] <= 1
+
+
+def test_its_memory_and_its_arithmetic_are_those_of_whole_matrices(trunk: Trunk) -> None:
+    shape = budget.read_shape(resolve_base("test")[0], torch.float32)
+    line = budget.trained_line(shape, "policy", rank="full", first_layer=0, depth=None, tokens=1)
+    assert line.num_parameters == sum(
+        v.numel() for v in trunk.adapter_parameters("policy").values()
+    )
+    trunk.add_adapter("low", rank=4, alpha=8.0, seed=0)
+    more = update_flops(trunk, "policy", 10, 0) - update_flops(trunk, "low", 10, 0)
+    assert more == 2.0 * 10 * line.num_parameters  # the gradient in the matrices

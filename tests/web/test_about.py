@@ -70,6 +70,16 @@ def test_what_is_no_choice_is_refused_and_nothing_is_kept(studio) -> None:
     assert told(store, who) == {}
 
 
+def test_spaces_do_not_keep_a_choice_from_being_chosen(studio) -> None:
+    store, client = studio
+    who = visitor(store, client, "anna")
+    asked = about.question("field:  law  and  order | art")
+    assert asked.choices == ("law and order", "art")
+    with store.write() as tx:
+        about.tell(tx, who, [asked], {"field": "law  and order"})
+    assert told(store, who) == {"field": "law and order"}
+
+
 def test_one_can_change_it_on_ones_own_page(studio) -> None:
     store, client = studio
     who = visitor(store, client, "anna")

@@ -14,6 +14,7 @@ from heedful.model import budget
 from heedful.model.adapter_files import member_directories
 from heedful.model.base import resolve
 from heedful.model.device import default_device, default_dtype
+from heedful.model.lora import FULL
 from heedful.model.products import lays_out
 from heedful.reward.ensemble import roles_of
 from heedful.store.database import Store
@@ -39,7 +40,9 @@ def announce_memory(
     dtype = dtype_of(config)
     # of float32 only where answers are sampled, which needs such copies anyway: learning from
     # examples gains a fifth there for twice the base's memory. A compiler lays weights out itself.
-    gains = dtype == torch.bfloat16 or isinstance(config, OnlineConfig)
+    # Whole matrices make weights of their own in every pass, which nothing lays out.
+    learns = dtype == torch.bfloat16 and config.adapter.rank != FULL
+    gains = learns or isinstance(config, OnlineConfig)
     can = gains and lays_out(default_device().type, dtype) and not config.compile
     always = config.recompute == "always"
     choices = [Means(lays_out=True, recomputes=always)] if can else []
