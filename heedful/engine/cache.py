@@ -67,12 +67,13 @@ class DecodeLayout:
 
     def __init__(self, cache: KeyValueCache, lengths: Tensor) -> None:
         self.cache = cache
-        self.lengths = lengths
-        self.slots = torch.arange(len(lengths), device=lengths.device)
         self.longest = int(lengths.max()) + 1
         cache.hold(self.longest)
         # once a far longer row has left, a copy of the part in use is the smaller cost
         self.span = cache.room if 2 * self.longest > cache.room else self.longest
+        heads = cache.keys[0].shape[1]
+        first = torch.arange(len(lengths) * heads, device=lengths.device) * cache.room
+        self.places = first + lengths.repeat_interleave(heads)
         seen = torch.arange(self.span, device=lengths.device)[None] <= lengths[:, None]
         # 0 and minus infinity, so that adding them in any type loses nothing
         self.bias = torch.zeros(seen.shape, dtype=cache.keys[0].dtype, device=lengths.device)
@@ -83,11 +84,16 @@ class DecodeLayout:
     ) -> Tensor:
         """One step. ``query`` is [1, H, R, D] with a row per slot; returns [1, R, H, D]."""
         _, num_heads, num_rows, width = query.shape
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        keys[self.slots, :, self.lengths] = key[0].transpose(0, 1)
-        values[self.slots, :, self.lengths] = value[0].transpose(0, 1)
-        keys, values = (part[:num_rows, :, : self.span] for part in (keys, values))
-        grouped = query[0].transpose(0, 1).reshape(num_rows, keys.shape[1], -1, width)
-        scores = torch.matmul(grouped * scaling, keys.transpose(-1, -2))
-        weights = torch.softmax(scores + self.bias[:, None, None], dim=-1)
-        return torch.matmul(weights, values).reshape(1, num_rows, num_heads, width)
+        keys = self.with_newest(self.cache.keys[layer], key)
+        values = self.with_newest(self.cache.values[layer], value)
+        grouped = query[0].transpose(0, 1).reshape(len(keys), -1, width)
+        scores = torch.bmm(grouped * scaling, keys.transpose(1, 2)).view(num_rows, -1, self.span)
+        weights = torch.softmax(scores.add_(self.bias[:, None]), dim=-1)
+        mixed = torch.bmm(weights.view(len(keys), -1, self.span), values)
+        return mixed.view(1, num_rows, num_heads, width)
+
+    def with_newest(self, part: Tensor, newest: Tensor) -> Tensor:
+        """Write ``newest`` [1, Hkv, R, D] into the cache; keys or values in use [R Hkv, T, D]."""
+        rows = newest[0].transpose(0, 1).reshape(len(self.places), -1)
+        part.view(-1, rows.shape[1]).index_copy_(0, self.places, rows)
+        return part.view(-1, *part.shape[2:])[: len(rows), : self.span]

@@ -271,10 +271,10 @@ class _Batch:
         for first in range(0, len(rows), num_rows):
             few = rows[first : first + num_rows]
             params = [row.request.params for row in few]
-            logits = self.trunk.scaled(raw[first : first + len(few)])
-            if any(one.temperature != 1 for one in params):
-                temperature = torch.tensor([one.temperature for one in params])
-                logits = logits / temperature.to(states.device)[:, None]
+            logits = raw[first : first + len(few)]
+            scales = [self.trunk.logit_scale / one.temperature for one in params]
+            if any(scale != 1 for scale in scales):
+                logits = logits.float() * torch.tensor(scales, device=logits.device)[:, None]
             uniforms = torch.tensor([row.uniforms[len(row.token_ids)] for row in few])
             tokens, logprobs = draw_tokens(logits, uniforms.to(states.device), params)
             drawn[0].extend(tokens.tolist())

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from heedful.errors import NumericsError
 from heedful.types import SamplingParams
+
+BLOCK = 256  # tokens whose probabilities are summed before one of them is looked for
 
 
 def draw_tokens(
@@ -20,33 +23,47 @@ def draw_tokens(
     Returns token ids and their log-probabilities under the whole distribution, which is what a
     trainer recomputes; raises ``NumericsError`` on non-finite logits.
     """
-    top = logits.amax(dim=-1, keepdim=True)
-    # one array of [R, V], reused in place: a step's time is spent on memory
-    weights = (logits - top).exp_()
+    probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
+    weights = probabilities
     if any(one.truncates for one in params):
-        whole = weights.sum(dim=-1, keepdim=True)
         weights = truncate(
-            weights.div_(whole),
+            probabilities,
             top_k=torch.tensor([one.top_k or logits.shape[1] for one in params]).to(logits.device),
-            top_p=torch.tensor([one.top_p for one in params]).to(logits),
-            min_p=torch.tensor([one.min_p for one in params]).to(logits),
+            top_p=torch.tensor([one.top_p for one in params]).to(probabilities),
+            min_p=torch.tensor([one.min_p for one in params]).to(probabilities),
         )
-        cumulative = weights.cumsum_(dim=-1)
-    else:
-        cumulative = weights.cumsum_(dim=-1)
-        whole = cumulative[:, -1:]
-    if not torch.isfinite(whole).all():
+    tokens = inverse_cdf(weights, uniforms)
+    return tokens, probabilities.gather(-1, tokens[:, None]).squeeze(-1).log()
+
+
+def inverse_cdf(weights: Float[Tensor, "R V"], uniforms: Float[Tensor, "R"]) -> Int[Tensor, "R"]:
+    """The place in every row where the running sum passes ``uniforms`` of the whole.
+
+    By blocks and then in one of them: sums are vectorised, running sums are not, and only what is
+    read once is as large as ``weights``. Raises ``NumericsError`` on a sum that is not finite.
+    """
+    if rest := -weights.shape[1] % BLOCK:
+        weights = pad(weights, (0, rest))
+    blocks = weights.view(len(weights), -1, BLOCK)
+    sums = blocks.sum(dim=-1).cumsum(dim=-1)
+    total = sums[:, -1:]
+    if not torch.isfinite(total).all():
         raise NumericsError(
             "logits are not finite: the model's weights or adapter have diverged; lower the "
             "learning rate and restart from a checkpoint"
         )
-    total = cumulative[:, -1:]
-    # below the total, or a uniform that rounds to 1 would pick a token of probability 0
-    below = torch.nextafter(total, torch.zeros_like(total))
-    threshold = torch.minimum(uniforms[:, None].to(total.dtype) * total, below)
-    tokens = torch.searchsorted(cumulative, threshold, right=True)
-    logprobs = logits.gather(-1, tokens) - top - whole.log()
-    return tokens.squeeze(-1), logprobs.squeeze(-1)
+    wanted = torch.minimum(uniforms[:, None].to(total.dtype) * total, below(total))
+    block = torch.searchsorted(sums, wanted, right=True)
+    before = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)), 0)
+    own = blocks[torch.arange(len(block), device=block.device), block[:, 0]].cumsum(dim=-1)
+    within = torch.minimum(wanted - before, below(own[:, -1:]))
+    place = torch.searchsorted(own, within, right=True)
+    return (block * BLOCK + place).squeeze(-1)
+
+
+def below(totals: Tensor) -> Tensor:
+    """The next smaller number: a uniform that rounds to 1 would pick a token of probability 0."""
+    return torch.nextafter(totals, torch.zeros_like(totals))
 
 
 def truncate(

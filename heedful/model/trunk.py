@@ -1,6 +1,6 @@
 """The trunk: one frozen base, a LoRA adapter per role, and small float32 heads."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -9,13 +9,13 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from heedful.errors import ConfigError
 from heedful.model.attention import LAYOUTS, NAME, Keep, Layout, TreeShape
 from heedful.model.base import Base
 from heedful.model.lora import Rank, Switch, adapt, layer_number
 from heedful.model.parts import Parts
+from heedful.model.passes import BaseForward, Run
 from heedful.model.products import Product, product
 from heedful.tensors import Stem
 
@@ -28,16 +28,6 @@ class AdapterSettings:
     alpha: float
     first_layer: int
     depth: int
-
-
-class _Exit(Exception):  # noqa: N818 - a signal that ends a forward pass early, not an error
-    def __init__(self, states: Tensor) -> None:
-        self.states = states
-
-
-def pass_over(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-    """A decoder layer that does nothing."""
-    return hidden_states
 
 
 class Trunk:
@@ -53,6 +43,7 @@ class Trunk:
         self.logit_scale = base.logit_scale
         self.switch = Switch()
         self.layers = adapt(base.model, self.switch)
+        self.forward = BaseForward(base.model)
         self.heads: dict[str, nn.Linear] = {}
         self.links: dict[str, dict[str, nn.Parameter]] = {}
         self.pooling: dict[str, str] = {}
@@ -289,116 +280,27 @@ class Trunk:
         After the final norm, or raw after the last layer that the role uses. A ``stem`` that holds
         states saves its layers, an empty one is filled; the acting role must not adapt them.
         """
-        # stock attention would ignore the layout and let sequences see each other
-        assert self.base.model.config._attn_implementation == NAME
-        with self._ending_early(), self._on_stem(stem), self._recomputing():
-            states: Tensor = self.base.model.base_model(
-                input_ids=token_ids[None],
-                position_ids=position_ids[None],
-                use_cache=False,
-                layout=layout,
-            ).last_hidden_state
-            return states[0]
-        return self._early_states
+        role = self.switch.role
+        settings = None if role is None else self.adapters[role]
+        if stem is not None and settings is not None and settings.first_layer < stem.num_layers:
+            raise ValueError(f"role {role!r} adapts a layer below {stem.num_layers}: not its stem")
+        again = None
+        if self.recomputes and settings is not None and torch.is_grad_enabled():
+            again = settings.first_layer
+        depth = self.num_layers if settings is None else settings.depth
+        run = Run(depth, stem, again, partial(self.acting, role))
+        return self.forward(token_ids, position_ids, layout, run)
 
     @torch.no_grad()
     def fill(self, stem: Stem, token_ids: Tensor, position_ids: Tensor, layout: Layout) -> None:
         """Compute the layers of an empty stem, and none above them."""
-        with self.acting(None), self._ending_early(stem.num_layers):
-            self.base.model.base_model(
-                input_ids=token_ids[None],
-                position_ids=position_ids[None],
-                use_cache=False,
-                layout=layout,
-            )
-        stem.states = self._early_states
-
-    @contextmanager
-    def _ending_early(self, num_layers: int | None = None) -> Iterator[None]:
-        """End the forward pass after so many layers, or after the acting role's last layer.
-
-        For any architecture.
-        """
-        role = self.switch.role
-        depth = num_layers or (self.num_layers if role is None else self.adapters[role].depth)
-        if depth == self.num_layers:
-            yield
-            return
-
-        def leave(_: nn.Module, __: Any, output: Any) -> None:
-            raise _Exit(output[0] if isinstance(output, tuple) else output)
-
-        handle = self.decoder_layers[depth - 1].register_forward_hook(leave)
-        try:
-            yield
-        except _Exit as left:
-            self._early_states = left.states[0]
-        finally:
-            handle.remove()
-
-    @contextmanager
-    def _on_stem(self, stem: Stem | None) -> Iterator[None]:
-        """Fill an empty stem on the way, or pass over the layers whose outcome it holds."""
-        if stem is None:
-            yield
-            return
-        role = self.switch.role
-        if role is not None and self.adapters[role].first_layer < stem.num_layers:
-            raise ValueError(f"role {role!r} adapts a layer below {stem.num_layers}: not its stem")
-        layers = self.decoder_layers
-        passed = layers[: stem.num_layers] if stem.states is not None else ()
-
-        def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            # a layer takes its states by position in some architectures, by name in others
-            given = args[0] if args else kwargs["hidden_states"]
-            if stem.states is None:
-                stem.states = given[0].detach()
-                return None
-            if args:
-                return (stem.states[None], *args[1:]), kwargs
-            return args, kwargs | {"hidden_states": stem.states[None]}
-
-        for layer in passed:
-            layer.forward = pass_over
-        handle = layers[stem.num_layers].register_forward_pre_hook(enter, with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
-            for layer in passed:
-                del layer.forward
-
-    @contextmanager
-    def _recomputing(self) -> Iterator[None]:
-        """Let adapted layers keep their input only, and run again in the backward pass."""
-        role = self.switch.role
-        if not (self.recomputes and role is not None and torch.is_grad_enabled()):
-            yield
-            return
-        settings = self.adapters[role]
-        layers = self.decoder_layers[settings.first_layer : settings.depth]
-
-        def again(forward: Callable[..., Any]) -> Callable[..., Any]:
-            def run(*args: Any, **kwargs: Any) -> Any:
-                # the backward pass comes when nobody acts any more
-                with self.acting(role):
-                    return forward(*args, **kwargs)
-
-            return partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
-
-        for layer in layers:
-            layer.forward = again(layer.forward)
-        try:
-            yield
-        finally:
-            for layer in layers:
-                del layer.forward
+        with self.acting(None):
+            stem.states = self.forward(token_ids, position_ids, layout, Run(stem.num_layers))
 
     @property
     def decoder_layers(self) -> nn.ModuleList:
         """The base's layers in order."""
-        lists = [m for m in self.base.model.modules() if isinstance(m, nn.ModuleList)]
-        return next(m for m in lists if len(m) == self.num_layers)
+        return self.forward.layers
 
     @property
     def output(self) -> Product:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heedful.engine.sampling import draw_tokens, stop_place, truncate
+from heedful.engine.sampling import BLOCK, draw_tokens, inverse_cdf, stop_place, truncate
 from heedful.errors import NumericsError
 from heedful.types import SamplingParams
 
@@ -22,6 +22,21 @@ def test_a_uniform_of_nearly_one_never_picks_an_impossible_token() -> None:
     logits = torch.tensor([[0.0, 0.0, float("-inf")]])
     tokens, _ = draw_tokens(logits, torch.tensor([1.0 - 1e-9], dtype=torch.float64))
     assert tokens.item() == 1
+
+
+@given(st.integers(1, 3 * BLOCK + 5), st.floats(0, 1, exclude_max=True), st.integers(0, 2**32 - 1))
+def test_a_draw_by_blocks_is_the_place_where_the_running_sum_passes_the_uniform(
+    size: int, uniform: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    weights = rng.random(size) * (rng.random(size) < rng.choice([0.01, 0.5, 1.0]))
+    weights[rng.integers(size)] = 0.5
+    place = int(inverse_cdf(torch.tensor(weights, dtype=torch.float32)[None],
+                            torch.tensor([uniform])))  # fmt: skip
+    running = np.concatenate([[0.0], np.cumsum(weights)])
+    off = 1e-5 * running[-1]  # float32
+    assert weights[place] > 0
+    assert running[place] - off <= uniform * running[-1] <= running[place + 1] + off
 
 
 def test_non_finite_logits_stop_the_run() -> None:
