@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from heedful.data.collate import Advance, Tree, packed
 from heedful.errors import DataError
@@ -14,21 +14,22 @@ from heedful.jobs import models
 from heedful.jobs.progress import progress
 from heedful.jobs.rewards import OpenReward, open_reward, reads_texts
 from heedful.jobs.slice_ranking import find_card, score_by_slice
-from heedful.model.forward import hidden_states, pool
+from heedful.model.forward import head_outputs, hidden_states, pool
 from heedful.model.trunk import Trunk
 from heedful.reward.ensemble import EnsembleReward, by_tree, load_reward
 from heedful.reward.reading import answers_tree
 from heedful.reward.scorers import Reader, TreeScores
 from heedful.reward.texts import TextReward
 from heedful.reward.trained import TrainedReward
-from heedful.select import bald, closeness, design_gains, margin_variance
+from heedful.select import bald, closeness, design_gains, margin_variance, pair_information
 from heedful.store import models as model_table
 from heedful.store import picking, projects, tasks
-from heedful.store.database import Store
+from heedful.store.database import Store, Transaction
 from heedful.store.page import chunks
 from heedful.store.tasks import AnsweredTask
 
 MAX_TOKENS = 4096
+MAX_KNOWN = 2_000  # answered tasks that a design goes on from
 # What says how much the scores of several models, or of one, leave open about a task.
 OF_SCORES: Mapping[str, Callable[[ArrayLike], float]] = {
     "disagreement": margin_variance,
@@ -82,7 +83,10 @@ def rank(
                 "project's page or with --strategy"
             )
         fresh = picking.fresh_tasks(tx, project)
-        asked = [one for chunk in chunks(fresh) for one in tasks.get(tx, chunk).values()]
+        asked = _read(tx, fresh)
+        is_design = chosen == "d_optimal"
+        known = picking.answered_tasks(tx, project, most=MAX_KNOWN) if is_design else []
+        answered = _read(tx, known)
     given, names = bool(names), tuple(names) or fitted_rewards(store, project)
     if chosen == "by_slice":
         card = card or find_card(store, names)
@@ -96,7 +100,7 @@ def rank(
             card=str(card),
         )
     least = 2 if chosen in ("disagreement", "bald") else 1
-    is_enough = chosen == "d_optimal" or (not given and num_members(store, names[:1]) >= least)
+    is_enough = is_design or (not given and num_members(store, names[:1]) >= least)
     names = names[:1] if is_enough else names
     if num_members(store, names) < least:
         raise DataError(
@@ -106,7 +110,7 @@ def rank(
         )
     if chosen in OF_SCORES and found.form in ("demonstration", "critique", "steps"):
         raise DataError(f"{found.form} shows one answer, so there is no margin; choose d_optimal")
-    scores = _scores(store, chosen, names, asked, max_tokens)
+    scores = _scores(store, chosen, names, asked, answered, max_tokens)
     save(store, project, chosen, scores)
     return RankResult(
         project=project,
@@ -115,6 +119,10 @@ def rank(
         num_tasks=len(scores),
         num_too_long=len(asked) - len(scores),
     )
+
+
+def _read(tx: Transaction, ids: Sequence[str]) -> list[AnsweredTask]:
+    return [one for chunk in chunks(ids) for one in tasks.get(tx, chunk).values()]
 
 
 def save(store: Store, project: str, strategy: str, scores: Mapping[str, float]) -> None:
@@ -137,7 +145,12 @@ def num_members(store: Store, names: Sequence[str]) -> int:
 
 
 def _scores(
-    store: Store, strategy: str, names: Sequence[str], asked: Sequence[AnsweredTask], limit: int
+    store: Store,
+    strategy: str,
+    names: Sequence[str],
+    asked: Sequence[AnsweredTask],
+    answered: Sequence[AnsweredTask],
+    limit: int,
 ) -> dict[str, float]:
     """What the strategy says of every task that all models can read, by task."""
     on_models = [name for name in names if not reads_texts(name, store)]
@@ -153,8 +166,9 @@ def _scores(
     refs = [models.find_model(name, store) for name in on_models]
     trunk = models.open_trunk(refs[0], dtype="auto") if refs else None
     trees = _trees(trunk, asked, limit) if trunk is not None else []
+    known = _trees(trunk, answered, limit) if trunk is not None else []
     # the answers of a task may together be longer than one conversation
-    widest = max([limit, *(tree.num_tokens + len(tree.responses) for tree in trees)])
+    widest = max([limit, *(tree.num_tokens + len(tree.responses) for tree in [*known, *trees])])
     for number, ref in enumerate(refs):
         assert trunk is not None
         if ref.adapter is None:
@@ -165,8 +179,9 @@ def _scores(
         ids = [tree.id for tree in trees]
         if strategy == "d_optimal":
             role = reward.role if isinstance(reward, TrainedReward) else reward.feature_role
-            gains = design_gains(_features(trunk, trees, role, widest))
-            return dict(zip(ids, gains.tolist(), strict=True))
+            blocks, weights = _features(trunk, [*known, *trees], role, widest)
+            gains = design_gains(blocks, weights=weights, num_asked=len(known))
+            return dict(zip(ids, gains[len(known) :].tolist(), strict=True))
         with progress(f"score with {on_models[number]}", len(trees)) as advance:
             # only chances know the scale of the loss; between models, deviations compare
             unit = log_odds_unit(reward) if strategy == "bald" else 1.0
@@ -218,12 +233,19 @@ def _trees(reader: Reader, asked: Sequence[AnsweredTask], limit: int) -> list[Tr
 @torch.no_grad()
 def _features(
     trunk: Trunk, trees: Sequence[Tree], role: str, limit: int
-) -> list[np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
-    """What the reward's head sees of every answer, by task: shape [answers, width]."""
-    rows: list[torch.Tensor] = []
+) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """What the reward's head sees of every answer, by task, shape [answers, width]; and weights.
+
+    A pair weighs what its answer tells beside the head's own margin, another task 1.
+    """
+    rows, scores = [], []
     with progress("features", len(trees)) as advance:
         for batch in packed(trees, trunk.device, limit, advance):
-            states = hidden_states(trunk, batch, role)
-            rows += pool(states, batch, trunk.pooling[role]).double().cpu()
-    flat = iter(rows)
-    return [torch.stack([next(flat) for _ in tree.responses]).numpy() for tree in trees]
+            pooled = pool(hidden_states(trunk, batch, role), batch, trunk.pooling[role])
+            outputs = head_outputs(trunk, role, pooled, batch.mask.sum(dim=1))
+            rows.append(pooled.double().cpu().numpy())
+            scores.append(outputs[:, 0].double().cpu().numpy())
+    ends = np.cumsum([len(tree.responses) for tree in trees])[:-1]
+    by_task = np.split(np.concatenate(scores), ends)
+    margins = [one[0] - one[1] if len(one) == 2 else 0.0 for one in by_task]
+    return np.split(np.concatenate(rows), ends), pair_information(margins)

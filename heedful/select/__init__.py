@@ -5,7 +5,7 @@ Imports no torch and no store: jobs bring scores and features in, the queue draw
 """
 
 from heedful.select.by_slice import slice_scores
-from heedful.select.d_optimal import design_gains
+from heedful.select.d_optimal import design_gains, pair_information
 from heedful.select.disagreement import bald, closeness, margin_variance
 from heedful.select.optimal import Design, label_counts, label_sequence, optimal_design
 
@@ -18,5 +18,6 @@ __all__ = [
     "label_sequence",
     "margin_variance",
     "optimal_design",
+    "pair_information",
     "slice_scores",
 ]

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from heedful.config import RewardCardConfig, RewardConfig, resolve
 from heedful.data import testing
 from heedful.errors import DataError, MissingError
+from heedful.jobs import ranking
 from heedful.jobs.asking import Sampling, ask, num_shown, read_prompts
 from heedful.jobs.fit import fit_reward
 from heedful.jobs.ranking import rank
@@ -113,7 +114,9 @@ def test_prompts_come_from_a_file_once_each(store: Store, tmp_path: Path) -> Non
         read_prompts(store, str(tmp_path / "none.jsonl"), tmp_path)
 
 
-def test_reward_models_say_which_task_comes_next(store: Store, tmp_path: Path) -> None:
+def test_reward_models_say_which_task_comes_next(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prompts = testing.prompts()
     ask(store, PROJECT, prompts[:12], ["test"], SAMPLING)
     answer_all(store, "usr_a")
@@ -145,6 +148,15 @@ def test_reward_models_say_which_task_comes_next(store: Store, tmp_path: Path) -
             (view,) = queue.lease(tx, "support", "usr_b", count=1, rng=Never(0))  # type: ignore[misc]
             assert scores[view.task_id] == max(scores[one] for one in left)
             queue.skip(tx, "support", "usr_b", view.task_id, "no")
+    # what was answered is not asked once more in other words
+    gains = []
+    for most in (0, ranking.MAX_KNOWN):
+        monkeypatch.setattr(ranking, "MAX_KNOWN", most)
+        rank(store, "support", strategy="d_optimal")
+        with store.read() as tx:
+            query = select(items.score).where(items.scored_by == "d_optimal")
+            gains.append(max(row.score for row in tx.connection.execute(query)))
+    assert gains[1] < gains[0]
     # the members of one ensemble are enough, when it is the newest
     several = ["held_out_share=0.25", "ensemble.members=3"]
     config = resolve(RewardConfig, overrides=several, flags={"data": "support", "model": "test"})

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from heedful.select import bald, closeness, design_gains, margin_variance
+from heedful.select import bald, closeness, design_gains, margin_variance, pair_information
 from heedful.select.d_optimal import LARGEST_NORM_QUANTILE, RIDGE
 
 
@@ -69,6 +69,37 @@ def test_a_direction_asked_before_is_worth_less() -> None:
     gains = design_gains([[one, zero], [zero, one], [two, zero]])
     assert sorted([gains[0], gains[2]]) == pytest.approx([np.log1p(1 / RIDGE)] * 2)
     assert gains[1] == pytest.approx(np.log1p(1 / (1 + RIDGE)))
+
+
+def test_a_design_goes_on_from_what_was_asked() -> None:
+    rng = np.random.default_rng(5)
+    blocks = [rng.standard_normal((2, 6)) for _ in range(9)]
+    weights = rng.uniform(0.1, 1.0, 9)
+    whole = design_gains(blocks, weights=weights)
+    order = np.argsort(-whole)
+    ordered = [blocks[one] for one in order]
+    rest = design_gains(ordered, weights=weights[order], num_asked=4)
+    assert not rest[:4].any()
+    np.testing.assert_allclose(rest[4:], whole[order[4:]], atol=1e-9)
+
+
+def test_a_pair_tells_what_its_answer_says_of_the_weights() -> None:
+    margin = 1.3
+
+    def loss(at: np.ndarray, label: float) -> float:
+        chance = 1 / (1 + np.exp(-(margin + at @ features)))
+        return float(-label * np.log(chance) - (1 - label) * np.log(1 - chance))
+
+    features, step = np.array([1.0, 0.0]), 1e-4
+    zero, ahead = np.zeros(2), np.array([step, 0.0])
+    # the second derivative of the negative log-likelihood, which no label changes
+    for label in (0.0, 1.0):
+        second = (loss(ahead, label) - 2 * loss(zero, label) + loss(-ahead, label)) / step**2
+        assert pair_information(margin) == pytest.approx(4 * second, rel=1e-3)
+    assert pair_information(0.0) == 1.0
+    # of two tasks with features alike, the one whose answer is open is asked first
+    gains = design_gains([np.eye(2), np.eye(2)], weights=pair_information([3.0, 0.1]))
+    assert gains[1] > gains[0]
 
 
 def test_features_of_two_models_do_not_mix() -> None:
