@@ -3,15 +3,17 @@
     python benchmarks/browse.py --store big.db --annotations 1000000
 
 Makes the store when it is absent (minutes), then visits each page of the studio in process,
-``--repeats`` times, and prints the median and the slowest in milliseconds, which end to end
+``--repeats`` times, and appends the median and the slowest in milliseconds, which end to end
 includes the query, the template and the session's check.
 """
 
 import argparse
+import json
+import os
 import random
 import statistics
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +127,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", default="big.db")
     parser.add_argument("--annotations", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     is_new = not Path(options.store).exists() and "://" not in options.store
     with open_store(options.store) as store:
@@ -136,6 +139,7 @@ def main() -> None:
                 people.add(tx, User(id="usr_measurer", name="measurer", role="owner"))
         client = TestClient(create_app(store), follow_redirects=False)
         client.post(f"/sign-in/{make_link(store, 'measurer', valid=timedelta(hours=1))}")
+        pages = {}
         for name, path in visits(client).items():
             taken = []
             for _ in range(options.repeats):
@@ -143,7 +147,12 @@ def main() -> None:
                 answer = client.get(path)
                 taken.append(1000 * (time.perf_counter() - before))
                 assert answer.status_code == 200, (path, answer.status_code)
+            pages[name] = {"median_ms": statistics.median(taken), "slowest_ms": max(taken)}
             print(f"{name:<55} median {statistics.median(taken):6.0f}  slowest {max(taken):6.0f}")
+    row = {"annotations": options.annotations, "repeats": options.repeats, "pages": pages}
+    row |= {"date": date.today().isoformat(), "machine": f"{os.cpu_count()} cores"}
+    with (options.out / "browse.jsonl").open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def ppo_learning() -> Any:
             .properties(width=HALF, height=240)
         )
 
-    return panel("kl_nats", "KL to the start, nats") | panel("seconds", "seconds")
+    return panel("kl_nats", "KL to the start, nats") | panel("rollout", "rollout")
 
 
 def main() -> None:

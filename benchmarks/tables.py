@@ -7,6 +7,7 @@ A test compares the document with them, so a table cannot drift from its measure
 
 import json
 import statistics
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,18 @@ def studio_pages() -> list[str]:
     )
 
 
+def browse() -> list[str]:
+    """Pages of the data browser, each with one filter or a few."""
+    pages = [(name, one) for row in rows("browse") for name, one in row["pages"].items()]
+    return table(
+        {
+            "page or filter": [f"`{name}`" if "=" in name else name for name, _ in pages],
+            "median, ms": [f"{one['median_ms']:.0f}" for _, one in pages],
+            "slowest, ms": [f"{one['slowest_ms']:.0f}" for _, one in pages],
+        }
+    )
+
+
 def queue() -> list[str]:
     """The queue of a project with a million slots, inside the store."""
     (found,) = rows("queue")
@@ -332,27 +345,25 @@ def growth() -> list[str]:
     )
 
 
+EQUAL_KL = (0.3, 1.0)  # nats, where the curves of both sides have rollouts
+
+
 def ppo_learning() -> list[str]:
-    """Reward and KL at the end of as many rollouts, ours and TRL's."""
-    found = rows("ppo_learning")
-
-    def setting(row: Row) -> str:
-        if row["side"] == "heedful":
-            return "the demo's"
-        return f"rate {row['learning_rate']:g}, KL {row['kl_coef']:g}"
-
-    return table(
-        {
-            "side": [row["side"] for row in found],
-            "settings": [setting(row) for row in found],
-            "seed": [str(row["seed"]) for row in found],
-            "rollouts": [str(len(row["curve"])) for row in found],
-            "first reward": [f"{row['curve'][0]['reward']:.2f}" for row in found],
-            "last reward": [f"{row['curve'][-1]['reward']:.2f}" for row in found],
-            "last KL, nats": [f"{row['curve'][-1]['kl_nats']:.2f}" for row in found],
-            "seconds": [f"{row['curve'][-1]['seconds']:.0f}" for row in found],
-        }
-    )
+    """Reward and KL along as many rollouts, ours and TRL's, and the reward at equal KL."""
+    low, high = EQUAL_KL
+    cells: dict[str, list[str]] = defaultdict(list)
+    for row in rows("ppo_learning"):
+        curve = row["curve"]
+        between = [one["reward"] for one in curve if low <= one["kl_nats"] <= high]
+        cells["side"].append(row["side"])
+        cells["seed"].append(str(row["seed"]))
+        cells["rollouts"].append(str(len(curve)))
+        cells["first reward"].append(f"{curve[0]['reward']:.2f}")
+        cells["last reward"].append(f"{curve[-1]['reward']:.2f}")
+        cells["last KL, nats"].append(f"{curve[-1]['kl_nats']:.2f}")
+        at = f"{statistics.fmean(between):.2f}" if between else "none"
+        cells[f"reward at {low:g} to {high:g} nats (rollouts)"].append(f"{at} ({len(between)})")
+    return table(cells)
 
 
 def pandalm() -> list[str]:
@@ -438,8 +449,10 @@ TABLES = (
     bench,
     studio,
     studio_pages,
+    browse,
     queue,
     critic_forms,
+    ppo_learning,
     growth,
     ensemble,
     shortcuts,
