@@ -155,7 +155,7 @@ def growth() -> Any:
 
 
 def ppo_learning() -> Any:
-    """Reward against KL, a line a seed, ours and TRL's."""
+    """Reward against KL, and along the rollouts, ours and TRL's."""
     import altair as alt
 
     data = [
@@ -166,10 +166,10 @@ def ppo_learning() -> Any:
     sides = list(dict.fromkeys(one["side"] for one in data))
     colours = alt.Scale(domain=sides, range=[PALETTE["accent"], PALETTE["b"]])
 
-    def panel(x: str, title: str) -> Any:
+    def panel(x: str, title: str, *, is_line: bool) -> Any:
+        chart = alt.Chart(inline(data))
         return (
-            alt.Chart(inline(data))
-            .mark_line(point=True)
+            (chart.mark_line(point=True) if is_line else chart.mark_circle(size=70))
             .encode(
                 x=alt.X(f"{x}:Q", title=title),
                 y=alt.Y("reward:Q", title="reward", scale=alt.Scale(zero=False)),
@@ -180,7 +180,9 @@ def ppo_learning() -> Any:
             .properties(width=HALF, height=240)
         )
 
-    return panel("kl_nats", "KL to the start, nats") | panel("rollout", "rollout")
+    return panel("kl_nats", "KL to the start, nats", is_line=False) | panel(
+        "rollout", "rollout", is_line=True
+    )
 
 
 def main() -> None:

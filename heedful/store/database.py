@@ -38,6 +38,7 @@ Clock = Callable[[], datetime]
 Row = dict[str, Any]
 
 BUSY_SECONDS = 60  # how long a writer waits for another before it gives up
+TURN_SECONDS = 0.1  # how long a writer of PostgreSQL waits for one of its own process
 # After how many pages of 4 kB SQLite moves the log into the database, which the writer waits for:
 # at SQLite's own 1,000 that is one answer of an annotator in 33.
 CHECKPOINT_PAGES = 8_000
@@ -174,7 +175,8 @@ class Store:
         self._clock = clock
         self._reader = engine.execution_options(**_READ[dialect])
         self._looker = engine.execution_options(**_LOOK[dialect])
-        self._writing = Lock() if dialect == "sqlite" else None
+        self._writing = Lock()
+        self._is_one_writer = dialect == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -200,14 +202,15 @@ class Store:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """Let this process's writers of SQLite follow each other at once.
+        """Let this process's writers follow each other at once.
 
         SQLite has one writer; whom it makes wait, it lets sleep for up to a tenth of a second.
+        PostgreSQL has many, and those of one process would wait in the middle for each other's
+        rows; there a writer goes ahead when its turn is long in coming.
         """
-        if self._writing is None:
-            yield
-            return
-        if not self._writing.acquire(timeout=BUSY_SECONDS):
+        patience = BUSY_SECONDS if self._is_one_writer else TURN_SECONDS
+        is_in_turn = self._writing.acquire(timeout=patience)
+        if self._is_one_writer and not is_in_turn:
             raise ResourceError(
                 f"could not write {self.url}: another writer of this process has held it for "
                 f"{BUSY_SECONDS} seconds; try again when it has ended"
@@ -215,7 +218,8 @@ class Store:
         try:
             yield
         finally:
-            self._writing.release()
+            if is_in_turn:
+                self._writing.release()
 
     def compact(self) -> None:
         """Rewrite the database without what was deleted; on SQLite no page keeps any of it."""
