@@ -129,7 +129,7 @@ def test_sqlite_runs_in_wal_mode_with_foreign_keys(tmp_path: Path) -> None:
             name: tx.connection.scalar(text(f"pragma {name}"))
             for name in ("journal_mode", "foreign_keys", "synchronous")
         }
-    assert pragmas == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1}
+    assert pragmas == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2}
 
 
 def test_path_and_sqlite_url_open_the_same_file(tmp_path: Path) -> None:
