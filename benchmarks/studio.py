@@ -8,6 +8,7 @@ brings what comes next. Some answers are sent twice, some annotators vanish with
 hold and come back, and the server is killed (SIGKILL) and started again every now and then. At the
 end the database must hold every answer that was acknowledged, once, and no task more answers than
 it has slots unless marked as surplus. ``--store postgresql://...`` runs the same on PostgreSQL.
+``disk_ms`` says how long the disk by itself takes to keep what an answer writes.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from heedful.types import Completion, Message, Project, Prompt, Task, User
 PROJECT = "load"
 PORT = 8399
 SCOPES = ("enter", "label")
+DISK_WRITES, DISK_BYTES, DISK_PAUSE = 600, 80 * 1024, 1 / 15  # pages of SQLite's log an answer
 SETTLING_SECONDS = 10.0  # after a restart, when everybody who waited asks at once
 CHOICES = ("0", "1", "0+", "1+", "tie", "both_bad")
 
@@ -64,7 +66,12 @@ class Record:
             for at, seconds in self.sent
             if not settled or not any(0 <= at - one < SETTLING_SECONDS for one in self.restarts)
         ]
-        return {f"p{p}": round(float(np.percentile(kept, p)), 1) for p in (50, 95, 99)}
+        return percentiles(kept)
+
+
+def percentiles(milliseconds: list[float]) -> dict[str, float]:
+    """The middle and the slow end."""
+    return {f"p{p}": round(float(np.percentile(milliseconds, p)), 1) for p in (50, 95, 99)}
 
 
 def fill(store: Store, num_tasks: int, num_annotators: int, overlap: int) -> list[str]:
@@ -236,6 +243,23 @@ def verify(store: Store, record: Record) -> dict[str, int]:
     }
 
 
+def disk_milliseconds(file: Path) -> dict[str, float]:
+    """How long writing one answer's bytes takes until they are kept, as often as answers come."""
+    took = []
+    with file.open("wb") as stream:
+        stream.write(bytes(DISK_WRITES * DISK_BYTES))
+        stream.flush()
+        os.fsync(stream.fileno())
+        for number in range(DISK_WRITES):
+            said = os.urandom(DISK_BYTES)
+            started = time.perf_counter()
+            os.pwrite(stream.fileno(), said, number * DISK_BYTES)
+            os.fdatasync(stream.fileno())
+            took.append(1e3 * (time.perf_counter() - started))
+            time.sleep(DISK_PAUSE)
+    return percentiles(took)
+
+
 def main() -> None:
     """Run, verify, and append a row."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -249,7 +273,9 @@ def main() -> None:
     parser.add_argument("--store", help="a database URL; a new SQLite file otherwise")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
+        disk = disk_milliseconds(Path(scratch) / "disk")
         address = options.store or str(Path(scratch) / "heedful.db")
         with open_store(address) as store:
             num_tasks = options.answers // options.overlap + 10 * options.annotators
@@ -268,6 +294,7 @@ def main() -> None:
         "seconds": round(seconds, 1),
         "submit_ms": record.milliseconds(),
         "settled_ms": record.milliseconds(settled=True),
+        "disk_ms": disk,
         "events": dict(record.events),
         **found,
         "date": date.today().isoformat(),

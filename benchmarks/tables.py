@@ -242,6 +242,9 @@ def studio() -> list[str]:
             "kills": [str(row["kills"]) for row in found],
             "p50 / p95 / p99, ms": [milliseconds(row, "submit_ms") for row in found],
             "10 s after restarts left out": [milliseconds(row, "settled_ms") for row in found],
+            "the disk alone": [
+                milliseconds(row, "disk_ms") if "disk_ms" in row else "" for row in found
+            ],
             "lost": [str(row[lost]) for row in found],
             "tasks with a wrong count": [str(row[wrong]) for row in found],
             "kept as surplus": [str(row["surplus"]) for row in found],

@@ -22,8 +22,8 @@ from heedful.reward.scorers import Reader, TreeScores
 from heedful.reward.texts import TextReward
 from heedful.reward.trained import TrainedReward
 from heedful.select import bald, closeness, design_gains, margin_variance, pair_information
+from heedful.store import feedback, picking, projects, tasks
 from heedful.store import models as model_table
-from heedful.store import picking, projects, tasks
 from heedful.store.database import Store, Transaction
 from heedful.store.page import chunks
 from heedful.store.tasks import AnsweredTask
@@ -85,7 +85,7 @@ def rank(
         fresh = picking.fresh_tasks(tx, project)
         asked = _read(tx, fresh)
         is_design = chosen == "d_optimal"
-        known = picking.answered_tasks(tx, project, most=MAX_KNOWN) if is_design else []
+        known = feedback.answered_tasks(tx, project, most=MAX_KNOWN) if is_design else []
         answered = _read(tx, known)
     given, names = bool(names), tuple(names) or fitted_rewards(store, project)
     if chosen == "by_slice":
@@ -236,15 +236,18 @@ def _features(
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
     """What the reward's head sees of every answer, by task, shape [answers, width]; and weights.
 
-    A pair weighs what its answer tells beside the head's own margin, another task 1.
+    A pair weighs what its answer tells beside the head's overall margin. Another task weighs 1, and
+    so do all of a head without an overall score, whose outputs are no log-odds.
     """
+    place = trunk.parts[role].overall if role in trunk.parts else 0
     rows, scores = [], []
     with progress("features", len(trees)) as advance:
         for batch in packed(trees, trunk.device, limit, advance):
             pooled = pool(hidden_states(trunk, batch, role), batch, trunk.pooling[role])
             outputs = head_outputs(trunk, role, pooled, batch.mask.sum(dim=1))
             rows.append(pooled.double().cpu().numpy())
-            scores.append(outputs[:, 0].double().cpu().numpy())
+            overall = outputs.new_zeros(len(outputs)) if place is None else outputs[:, place]
+            scores.append(overall.double().cpu().numpy())
     ends = np.cumsum([len(tree.responses) for tree in trees])[:-1]
     by_task = np.split(np.concatenate(scores), ends)
     margins = [one[0] - one[1] if len(one) == 2 else 0.0 for one in by_task]

@@ -66,6 +66,11 @@ class Parts:
         return [place for place, part in enumerate(self.parts) if part.kind == "flag"]
 
     @property
+    def overall(self) -> int | None:
+        """The place of the overall score; None for a head without one."""
+        return self.names.index(OVERALL) if OVERALL in self.names else None
+
+    @property
     def is_log_odds(self) -> bool:
         """Whether the reward is the overall score up to a constant, as with one score."""
         return self.mix == Mix(weights={OVERALL: 1.0})
@@ -120,9 +125,9 @@ class Parts:
         return mean, (own - mean).square().mean(0).sqrt().clamp(min=SMALLEST_DEVIATION)
 
     def _unit(self) -> float:
-        if OVERALL not in self.names:
+        if self.overall is None:
             return 1.0
-        own = self.sample[:, self.names.index(OVERALL)]
+        own = self.sample[:, self.overall]
         return max(own.std(correction=0).item(), SMALLEST_DEVIATION)
 
     def _floor(self) -> float:

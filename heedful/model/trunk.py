@@ -43,7 +43,7 @@ class Trunk:
         self.logit_scale = base.logit_scale
         self.switch = Switch()
         self.layers = adapt(base.model, self.switch)
-        self.forward = BaseForward(base.model)
+        self.base_forward = BaseForward(base.model)
         self.heads: dict[str, nn.Linear] = {}
         self.links: dict[str, dict[str, nn.Parameter]] = {}
         self.pooling: dict[str, str] = {}
@@ -289,18 +289,18 @@ class Trunk:
             again = settings.first_layer
         depth = self.num_layers if settings is None else settings.depth
         run = Run(depth, stem, again, partial(self.acting, role))
-        return self.forward(token_ids, position_ids, layout, run)
+        return self.base_forward(token_ids, position_ids, layout, run)
 
     @torch.no_grad()
     def fill(self, stem: Stem, token_ids: Tensor, position_ids: Tensor, layout: Layout) -> None:
         """Compute the layers of an empty stem, and none above them."""
         with self.acting(None):
-            stem.states = self.forward(token_ids, position_ids, layout, Run(stem.num_layers))
+            stem.states = self.base_forward(token_ids, position_ids, layout, Run(stem.num_layers))
 
     @property
     def decoder_layers(self) -> nn.ModuleList:
         """The base's layers in order."""
-        return self.forward.layers
+        return self.base_forward.layers
 
     @property
     def output(self) -> Product:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from heedful.select.d_optimal import design_gains
+from heedful.select.d_optimal import design_gains, pair_information
 from heedful.select.disagreement import (
     bald_of_margins,
     closeness_of_margins,
@@ -257,8 +257,7 @@ def by_local_design(asked: Asked, num: int) -> Codes:
     The information that a label of a pair has in logistic regression; the design goes on from what
     the labels so far have given.
     """
-    chance = expit(asked.pairs @ asked.weights)
-    rows = np.sqrt(chance * (1 - chance))[:, None] * asked.pairs
+    rows = np.sqrt(pair_information(asked.pairs @ asked.weights) / 4)[:, None] * asked.pairs
     known = rows[asked.chosen]
     inverse = np.linalg.inv(RIDGE * np.eye(rows.shape[1]) + known.T @ known)
     variance = np.einsum("nd,de,ne->n", rows, inverse, rows)

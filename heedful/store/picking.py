@@ -181,20 +181,6 @@ def fresh_tasks(tx: Transaction, project: str) -> list[str]:
     return list(tx.connection.scalars(query.order_by(ITEMS.urgency, ITEMS.task_id)))
 
 
-def answered_tasks(tx: Transaction, project: str, *, most: int) -> list[str]:
-    """Up to ``most`` tasks of a project that people answered; ids are hashes: a fair sample."""
-    listed, said = tables.dataset_items.c, tables.annotations.c
-    query = (
-        select(said.task_id)
-        .join(tables.dataset_items, listed.task_id == said.task_id)
-        .where(listed.dataset == project, said.kind.in_(("answer", "adjudication")))
-        .distinct()
-        .order_by(said.task_id)
-        .limit(most)
-    )
-    return list(tx.connection.scalars(query))
-
-
 def set_scores(tx: Transaction, project: str, strategy: str, scores: Mapping[str, float]) -> None:
     """What a strategy thinks of asking these tasks; the highest score is asked first.
 

@@ -148,7 +148,7 @@ def test_reward_models_say_which_task_comes_next(
             (view,) = queue.lease(tx, "support", "usr_b", count=1, rng=Never(0))  # type: ignore[misc]
             assert scores[view.task_id] == max(scores[one] for one in left)
             queue.skip(tx, "support", "usr_b", view.task_id, "no")
-    # what was answered is not asked once more in other words
+    # beside what was answered a task teaches less
     gains = []
     for most in (0, ranking.MAX_KNOWN):
         monkeypatch.setattr(ranking, "MAX_KNOWN", most)

@@ -56,6 +56,12 @@ def test_the_overall_score_alone_stays_log_odds_up_to_a_constant() -> None:
     np.testing.assert_allclose(np.diff(found), np.diff(OUTPUTS[:, 0]), atol=1e-4)
 
 
+def test_the_overall_score_is_found_by_its_name_wherever_it_stands() -> None:
+    turned = Parts(parts=NAMES[::-1], mix=Mix(), sample=torch.tensor(SAMPLE[:, ::-1].copy()))
+    assert (parts().overall, turned.overall) == (0, 4)
+    assert Parts(parts=NAMES[1:], mix=Mix(), sample=torch.tensor(SAMPLE[:, 1:])).overall is None
+
+
 def test_without_scores_the_reward_is_what_is_not_wrong() -> None:
     flags = Parts(
         parts=NAMES[3:],
