@@ -110,6 +110,8 @@ def line_of(name: str, value: Any, metrics: dict[str, Any]) -> str:
     """One metric, with its interval where it has one."""
     if f"{name}_ci" in metrics:
         return f"{name}  {percent(value, metrics[f'{name}_ci'])}"
+    if isinstance(value, dict) and all(isinstance(one, int) for one in value.values()):
+        value = ", ".join(f"{one} {what}" for what, one in value.items()) or "none"
     return f"{name}  {value:.4g}" if isinstance(value, float) else f"{name}  {value}"
 
 

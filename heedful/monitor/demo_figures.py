@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from heedful.monitor import charts
 from heedful.monitor.charts import between, number, percent
@@ -226,7 +227,7 @@ def calibration(metrics: Mapping[str, Any], seed: int, *, width: Width = "full")
     )
 
 
-def calibration_rows(deltas: Sequence[float]) -> list[Json]:
+def calibration_rows(deltas: ArrayLike) -> list[Json]:
     """Reliability bins of score differences, chosen minus rejected: those of the ECE."""
     probabilities = 1 / (1 + np.exp(-np.asarray(deltas, dtype=float)))
     bins = reliability_bins(probabilities, np.ones(len(probabilities)))

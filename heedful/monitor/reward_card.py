@@ -1,6 +1,7 @@
 """What is known of a reward model on pairs that it has not seen, and what to be wary of."""
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +30,7 @@ MUCH_DROPPED = 0.1
 SWAPPED_ALIKE = 0.95
 CHANCE = 0.5
 FEW_OF_ANNOTATOR = 20
+MAX_QUOTED = 80
 FAR = 0.05  # a lead surely below minus this is far from the others
 
 
@@ -43,17 +45,29 @@ class Slice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
-    """Calibration before and after scaling, on pairs that the temperature was not fitted to.
+    """What a temperature does to calibration, seen on pairs that it was not fitted to.
 
-    ``after`` and ``temperature`` are None where no temperature exists. ``deltas`` are the score
-    differences of these pairs, chosen minus rejected, before.
+    ``temperature`` fits all pairs best and is the one to use. ``after`` is measured with two
+    others: each half of the prompts is scaled by what fits the other half, which is in ``halves``.
+    ``reliability`` are its bins.
     """
 
-    temperature: float | None
-    num_fitted: int
-    before: Calibration
-    after: Calibration | None
-    deltas: Sequence[float]
+    temperature: float
+    halves: tuple[float, float]
+    after: Calibration
+    reliability: Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearLearned:
+    """Pairs whose prompts are nearly equal to learned ones, and the accuracy on the others.
+
+    ``apart`` is None where there are no others. ``examples`` are a prompt and the learned one.
+    """
+
+    num: int
+    apart: Interval | None
+    examples: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,13 +153,14 @@ class RewardCard:
     """The card. Made by ``jobs.reward_card``, drawn by ``reward_report``, kept as JSON.
 
     ``num_learned`` pairs were left out because the model or its parents were fitted to their
-    prompts, None: that could not be told. ``num_contradicted`` pairs of answers were judged both
-    ways. ``without_pair`` counts by rule the answers that state no pair, such as ties, and the rows
-    of a file that could not be used; ``drops`` the pairs that were not scored. ``correlations`` are
-    those of the score with each feature of style, within prompts. ``notes`` say what was left out
-    and why. ``forms`` counts the pairs by how they were asked for; ``concordance`` is by rating
-    criterion, or thumbs, over answers to all prompts. ``parts`` are those of a model with several,
-    and ``mix`` is how they made the scores.
+    prompts, None: that could not be told; of ``near`` the same. ``num_contradicted`` pairs of
+    answers were judged both ways. ``without_pair`` counts by rule the answers that state no pair,
+    such as ties, and the rows of a file that could not be used; ``drops`` the pairs that were not
+    scored. ``reliability`` are the bins of ``measured``, as scored. ``correlations`` are those of
+    the score with each feature of style, within prompts. ``notes`` say what was left out and why.
+    ``forms`` counts the pairs by how they were asked for; ``concordance`` is by rating criterion,
+    or thumbs, over answers to all prompts. ``parts`` are those of a model with several, and ``mix``
+    is how they made the scores.
     """
 
     model: str
@@ -154,10 +169,12 @@ class RewardCard:
     seed: int
     num_prompts: int
     num_learned: int | None
+    near: NearLearned | None = None
     num_contradicted: int
     without_pair: Mapping[str, int]
     drops: Mapping[str, int]
     measured: Calibration
+    reliability: Sequence[Mapping[str, float]]
     matched: MatchedAccuracy | None
     correlations: Mapping[str, Interval]
     style: Interval | None
@@ -224,6 +241,23 @@ def _leakage(card: RewardCard) -> Iterator[Finding]:
             "was fitted to their prompts.",
             remedy="The figures are of the other pairs alone.",
         )
+    if card.near is not None and card.near.num:
+        (asked, learned), *_ = card.near.examples
+        apart = card.near.apart
+        yield Finding(
+            rule="near_leakage",
+            level="warning",
+            value=float(card.near.num),
+            cause=f"{card.near.num:,} of {card.accuracy.num:,} pairs have a prompt that is nearly "
+            f"equal to one that was learned from, such as {_quoted(asked)} to {_quoted(learned)}.",
+            remedy=f"Trust the accuracy on the others: {spread(apart)}."
+            if apart is not None
+            else "Measure it on other prompts.",
+        )
+
+
+def _quoted(text: str) -> str:
+    return f'"{textwrap.shorten(text, MAX_QUOTED, placeholder=" …")}"'
 
 
 def _figures(card: RewardCard) -> Iterator[Finding]:
@@ -245,8 +279,8 @@ def _figures(card: RewardCard) -> Iterator[Finding]:
             cause=f"There are {accuracy.num} pairs, so every figure is rough.",
             remedy=f"Measure at least {FEW}; 1,000 know an accuracy to 3 points.",
         )
-    kept = card.scaling and (card.scaling.after or card.scaling.before)
-    if kept and kept.ece > kept.ece_floor + ECE_ABOVE_FLOOR:
+    kept = card.scaling.after if card.scaling else card.measured
+    if kept.ece > kept.ece_floor + ECE_ABOVE_FLOOR:
         yield Finding(
             rule="calibration",
             level="warning",

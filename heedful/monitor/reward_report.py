@@ -2,14 +2,14 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from heedful.monitor import charts
 from heedful.monitor.annotator_section import annotators_section
 from heedful.monitor.charts import number, percent
-from heedful.monitor.demo_figures import calibration_rows, shares_in_words
+from heedful.monitor.demo_figures import shares_in_words
 from heedful.monitor.part_report import parts_section
 from heedful.monitor.records import (
     Block,
@@ -115,13 +115,11 @@ def main_figures(card: RewardCard) -> dict[str, str]:
         shown["length-matched accuracy"] = spread(card.matched.accuracy)
     if card.style is not None:
         shown["variance that style foretells"] = true_minus(percent(card.style.value))
+    shown["ECE"] = number(card.measured.ece)
     kept = card.scaling
     if kept is not None:
-        shown["ECE"] = number(kept.before.ece)
-        if kept.after is not None and kept.temperature is not None:
-            shown["ECE after scaling"] = (
-                f"{number(kept.after.ece)} at temperature {number(kept.temperature)}"
-            )
+        after, temperature = number(kept.after.ece), number(kept.temperature)
+        shown["ECE after scaling"] = f"{after} at temperature {temperature}"
     warnings = [one.rule.replace("_", " ") for one in findings(card) if one.level != "info"]
     shown["warnings"] = ", ".join(warnings) or "none"
     return shown
@@ -145,8 +143,8 @@ def headline(card: RewardCard) -> list[Stat]:
     stats = [_share("accuracy", card.accuracy, marks)]
     if card.matched is not None:
         stats.append(_share("length-matched accuracy", card.matched.accuracy, [(CHANCE, "chance")]))
-    kept = card.scaling.after if card.scaling and card.scaling.after else card.measured
-    when = "after scaling" if card.scaling and card.scaling.after else "as scored"
+    kept = card.scaling.after if card.scaling else card.measured
+    when = "after scaling" if card.scaling else "as scored"
     stats.append(
         Stat(
             label=f"calibration error, {when}",
@@ -249,20 +247,18 @@ def calibration_section(card: RewardCard) -> Section:
     """NLL, Brier, ECE and the reliability diagrams."""
     kept = card.scaling
     columns = ("probabilities", "pairs", "NLL, nats", "Brier", "ECE", "ECE of chance alone")
-    rows = [_quality("all pairs, as scored", card.measured)]
-    blocks: list[Block] = []
+    rows = [_quality("as scored", card.measured)]
+    blocks: list[Block] = [_reliability("as scored", card.measured, card.reliability)]
     text = "A probability is the logistic function of the difference of two scores."
     if kept is not None:
-        rows.append(_quality("tested half, as scored", kept.before))
-        blocks.append(_reliability("as scored", kept.before, kept.deltas))
-        if kept.after is not None and kept.temperature is not None:
-            text += (
-                f" Dividing scores by {number(kept.temperature)} fits best on {kept.num_fitted:,} "
-                "pairs of half of the prompts; what that does is shown on the other half."
-            )
-            rows.append(_quality("tested half, after scaling", kept.after))
-            scaled = [one / kept.temperature for one in kept.deltas]
-            blocks.append(_reliability("after scaling", kept.after, scaled))
+        one, other = map(number, kept.halves)
+        text += (
+            f" Dividing scores by {number(kept.temperature)} fits best. What that does is shown on "
+            "pairs that it was not fitted to: each half of the prompts is divided by what fits the "
+            f"other half, {one} and {other}."
+        )
+        rows.append(_quality("after scaling", kept.after))
+        blocks.append(_reliability("after scaling", kept.after, kept.reliability))
     table = Table(
         title="Probabilities",
         columns=columns,
@@ -276,8 +272,8 @@ def _quality(name: str, one: Calibration) -> tuple[Any, ...]:
     return (name, one.accuracy.num, one.nll, one.brier, one.ece, one.ece_floor)
 
 
-def _reliability(when: str, one: Calibration, deltas: Sequence[float]) -> Figure:
-    rows = calibration_rows(deltas)
+def _reliability(when: str, one: Calibration, bins: Sequence[Mapping[str, float]]) -> Figure:
+    rows = [dict(each) for each in bins]
     return Figure(
         title=f"Reliability, {when}",
         caption="How often it is right, by how sure it is, with 95 % intervals; the diagonal is "
@@ -483,6 +479,7 @@ def facts(card: RewardCard) -> dict[str, Any]:
         "prompts": f"{card.num_prompts:,}",
         **{f"pairs from {form}": f"{num:,}" for form, num in card.forms.items()},
         "left out: learned from": "not known" if card.num_learned is None else card.num_learned,
+        "prompt nearly learned": "not known" if card.near is None else card.near.num,
         **{f"no pair: {rule.replace('_', ' ')}": num for rule, num in card.without_pair.items()},
         **{f"left out: {rule.replace('_', ' ')}": num for rule, num in card.drops.items()},
         "judged both ways": card.num_contradicted,

@@ -77,6 +77,16 @@ def by_dataset(tx: Transaction, dataset: str) -> list[Completion]:
     return _list(tx, tables.completions.c.id.in_(shown_ids))
 
 
+def prompts(tx: Transaction, ids: Iterable[str]) -> list[Prompt]:
+    """Those of the prompts that are in the store, in no order."""
+    column = tables.prompts.c.id
+    return [
+        to_prompt(row.messages, row.tools)
+        for chunk in chunks(sorted(set(ids)))
+        for row in tx.connection.execute(select(tables.prompts).where(column.in_(chunk)))
+    ]
+
+
 def prompts_by_dataset(tx: Transaction, dataset: str) -> list[Prompt]:
     """The prompts of a dataset's items, bare ones and those of its tasks, ordered by id."""
     items, tasks = tables.dataset_items, tables.tasks

@@ -48,10 +48,8 @@ def get(tx: Transaction, ids: Sequence[str]) -> list[Item]:
             annotations=tuple(annotation for annotation, _ in given),
             times={annotation.id: time for annotation, time in given},
         )
-    bare = [one for one in ids if one not in found]
-    query = select(tables.prompts).where(tables.prompts.c.id.in_(bare))
-    for row in tx.connection.execute(query):
-        found[row.id] = Item(prompt=completions.to_prompt(row.messages, row.tools))
+    bare = completions.prompts(tx, [one for one in ids if one not in found])
+    found |= {prompt.id: Item(prompt=prompt) for prompt in bare}
     return [found[one] for one in ids if one in found]
 
 

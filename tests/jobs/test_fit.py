@@ -587,9 +587,15 @@ def test_a_single_step_without_a_critic_needs_no_old_logprobs(
     assert "old" not in {phase["phase"] for phase in coarse.profile["phases"]}
 
 
-def test_examples_that_do_not_fit_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_examples_that_do_not_fit_are_dropped_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = fit_sft(sft_config("batch.max_tokens=40"), tmp_path / "run")
-    assert result.metrics["drops"]["too_long"] > 0
+    num = result.metrics["drops"]["too_long"]
+    assert num > 0
+    said = capsys.readouterr().err
+    assert f"left out: {num} too_long for 40 tokens (batch.max_tokens)" in said
+    assert said.index("left out") < said.index("fit sft")  # before the expensive part
 
 
 def test_nothing_left_to_train_on_says_which_rule_dropped_it(tmp_path: Path) -> None:

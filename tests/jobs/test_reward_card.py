@@ -93,7 +93,7 @@ def test_a_reward_of_quality_is_not_accused_of_length() -> None:
     assert not {"length", "style", "chance", "few_pairs"} & rules(card)
 
 
-def test_the_temperature_of_one_half_mends_the_other_and_leaves_accuracy() -> None:
+def test_the_temperatures_of_two_halves_mend_each_other_and_leave_accuracy() -> None:
     rng = np.random.default_rng(2)
     truth = rng.normal(0.0, 1.5, 2000)
     sign = np.where(rng.random(2000) < expit(truth), 1, -1)  # the chosen side is first
@@ -101,20 +101,20 @@ def test_the_temperature_of_one_half_mends_the_other_and_leaves_accuracy() -> No
     card = measure(ABOUT, rows, scored(3 * truth * sign), Background())
     kept = card.scaling
     assert kept is not None
-    assert kept.after is not None
-    assert kept.temperature == pytest.approx(3, abs=0.4)
-    assert kept.num_fitted + kept.before.accuracy.num == 2000
-    assert kept.after.accuracy == kept.before.accuracy
-    assert kept.before.ece > 0.1
+    assert kept.temperature == pytest.approx(3, abs=0.3)
+    assert kept.halves == pytest.approx((3, 3), abs=0.4)
+    assert kept.halves[0] != kept.halves[1]
+    assert min(kept.halves) < kept.temperature < max(kept.halves)
+    assert kept.after.accuracy == card.accuracy
+    assert card.measured.ece > 0.1
     assert kept.after.ece < kept.after.ece_floor + 0.02
-    assert kept.after.nll < kept.before.nll
+    assert kept.after.nll < card.measured.nll
     assert "calibration" not in rules(card)
 
 
 def test_a_model_that_is_always_right_has_no_temperature_and_says_so() -> None:
     card = measure(ABOUT, [pair(n) for n in range(60)], scored(np.ones(60)), Background())
-    assert card.scaling is not None
-    assert (card.scaling.temperature, card.scaling.after) == (None, None)
+    assert card.scaling is None
     assert any(note.startswith("No temperature: all pairs are ranked") for note in card.notes)
     assert card.mistakes == []
     assert "few_pairs" in rules(card)
@@ -335,7 +335,8 @@ def test_the_report_shows_every_figure_of_the_card(store: Store, tmp_path: Path)
     assert not re.search(r"\bnan\b", re.sub(r'base64,[^"]*', "", page), re.IGNORECASE)
     (tmp_path / "report.html").write_text(page)
     data = read_report_data(tmp_path / "report.html")
-    assert sum(row["pairs"] for row in data["Reliability, as scored"]) == len(card.scaling.deltas)
+    for name in ("Reliability, as scored", "Reliability, after scaling"):
+        assert sum(row["pairs"] for row in data[name]) == 180
     assert main_figures(card)["pairs"] == "180"
 
 
@@ -377,6 +378,41 @@ def test_a_card_is_a_page_a_result_and_evidence_of_the_model(
     assert accuracy.detail["run"] == run.id
     assert (run.kind, run.status) == ("reward_card", "finished")
     assert reward_card(config, tmp_path / "card", store=store) == result
+
+
+def test_prompts_that_are_nearly_learned_are_counted_and_accuracy_is_told_without_them(
+    store: Store, tmp_path: Path
+) -> None:
+    def write(name: str, asked: Sequence[str]) -> None:
+        rows = [f"{one},yes,no,{1 if n % 3 else 2},ann" for n, one in enumerate(asked)]
+        file = tmp_path / f"{name}.csv"
+        file.write_text("\n".join(["prompt,answer_1,answer_2,judgement,annotator", *rows, ""]))
+        import_preferences(store, "csv", [file], dataset=name)
+
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefgh"), 9)) for _ in range(200)]
+    learned, new = (
+        [f"{first} " + " ".join(words[5 * n : 5 * n + 5]) for n in range(place, place + 20)]
+        for first, place in (("where", 0), ("whence", 20))
+    )
+    write("taught", learned)
+    write("asked", [*new[:12], *(f"{one.upper()}?" for one in learned[12:])])
+    flags = {"data": "taught", "backbone": "features"}
+    config = resolve(RewardConfig, overrides=["held_out_share=0"], flags=flags)
+    fitted = fit_reward(config, tmp_path / "reward", store=store)
+    config = RewardCardConfig(model=fitted.run, data="asked")
+    result = reward_card(config, tmp_path / "card", store=store)
+    assert (result["num_learned"], result["num_held_out"]) == (0, 20)
+    assert result["num_nearly_learned"] == 8
+    yes = np.array([n % 3 > 0 for n in range(20)])
+    right = yes if result["accuracy"] > 0.5 else ~yes  # all answers are the same two
+    assert result["accuracy"] == pytest.approx(right.mean())
+    assert result["card"]["near"]["apart"]["value"] == pytest.approx(right[:12].mean())
+    said = next(one for one in result["warnings"] if one["rule"] == "near_leakage")
+    assert said["cause"].startswith("8 of 20 pairs have a prompt that is nearly equal to one that")
+    data = make_snapshot(store, "asked", "preference", tmp_path).path
+    away = reward_card(RewardCardConfig(model=fitted.run, data=data), tmp_path / "away")
+    assert "num_nearly_learned" not in away
 
 
 def test_two_cards_of_one_seed_are_alike(reward: FitResult, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -387,6 +387,23 @@ def open_for(config: FitConfig, store: Store | None) -> tuple[models.ModelRef, T
 def longest_text(config: FitConfig, trunk: Trunk) -> int:
     """Tokens of the longest conversation that is kept."""
     return min(config.batch.max_tokens, trunk.max_tokens)
+
+
+def usable(encoded: Encoded, what: str, longest: int | None = None) -> Encoded:
+    """What is left to learn from; says on stderr, before anything expensive, what is not.
+
+    Raises ``DataError`` when nothing is.
+    """
+    say_dropped(encoded.drops, longest)
+    return encoded.require(what)
+
+
+def say_dropped(drops: Mapping[str, int], longest: int | None) -> None:
+    """Say which rules left out how many rows; ``longest`` tokens are what the setting lets in."""
+    for rule, num in sorted(drops.items()):
+        is_set = rule == "too_long" and longest is not None
+        why = f" for {longest:,} tokens (batch.max_tokens)" if is_set else ""
+        print(f"left out: {num:,} {rule}{why}", file=sys.stderr)
 
 
 def split(encoded: Encoded, rows: Sequence[Any], held_out: Sequence[Any]) -> tuple[Any, Any]:

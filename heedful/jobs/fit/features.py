@@ -17,7 +17,7 @@ from heedful.data.reading import compared, single_values, tally, without_unused
 from heedful.data.snapshot import split_by_prompt
 from heedful.errors import ConfigError
 from heedful.jobs.fit.accuracy import concordances_of, measured_of
-from heedful.jobs.fit.base import FitResult, learned_from, result_of, split
+from heedful.jobs.fit.base import FitResult, learned_from, result_of, split, usable
 from heedful.jobs.fit.lesson import Lesson, lesson_of
 from heedful.jobs.fit.sets import Sets, by_set
 from heedful.jobs.progress import progress
@@ -89,9 +89,8 @@ def fit_features(
     row = run_record(run, config, snapshot)
     with run.held(), recorded(store, row):
         started = time.monotonic()
-        encoded = feedback_trees(
-            PLAIN, data.rows, max_tokens=MAX_TOKENS, datasets=sets.of_row
-        ).require("feedback")
+        read = feedback_trees(PLAIN, data.rows, max_tokens=MAX_TOKENS, datasets=sets.of_row)
+        encoded = usable(read, "feedback")
         kept, held = split(encoded, *split_by_prompt(data.rows, config.held_out_share, config.seed))
         lesson = lesson_of(config, kept, PLAIN)
         reading, taught = lesson.reading, lesson.taught

@@ -16,7 +16,7 @@ from heedful.engine.base import Request
 from heedful.engine.local import LocalEngine
 from heedful.errors import DataError
 from heedful.jobs import models, rewards
-from heedful.jobs.fit.base import FitResult, Plan, load_rows, open_for, run_fit
+from heedful.jobs.fit.base import FitResult, Plan, load_rows, open_for, run_fit, say_dropped
 from heedful.jobs.fit.policy import add_policy, with_adapter_of_start
 from heedful.jobs.rundir import RunDirectory
 from heedful.model.adapter_files import AdapterCard
@@ -188,6 +188,7 @@ def prompt_rows(
         rows.append(PromptRow(id=prompt.id, text=text, token_ids=tokens, prompt=prompt))
     if not rows:
         raise DataError(f"no prompt leaves room for an answer; dropped {dict(drops)}")
+    say_dropped(drops, room)
     return rows, drops
 
 

@@ -18,6 +18,7 @@ from heedful.jobs.fit.base import (
     open_for,
     run_fit,
     split,
+    usable,
 )
 from heedful.jobs.fit.policy import add_policy, prove_policy, with_adapter_of_start
 from heedful.jobs.progress import progress
@@ -42,9 +43,9 @@ def fit_preference(
         algorithm = algorithms.direct(loss=config.loss, params=config.params)
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
-        encoded = preference_trees(
-            trunk.tokenizer, data.rows, max_tokens=longest_text(config, trunk)
-        ).require("preferences")
+        longest = longest_text(config, trunk)
+        read = preference_trees(trunk.tokenizer, data.rows, max_tokens=longest)
+        encoded = usable(read, "preferences", longest)
         kept, held = split(encoded, *split_by_prompt(data.rows, config.held_out_share, config.seed))
 
         def with_reference(batches: Sequence[Batch], phases: Phases) -> list[Batch]:

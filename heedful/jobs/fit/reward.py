@@ -21,6 +21,7 @@ from heedful.jobs.fit.base import (
     open_for,
     run_fit,
     split,
+    usable,
 )
 from heedful.jobs.fit.ensemble import (
     check_ensemble,
@@ -71,13 +72,9 @@ def fit_reward(
 
     def build() -> Plan:
         ref, trunk, _ = open_for(config, store)
-        encoded = grouped(
-            feedback_trees(
-                trunk.tokenizer, rows, max_tokens=longest_text(config, trunk), datasets=sets.of_row
-            ).require("feedback"),
-            config.loss,
-            store,
-        )
+        longest = longest_text(config, trunk)
+        read = feedback_trees(trunk.tokenizer, rows, max_tokens=longest, datasets=sets.of_row)
+        encoded = grouped(usable(read, "feedback", longest), config.loss, store)
         kept, held = split(encoded, *split_by_prompt(rows, config.held_out_share, config.seed))
         lesson = lesson_of(config, kept, trunk.tokenizer, num_flags)
         taught, reading = lesson.taught, lesson.reading

@@ -18,6 +18,7 @@ from heedful.jobs.fit.base import (
     open_for,
     run_fit,
     split,
+    usable,
 )
 from heedful.jobs.fit.policy import add_policy, prove_policy, with_adapter_of_start
 from heedful.jobs.progress import progress
@@ -38,9 +39,9 @@ def fit_sft(
     def build() -> Plan:
         ref, trunk, reference = open_for(config, store)
         add_policy(config, trunk, reference)
-        encoded = demonstration_trees(
-            trunk.tokenizer, data.rows, max_tokens=longest_text(config, trunk)
-        ).require("demonstrations")
+        longest = longest_text(config, trunk)
+        read = demonstration_trees(trunk.tokenizer, data.rows, max_tokens=longest)
+        encoded = usable(read, "demonstrations", longest)
         kept, held = split(encoded, *split_by_prompt(data.rows, config.held_out_share, config.seed))
         source = example_source(kept, config, trunk, "tokens")
         limit = config.batch.tokens_per_micro_step

@@ -14,6 +14,7 @@ from heedful.config import RewardCardConfig
 from heedful.errors import DataError
 from heedful.jobs import models
 from heedful.jobs.evaluate import leave_out_learned
+from heedful.jobs.fit.base import learned_from
 from heedful.jobs.progress import progress
 from heedful.jobs.quality.plain import attempt, plain
 from heedful.jobs.recording import recorded, run_record
@@ -21,6 +22,7 @@ from heedful.jobs.reward_card.annotators import learned_reliability
 from heedful.jobs.reward_card.feedback import Singles, pairs_of, singles_of
 from heedful.jobs.reward_card.loading import Loaded, load_feedback
 from heedful.jobs.reward_card.measure import About, Further, measure
+from heedful.jobs.reward_card.nearness import near_learned
 from heedful.jobs.reward_card.parts import measure_parts
 from heedful.jobs.reward_card.people import text_of
 from heedful.jobs.reward_card.rewriting import reworded
@@ -91,6 +93,8 @@ def reward_card(
         scorer = opened.scorer
         scored, orders = score_pairs(scorer, pairs.rows)
         notes: list[str] = []
+        is_known = pairs.num_learned is not None
+        learned = learned_from([subject.ref], ()) if is_known and subject.ref else None
         further = Further(
             forms=pairs.forms,
             orders=orders,
@@ -104,6 +108,7 @@ def reward_card(
                 seed=config.seed,
             ),
             moments=moments_of(config, subject),
+            near=near_learned(store, learned, pairs.rows, notes),
             learned_writers=learned_writers(store, subject.ref),
         )
         about = About(
@@ -254,6 +259,8 @@ def result_of(card: RewardCard) -> dict[str, JSON]:
     result: dict[str, Any] = {"num_held_out": card.accuracy.num}
     result |= named("accuracy", card.accuracy)
     result |= {"num_learned": card.num_learned, "num_prompts": card.num_prompts}
+    if card.near is not None:
+        result["num_nearly_learned"] = card.near.num
     if card.matched is not None:
         result |= named("length_matched_accuracy", card.matched.accuracy)
     if card.people is not None and card.people.ceiling is not None:
@@ -261,7 +268,7 @@ def result_of(card: RewardCard) -> dict[str, JSON]:
     if card.style is not None:
         result |= named("style_share", card.style)
     result |= {name: getattr(card.measured, name) for name in ("ece", "brier", "nll")}
-    if card.scaling is not None and card.scaling.after is not None:
+    if card.scaling is not None:
         result |= {"ece_scaled": card.scaling.after.ece, "temperature": card.scaling.temperature}
     if card.mix is not None:
         result["mix"] = card.mix

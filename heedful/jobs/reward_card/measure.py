@@ -17,6 +17,7 @@ from heedful.errors import DataError
 from heedful.jobs.quality.plain import attempt
 from heedful.jobs.reward_card.annotators import judged_annotators
 from heedful.jobs.reward_card.bias import leanings
+from heedful.jobs.reward_card.nearness import measured_apart
 from heedful.jobs.reward_card.people import (
     Background,
     agreement_of_people,
@@ -27,6 +28,7 @@ from heedful.jobs.reward_card.people import (
 from heedful.jobs.reward_card.scoring import Orders
 from heedful.jobs.reward_card.slices import Kind, slices_of
 from heedful.jobs.reward_card.writers import writers_of
+from heedful.monitor.demo_figures import calibration_rows
 from heedful.monitor.reward_card import Doubt, Mistake, RewardCard, Scaling, Slice
 from heedful.monitor.reward_checks import Rewording
 from heedful.reward.scorers import Scored
@@ -43,7 +45,6 @@ from heedful.stats.votes import encode
 from heedful.types import Preference
 
 Array = NDArray[np.float64]
-CALIBRATION_SHARE = 0.5  # of the prompts that the temperature is fitted to
 NUM_RESAMPLES = 500  # of each of many features
 NUM_MISTAKES = 20
 ALL = "all"
@@ -54,13 +55,15 @@ PAIRWISE = "pairwise"
 class Further:
     """What else is known of the pairs, besides their scores. ``forms[n]`` is how pair n was asked
     for; ``orders`` are the scores by a scorer that reads pairs, with the chosen side first and
-    last; ``notes`` say what could not be measured."""
+    last; ``near`` are learned prompts by the ids of prompts that are nearly equal, None: not
+    compared; ``notes`` say what could not be measured."""
 
     forms: Sequence[str] = ()
     orders: Orders | None = None
     concordance: Mapping[str, Interval] = field(default_factory=dict)
     rewordings: Sequence[Rewording] = ()
     moments: tuple[float, float] | None = None
+    near: Mapping[str, str] | None = None
     learned_writers: frozenset[str] | None = None
     notes: Sequence[str] = ()
 
@@ -112,10 +115,12 @@ def measure(
         seed=about.seed,
         num_prompts=len(np.unique(prompts)),
         num_learned=about.num_learned,
+        near=measured_apart(kept, right, further.near),
         num_contradicted=count_contradicted(kept, form),
         without_pair=dict(about.without_pair),
         drops=dict(scored.drops),
         measured=calibrated(deltas, prompts, rngs[0]),
+        reliability=calibration_rows(deltas),
         matched=attempt(
             notes,
             "length-matched accuracy",
@@ -206,25 +211,28 @@ def scale(
     notes: list[str],
     rng: np.random.Generator,
 ) -> Scaling | None:
-    """Calibration on one half of the prompts, before and after a temperature of the other half."""
+    """Calibration of all pairs, each half of the prompts scaled by what fits the other half."""
     try:
-        _, fitted = split_by_prompt(rows, CALIBRATION_SHARE, seed)
+        _, held = split_by_prompt(rows, 0.5, seed)
     except DataError as error:
         notes.append(f"No temperature: {error}.")
         return None
-    ids = {row.prompt.id for row in fitted}
-    is_fitted = np.array([row.prompt.id in ids for row in rows])
-    tested = ~is_fitted
-    temperature = attempt(notes, "temperature", lambda: fit_temperature(deltas[is_fitted]))
-    after = None
-    if temperature is not None:
-        after = calibrated(deltas[tested] / temperature, prompts[tested], rng)
+    ids = {row.prompt.id for row in held}
+    is_held = np.array([row.prompt.id in ids for row in rows])
+    halves = attempt(
+        notes,
+        "temperature",
+        lambda: (fit_temperature(deltas[is_held]), fit_temperature(deltas[~is_held])),
+    )
+    if halves is None:
+        return None
+    of_held, of_others = halves
+    scaled = deltas / np.where(is_held, of_others, of_held)
     return Scaling(
-        temperature=temperature,
-        num_fitted=int(is_fitted.sum()),
-        before=calibrated(deltas[tested], prompts[tested], rng),
-        after=after,
-        deltas=[float(one) for one in deltas[tested]],
+        temperature=fit_temperature(deltas),
+        halves=halves,
+        after=calibrated(scaled, prompts, rng),
+        reliability=calibration_rows(scaled),
     )
 
 
