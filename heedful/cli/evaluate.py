@@ -184,6 +184,7 @@ def card_lines(result: dict[str, Any]) -> list[str]:
     """The main figures and the warnings, one a line."""
     names = {
         "accuracy": "accuracy",
+        "mean_of_subsets": "mean of subsets",
         "length_matched_accuracy": "length-matched",
         "human_accuracy": "a person",
         "style_share": "style foretells",

@@ -17,7 +17,7 @@ from heedful.monitor.reward_checks import (
 )
 from heedful.stats.calibration import Calibration
 from heedful.stats.ceiling import HumanCeiling
-from heedful.stats.intervals import Interval
+from heedful.stats.intervals import Interval, mean_of_shares
 from heedful.stats.shortcuts import MatchedAccuracy
 from heedful.stats.uncertainty import Bin, RiskCoverage
 from heedful.types import Finding
@@ -31,6 +31,7 @@ SWAPPED_ALIKE = 0.95
 CHANCE = 0.5
 FEW_OF_ANNOTATOR = 20
 MAX_QUOTED = 80
+SUBSET = "subset"  # the kind of slices that a file names itself
 FAR = 0.05  # a lead surely below minus this is far from the others
 
 
@@ -198,6 +199,12 @@ class RewardCard:
     def accuracy(self) -> Interval:
         """Share of the pairs whose chosen side scores higher, a tie one half."""
         return self.measured.accuracy
+
+    @property
+    def mean_of_subsets(self) -> Interval | None:
+        """Accuracy with all named subsets of the data as heavy as each other; None without any."""
+        shares = [one.measured.accuracy for one in self.slices if one.kind == SUBSET]
+        return mean_of_shares(shares) if shares else None
 
 
 def lower(interval: Interval) -> float:

@@ -106,6 +106,8 @@ def reward_report(card: RewardCard) -> Report:
 def main_figures(card: RewardCard) -> dict[str, str]:
     """The figures that stand for the card elsewhere, in words."""
     shown = {"accuracy": spread(card.accuracy), "pairs": f"{card.accuracy.num:,}"}
+    if card.mean_of_subsets is not None:
+        shown["mean of subsets"] = spread(card.mean_of_subsets)
     if card.people is not None:
         low, high = card.people.best_low.value, card.people.best_high.value
         shown["best possible, as people agree"] = f"{percent(low)} to {percent(high)}"
@@ -141,6 +143,8 @@ def headline(card: RewardCard) -> list[Stat]:
     if card.people is not None and card.people.ceiling is not None:
         marks.append((card.people.ceiling.human.value, "a person"))
     stats = [_share("accuracy", card.accuracy, marks)]
+    if card.mean_of_subsets is not None:
+        stats.append(_share("mean of subsets", card.mean_of_subsets, [(CHANCE, "chance")]))
     if card.matched is not None:
         stats.append(_share("length-matched accuracy", card.matched.accuracy, [(CHANCE, "chance")]))
     kept = card.scaling.after if card.scaling else card.measured

@@ -1,7 +1,7 @@
 """Estimates with their intervals."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,23 @@ def difference_of_shares(first: Interval, second: Interval) -> Interval:
     below = math.hypot(first.value - first.low, second.high - second.value)
     above = math.hypot(first.high - first.value, second.value - second.low)
     return Interval(value=value, low=value - below, high=value + above, num=first.num + second.num)
+
+
+def mean_of_shares(shares: Sequence[Interval]) -> Interval:
+    """Mean of shares, each as heavy as the others however many observations it has, 0 to 1.
+
+    The interval follows from theirs as that of a difference does; ``num`` counts all. For shares of
+    different observations. Raises ``ValueError`` for none. Zou and Donner 2008 (Statistics in
+    Medicine 27, 1693), section 2.
+    """
+    if not shares:
+        raise ValueError("there is no share to take the mean of; give at least 1")
+    value = sum(one.value for one in shares) / len(shares)
+    below = math.hypot(*(one.value - one.low for one in shares)) / len(shares)
+    above = math.hypot(*(one.high - one.value for one in shares)) / len(shares)
+    return Interval(
+        value=value, low=value - below, high=value + above, num=sum(one.num for one in shares)
+    )
 
 
 def bootstrap_mean(

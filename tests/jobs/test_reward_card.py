@@ -439,6 +439,33 @@ def test_a_file_is_measured_and_not_imported(
         assert not datasets.exists(tx, "crowd")
 
 
+def test_the_subsets_of_a_file_are_slices_and_their_mean_stands_beside_the_accuracy(
+    reward: FitResult, tmp_path: Path
+) -> None:
+    sizes = {"safety": 6, "chat": 3, "maths": 1}
+    asked = [name for name, num in sizes.items() for _ in range(num)]
+    rows = [
+        {"prompt": f"question {n}", "chosen": f"yes {n}", "rejected": f"no {n}", "subset": name}
+        for n, name in enumerate(asked)
+    ]
+    file = tmp_path / "bench.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    config = RewardCardConfig(model=reward.run, data=str(file), format="trl")
+    result = reward_card(config, tmp_path / "card")
+    found = {
+        one["name"]: one["measured"]["accuracy"]
+        for one in result["card"]["slices"]
+        if one["kind"] == "subset"
+    }
+    assert {name: one["num"] for name, one in found.items()} == sizes
+    lines = (tmp_path / "card" / "scores.jsonl").read_text().splitlines()
+    right = [(np.sign(json.loads(line)["delta"]) + 1) / 2 for line in lines]
+    for name, one in found.items():
+        assert one["value"] == np.mean([right[n] for n in range(10) if asked[n] == name])
+    assert result["mean_of_subsets"] == pytest.approx(np.mean([o["value"] for o in found.values()]))
+    assert "mean of subsets" in (tmp_path / "card" / "report.html").read_text()
+
+
 def test_a_policy_is_measured_by_the_reward_that_it_implies(tmp_path: Path) -> None:
     overrides = ["held_out_share=0", "epochs=4", "optimiser.learning_rate=1e-2"]
     data = freeze(testing.preferences()[:16], "preference", tmp_path).path

@@ -1,16 +1,19 @@
+import math
 import tracemalloc
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from heedful.stats.intervals import (
     Interval,
     bootstrap,
     bootstrap_mean,
     difference_of_shares,
+    mean_of_shares,
     share_by_cluster,
     student_quantile,
     wilson,
@@ -228,3 +231,26 @@ def test_difference_of_shares_is_newcombes_published_example():
     assert found.num == 150
     back = difference_of_shares(wilson(48, 80), wilson(56, 70))
     assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_the_mean_of_shares_holds_the_truth_as_often_as_it_says():
+    # every outcome of 12, 20 and 30 tosses with unlike chances, each with its probability
+    chances, sizes = (0.9, 0.6, 0.75), (12, 20, 30)
+    tables = [
+        [(wilson(k, n), binom.pmf(k, n, chance)) for k in range(n + 1)]
+        for chance, n in zip(chances, sizes, strict=True)
+    ]
+    truth, covered = sum(chances) / 3, 0.0
+    for outcome in product(*tables):
+        found = mean_of_shares([one for one, _ in outcome])
+        if found.low <= truth <= found.high:
+            covered += math.prod(weight for _, weight in outcome)
+    assert covered == pytest.approx(0.95, abs=0.01)
+
+
+def test_the_mean_of_one_share_is_that_share_and_small_ones_are_as_heavy_as_large_ones():
+    assert mean_of_shares([wilson(7, 10)]) == wilson(7, 10)
+    found = mean_of_shares([wilson(10, 10), wilson(500, 1000)])
+    assert (found.value, found.num) == (0.75, 1010)
+    with pytest.raises(ValueError, match="at least 1"):
+        mean_of_shares([])

@@ -261,6 +261,8 @@ def result_of(card: RewardCard) -> dict[str, JSON]:
     result |= {"num_learned": card.num_learned, "num_prompts": card.num_prompts}
     if card.near is not None:
         result["num_nearly_learned"] = card.near.num
+    if card.mean_of_subsets is not None:
+        result |= named("mean_of_subsets", card.mean_of_subsets)
     if card.matched is not None:
         result |= named("length_matched_accuracy", card.matched.accuracy)
     if card.people is not None and card.people.ceiling is not None:

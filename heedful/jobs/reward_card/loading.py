@@ -3,19 +3,22 @@
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heedful.config import RewardCardConfig
-from heedful.data.formats import FORMATS
+from heedful.data.formats import FORMATS, Parsed, read_files
+from heedful.data.formats.reading import json_rows
 from heedful.errors import DataError, MissingError
 from heedful.exchange.importing import import_preferences
 from heedful.jobs.fit.base import frozen_rows, is_in_store, load_rows
 from heedful.jobs.progress import progress, steps
-from heedful.jobs.reward_card.people import Background, read_background
+from heedful.jobs.reward_card.people import Background, Sides, read_background, sides_of
 from heedful.store import open_store
 from heedful.store.database import Store
-from heedful.types import Feedback
+from heedful.types import Feedback, Preference
+
+COLUMN = "subset"  # as RewardBench has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,7 @@ def read_file(config: RewardCardConfig, format: str, out: Path) -> Loaded:
             result = import_preferences(scratch, format, [config.data], progress=steps(advance))
         data = frozen_rows(scratch, result.dataset, "feedback", out)
         background = read_background(scratch, data.rows)
+    background = replace(background, subsets=read_subsets(format, Path(config.data)))
     assert data.snapshot is not None
     return Loaded(
         rows=data.rows,
@@ -74,3 +78,18 @@ def read_file(config: RewardCardConfig, format: str, out: Path) -> Loaded:
         background=background,
         drops=Counter(result.drops_by_rule) + Counter(data.snapshot.drops),
     )
+
+
+def read_subsets(format: str, path: Path) -> dict[Sides, str]:
+    """The subset of every pair in a file whose rows name one."""
+    if FORMATS[format].rows is not None:
+        return {}
+    named = {
+        line: name for line, row in json_rows(path) if isinstance(name := row.get(COLUMN), str)
+    }
+    pairs = read_files(format, [path]) if named else ()
+    return {
+        sides_of(one.record): named[one.line]
+        for one in pairs
+        if isinstance(one, Parsed) and isinstance(one.record, Preference) and one.line in named
+    }

@@ -31,6 +31,7 @@ from heedful.types import (
 )
 
 Array = NDArray[np.float64]
+Sides = tuple[tuple[str, str], tuple[str, str]]  # of a pair: the chosen one first
 CHOSEN, REJECTED = "chosen", "rejected"
 
 
@@ -41,7 +42,7 @@ class Background:
     ``said`` are the answers behind them by id, ``attributes`` what people say of themselves, and
     ``repeats`` the tasks of comparisons that one person answered twice, and whether alike.
     ``writers`` says who wrote a side (``side_key``), by model id, and ``names`` what these are
-    called.
+    called. ``subsets`` are what a file calls the part that a pair is in, by its two sides.
     """
 
     said: Mapping[str, Annotation] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class Background:
     repeats: Sequence[tuple[str, bool]] = ()
     writers: Mapping[tuple[str, str], str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    subsets: Mapping[Sides, str] = field(default_factory=dict)
 
     def of(self, row: Preference) -> Annotation | None:
         """The answer that stated a pair, if the store has it."""
@@ -121,6 +123,11 @@ def _both(given: Sequence[Annotation]) -> tuple[Annotation | None, Annotation | 
 def text_of(messages: Sequence[Message]) -> str:
     """What an answer says, without its calls of tools."""
     return "\n".join(message.content for message in messages if message.content)
+
+
+def sides_of(row: Preference) -> Sides:
+    """What tells a pair from all others that were judged otherwise."""
+    return side_key(row.prompt, row.chosen), side_key(row.prompt, row.rejected)
 
 
 def side_key(prompt: Prompt, side: Sequence[Message]) -> tuple[str, str]:

@@ -13,7 +13,8 @@ from heedful.annotators.features import words as words_in
 from heedful.data.examples import last_user_text
 from heedful.jobs.quality.plain import attempt
 from heedful.jobs.quality.slices import MAX_TOPICS, PROMPTS_PER_TOPIC
-from heedful.jobs.reward_card.people import Background, side_key, text_of
+from heedful.jobs.reward_card.people import Background, side_key, sides_of, text_of
+from heedful.monitor.reward_card import SUBSET
 from heedful.stats.topics import find_topics
 from heedful.store.tasks import AnsweredTask
 from heedful.types import Message, Preference, Prompt
@@ -21,6 +22,7 @@ from heedful.types import Message, Preference, Prompt
 Array = NDArray[np.float64]
 MAX_NAMES = 8  # of one kind; the rarer ones go together
 MAX_TURNS = 4
+MAX_SUBSETS = 50
 UNKNOWN, OTHER = "not known", "other"
 
 
@@ -147,6 +149,7 @@ def slices_of(
             ],
             lambda question: question.writers,
         ),
+        *_subsets(rows, background),
         *_groups(rows, background),
         *_topics(rows, notes, rng),
     ):
@@ -198,6 +201,16 @@ def _turns(rows: Sequence[Preference]) -> Kind:
     between = [f"{number} turns" for number in range(2, MAX_TURNS)]
     names = ["no turn", "1 turn", *between, f"{MAX_TURNS} or more turns"]
     return Kind.by_number("turns", numbers, names, lambda question: turns(question.prompt))
+
+
+def _subsets(rows: Sequence[Preference], background: Background) -> Iterator[Kind]:
+    """The parts of a file that names some, by their names; of very many the rarest together."""
+    of = [background.subsets.get(sides_of(row), UNKNOWN) for row in rows]
+    names = tuple(sorted(set(of)))
+    if len(names) > MAX_SUBSETS:
+        yield Kind.by_size(SUBSET, of)
+    elif names != (UNKNOWN,):
+        yield Kind(name=SUBSET, of=tuple(of), names=names)
 
 
 def _groups(rows: Sequence[Preference], background: Background) -> Iterator[Kind]:
