@@ -15,10 +15,14 @@ import time
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+from scipy.special import expit
+
 from heedful.config import EvaluateConfig, RewardConfig, resolve
 from heedful.exchange.importing import import_preferences
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import fit_reward
+from heedful.stats.calibration import ece, ece_floor, scale_by_halves
 from heedful.store import open_store
 
 
@@ -37,12 +41,17 @@ def run(
         cpu_seconds = time.process_time() - started
         settings = EvaluateConfig(data="hh-dev", model=fitted.run, tokens_per_micro_step=1024)
         measured = evaluate(settings, scratch / f"dev-{seed}", store=store)
-    measured.pop("deltas")
+    deltas = np.array(measured.pop("deltas"))
+    scaled, _ = scale_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)  # a prompt has one pair
+    rng, won = np.random.default_rng(0), np.ones(len(deltas))
     return {
         "model": model,
         "seed": seed,
         "overrides": overrides,
+        "dtype": config.dtype,
         **measured,
+        "ece_scaled": ece(expit(scaled), won),
+        "ece_floor": ece_floor(expit(scaled), rng=rng),
         "num_train": fitted.metrics["num_train"],
         "fit_seconds": fitted.metrics["seconds"],
         "cpu_seconds": round(cpu_seconds, 1),

@@ -4,8 +4,8 @@ of ``reward_hh.py``.
     python benchmarks/peers/trl_reward.py --data DIR --seconds 900 --seeds 0 1 2
     python benchmarks/peers/trl_reward.py --data DIR --epochs 1 --dtype bfloat16 --seeds 0
 
-TRL's own defaults, except for the learning rate, steps of 8 pairs in parts of 2 (the same gradient
-with less padding and a quarter of the memory), no gradient checkpointing, and nothing saved. The
+TRL's own defaults, except for the learning rate, steps of 8 pairs one by one (the same gradient
+without padding and with less memory), no gradient checkpointing, and nothing saved. The
 learning rate falls linearly, over the budget or the epochs. ``bfloat16`` is that of autocast, on
 float32 weights. The clock is the processor time of all threads, which other work on the machine
 does not stop; it starts at the first step, so that loading is not held against it. The rows are
@@ -29,15 +29,16 @@ import torch
 import transformers
 import trl
 from datasets import Dataset
+from scipy.special import expit
 
 from heedful.data.formats import read_files
 from heedful.model.base import resolve
-from heedful.stats.calibration import ece
+from heedful.stats.calibration import ece, ece_floor, scale_by_halves
 from heedful.stats.intervals import wilson
 from heedful.types import Message, Preference
 
 PAIRS_PER_STEP = 8
-PAIRS_PER_PART = 2
+PAIRS_PER_PART = 1
 MAX_LENGTH = 1024  # of TRL's RewardConfig
 
 
@@ -118,6 +119,8 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
     trainer.train()
     cpu_seconds, seconds = time.process_time() - clock.started, time.monotonic() - clock.wall
     deltas = measure(trainer, rows(options.data / "dev.jsonl.gz"))
+    scaled, _ = scale_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)  # a prompt has one pair
+    rng, won = np.random.default_rng(0), np.ones(len(deltas))
     accuracy = wilson(float((deltas > 0).sum() + 0.5 * (deltas == 0).sum()), len(deltas))
     return {
         "peer": f"trl {trl.__version__} RewardTrainer",
@@ -130,7 +133,9 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         "num_held_out": len(deltas),
         "accuracy": accuracy.value,
         "accuracy_ci": [accuracy.low, accuracy.high],
-        "ece": float(ece(1 / (1 + np.exp(-deltas)), np.ones(len(deltas)))),
+        "ece": ece(expit(deltas), won),
+        "ece_scaled": ece(expit(scaled), won),
+        "ece_floor": ece_floor(expit(scaled), rng=rng),
         "fit_seconds": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),

@@ -172,6 +172,19 @@ def fit_temperature(deltas: ArrayLike) -> float:
     return float(1.0 / brentq(slope, 0.0, high, xtol=1e-12))
 
 
+def scale_by_halves(
+    deltas: ArrayLike, is_first: ArrayLike
+) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Each half of the score differences divided by the temperature that fits the other half.
+
+    So all of them are scaled, and none by what was fitted to it. Also returns the temperatures of
+    the first half and of the others. Raises ``ValueError`` as ``fit_temperature``, for either.
+    """
+    margins, first = np.asarray(deltas, dtype=float), np.asarray(is_first, dtype=bool)
+    halves = fit_temperature(margins[first]), fit_temperature(margins[~first])
+    return margins / np.where(first, *reversed(halves)), halves
+
+
 def _checked(
     probabilities: ArrayLike, outcomes: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

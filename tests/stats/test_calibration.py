@@ -14,6 +14,7 @@ from heedful.stats.calibration import (
     fit_temperature,
     nll,
     reliability_bins,
+    scale_by_halves,
 )
 
 
@@ -96,6 +97,16 @@ def test_temperature_refuses_a_model_no_better_than_chance():
 def test_temperature_refuses_a_model_without_an_error():
     with pytest.raises(ValueError, match="all pairs are ranked correctly"):
         fit_temperature([1.0, 2.0])
+
+
+def test_no_half_is_scaled_by_its_own_temperature():
+    deltas = np.random.default_rng(0).normal(0.5, 1, size=400)
+    is_first = np.arange(400) < 150
+    deltas[is_first] *= 4
+    scaled, (first, others) = scale_by_halves(deltas, is_first)
+    assert (first, others) == (fit_temperature(deltas[:150]), fit_temperature(deltas[150:]))
+    np.testing.assert_allclose(scaled[:150] * others, deltas[:150])
+    np.testing.assert_allclose(scaled[150:] * first, deltas[150:])
 
 
 def test_brier_and_nll_equal_sklearn():

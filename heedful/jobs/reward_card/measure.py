@@ -37,6 +37,7 @@ from heedful.stats.calibration import (
     calibration_by_slice,
     confident_mistakes,
     fit_temperature,
+    scale_by_halves,
 )
 from heedful.stats.intervals import Interval, share_by_cluster
 from heedful.stats.shortcuts import matched_accuracy, style_share, within_correlation
@@ -219,15 +220,10 @@ def scale(
         return None
     ids = {row.prompt.id for row in held}
     is_held = np.array([row.prompt.id in ids for row in rows])
-    halves = attempt(
-        notes,
-        "temperature",
-        lambda: (fit_temperature(deltas[is_held]), fit_temperature(deltas[~is_held])),
-    )
-    if halves is None:
+    found = attempt(notes, "temperature", lambda: scale_by_halves(deltas, is_held))
+    if found is None:
         return None
-    of_held, of_others = halves
-    scaled = deltas / np.where(is_held, of_others, of_held)
+    scaled, halves = found
     return Scaling(
         temperature=fit_temperature(deltas),
         halves=halves,
