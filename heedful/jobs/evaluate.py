@@ -36,7 +36,6 @@ from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
 from heedful.reward.ensemble import EnsembleReward, load_reward
 from heedful.reward.mixing import check_mix
-from heedful.reward.rules import RuleReward
 from heedful.reward.texts import ApartReward
 from heedful.reward.trained import TrainedReward
 from heedful.stats.diversity import distinct_n
@@ -199,15 +198,14 @@ def evaluate_policy(
     if config.reward is not None:
         reward, _ = fit.open_reward(config.reward, trunk, store, None, config.mix)
     judge = gold_judge(config.gold) if config.gold else None
-    has_proxy = reward is not None and not isinstance(reward, RuleReward)
-    if not config.gold and not has_proxy:
+    if judge is None and reward is None:
         raise DataError("nothing to judge with; give gold=NAME or reward=MODEL")
     arms = sample_arms(config, trunk, prompts, run, start_role)
     if isinstance(reward, ApartReward):
         arms = with_proxy_apart(arms, prompts, reward)
-    elif has_proxy:
+    elif reward is not None:
         arms = with_proxy(arms, trunk, prompts, reward, config.tokens_per_micro_step)
-    if has_proxy:
+    if reward is not None:
         arms["best_of_n"] = best_of(arms, config.best_of)
     result = compare(config, arms, judge)
     result["start"] = str(start.adapter or start.base)

@@ -82,6 +82,22 @@ def test_a_policy_is_compared_with_the_policy_that_it_started_from(
         assert len(list(completions.by_models(tx, known[second.path].id))) == 32
 
 
+def test_a_rule_scores_answers_and_chooses_the_best_of_several(
+    chain: tuple[FitResult, FitResult], tmp_path: Path
+) -> None:
+    settings = {"max_new_tokens": 6, "best_of": 2, "num_prompts": 4}
+    asked = EvaluateConfig(data="test", model=chain[0].run, reward="gold:concise", **settings)
+    result = evaluate(asked, tmp_path / "rule")
+    by_arm: dict[str, list[float]] = {}
+    for one in result["samples"]:
+        by_arm.setdefault(one["arm"], []).append(one["proxy"])
+    both = zip(by_arm["start_1"], by_arm["start_2"], strict=True)
+    assert by_arm["best_of_n"] == [max(pair) for pair in both]
+    assert len(set(by_arm["policy"])) > 1
+    with pytest.raises(DataError, match="nothing to judge with"):
+        evaluate(EvaluateConfig(data="test", model=chain[0].run), tmp_path / "none")
+
+
 def arm(name: str, *kl: float) -> list[Answer]:
     """One answer of a few tokens to every prompt."""
     return [

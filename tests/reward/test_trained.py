@@ -6,7 +6,7 @@ from heedful.model import tiny
 from heedful.model.base import load_base
 from heedful.model.forward import apply_head, hidden_states
 from heedful.model.trunk import Trunk
-from heedful.reward.rules import RuleReward
+from heedful.reward.texts import ApartReward, TextReward
 from heedful.reward.trained import HALF_SHRUNK, TrainedReward
 from heedful.train.rollouts import add_critic
 
@@ -60,6 +60,7 @@ def test_the_critic_starts_as_the_reward_models_score_so_far() -> None:
 def test_a_rule_says_nothing_of_unfinished_answers() -> None:
     trunk = trunk_with_reward("mean")
     batch = collate(TREES, trunk.device)
-    rule = RuleReward(lambda *_: 3.0, feature_role=None)
-    so_far = rule.score_so_far(batch, hidden_states(trunk, batch, None))
+    rule = TextReward(name="three", reader="a rule", scale="rule", measure=lambda *_: 3.0)
+    apart = ApartReward(rule, feature_role=None)
+    so_far = apart.score_so_far(batch, hidden_states(trunk, batch, None))
     assert so_far.tolist() == [0.0] * batch.num_tokens

@@ -24,7 +24,6 @@ from heedful.model.forward import logprobs_of
 from heedful.model.trunk import Trunk
 from heedful.reward.ensemble import load_reward
 from heedful.reward.mixing import in_words
-from heedful.reward.rules import RuleReward
 from heedful.reward.texts import ApartReward
 from heedful.store.database import Store
 from heedful.train import algorithms, proofs
@@ -123,21 +122,18 @@ def fit_online(
 def open_reward(
     name: str, trunk: Trunk, store: Store | None, reference: str | None, mix: str | None = None
 ) -> tuple[Any, models.ModelRef | None]:
-    """A trained reward as role ``reward`` or its members, or the rule behind ``gold:NAME``.
+    """A trained reward as role ``reward`` or its members; a rule has no model behind it.
 
-    A reward on another base than the trunk's, or on features, is apart and reads texts. ``mix`` is
-    how the parts of a single model make one reward. Raises as ``jobs.rewards.check_reward``.
+    A rule, and a reward on features or on another base than the trunk's, is apart and reads texts.
+    ``mix`` is how the parts of a single model make one reward. Raises as
+    ``jobs.rewards.check_reward``.
     """
-    if models.is_rule(name):
-        rewards.refuse_mix(name, mix)
-        from heedful.annotators.golds import resolve_gold
-
-        gold = resolve_gold(name.removeprefix(models.RULE))
-        return RuleReward(gold.score, feature_role=reference), None
-    ref, directory, card = rewards.find_reward(name, store, mix)
-    if is_apart(card, trunk):
-        return ApartReward(rewards.open_reward(name, store, mix=mix), feature_role=reference), ref
-    return load_reward(trunk, directory, mix=mix)[0], ref
+    ref = None
+    if not models.is_rule(name):
+        ref, directory, card = rewards.find_reward(name, store, mix)
+        if not is_apart(card, trunk):
+            return load_reward(trunk, directory, mix=mix)[0], ref
+    return ApartReward(rewards.open_reward(name, store, mix=mix), feature_role=reference), ref
 
 
 def is_apart(card: AdapterCard, trunk: Trunk) -> bool:
