@@ -22,6 +22,9 @@ def ask(
         int | None,
         typer.Option("--samples", min=1, max=9, help="Answers of each model; enough for the form."),
     ] = None,
+    criteria: Annotated[
+        str, typer.Option("--criteria", help="What a rating rates: helpful,honest,harmless.")
+    ] = "",
     overlap: Annotated[
         int, typer.Option("--overlap", min=1, help="How many people answer each task.")
     ] = 1,
@@ -73,6 +76,7 @@ def ask(
             title=project,
             form=form,
             overlap=overlap,
+            criteria=tuple(one.strip() for one in criteria.split(",") if one.strip()),
             strategy=strategy,
             qualify_with=qualify_with,
             qualify_at=qualify_at,

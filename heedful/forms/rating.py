@@ -25,6 +25,7 @@ from heedful.types import JSON, Annotation, Completion, Feedback, Preference, Ta
 
 LOWEST, HIGHEST = 1, 5
 MAX_CRITERIA = 20
+DEFAULT_CRITERIA = ("helpful", "honest", "harmless")  # of a project that names none
 CRITERION = "[a-z][a-z0-9_-]{0,39}"
 
 
@@ -156,6 +157,15 @@ class RatingForm(Form):
             )
             for name in criteria
         ]
+
+
+def check_rates(payload: Mapping[str, JSON], criteria: Sequence[str]) -> None:
+    """Refuse a valid answer that rates what was not asked."""
+    rated = {name for scores in payload["ratings"].values() for name in scores}
+    if others := sorted(rated - set(criteria)):
+        raise DataError(
+            f"rating answer rates {others[0]!r:.60}; this asks for {', '.join(criteria)}"
+        )
 
 
 def check_criteria(names: Iterable[object]) -> None:

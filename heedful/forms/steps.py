@@ -113,8 +113,8 @@ def labelled_steps(completion: Completion, annotation: Annotation) -> list[tuple
     may_stop = annotation.payload.get("first_error", False)
     if len(labels) > len(steps) or (len(labels) < len(steps) and not may_stop):
         raise DataError(
-            f"steps answer {annotation.id} has {len(labels)} labels for the {len(steps)} steps of "
-            f"{completion.id}; label every step, or set first_error and end with the first bad one"
+            f"steps answer {annotation.id} has {len(labels)} labels for the {len(steps)} steps; "
+            "label every step, or set first_error and end with the first bad one"
         )
     return list(zip(steps, labels, strict=False))
 

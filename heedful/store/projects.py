@@ -19,6 +19,7 @@ from heedful.types import Project, Task
 NAME = "^[a-z0-9][a-z0-9_.-]{0,79}$"  # of a project: it stands in addresses
 RESERVED = ("new",)  # has a page of its own
 MAX_OVERLAP = 50
+MAX_TITLE, MAX_WARNING = 200, 1000  # characters
 MIN_LEASE_SECONDS = 30
 MAX_GOLD_SHARE = 0.3
 MAX_REPEAT_SHARE = 0.2
@@ -99,9 +100,18 @@ def check(project: Project) -> None:
     FORMS[project.form]
     if not project.title.strip():
         raise DataError("a project's title is empty; name it")
+    for what, text, most in (
+        ("title", project.title, MAX_TITLE), ("warning", project.warning, MAX_WARNING)
+    ):  # fmt: skip
+        if len(text) > most:
+            raise DataError(f"{what} has {len(text):,} characters; {most} are the most")
     if not 1 <= project.overlap <= MAX_OVERLAP:
         raise DataError(f"overlap is {project.overlap}; give 1 to {MAX_OVERLAP} answers per task")
     if project.criteria:
+        if project.form != "rating":
+            raise DataError(
+                f"a project of form {project.form!r} rates nothing; leave its criteria out"
+            )
         check_criteria(project.criteria)
     about.questions(project.attributes)
     if project.lease_seconds < MIN_LEASE_SECONDS:

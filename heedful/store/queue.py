@@ -6,7 +6,9 @@ else is kept as surplus: work that was done is never refused.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ from sqlalchemy import and_, bindparam, func, select, update
 
 from heedful.errors import DataError
 from heedful.forms import FORMS
+from heedful.forms.rating import check_rates
 from heedful.store import (
     annotations,
     desks,
@@ -52,6 +55,7 @@ from heedful.types import JSON, Annotation, Source, content_id
 
 RETRY_SECONDS = 30
 MAX_KEY = 100  # characters of an idempotency key
+_COMPLETION_ID, _ANNOTATION_ID = re.compile(r"cmp_\w*"), re.compile(r" ann_\w*")
 _SETTLED = "your ruling was not stored: copy what you want to keep of it, then skip the task"
 
 SLOTS = tables.slots.c
@@ -284,8 +288,11 @@ def submit(
         kind=view.kind,
     )
     asked = tasks.get(tx, [task_id])[task_id]
-    FORMS[asked.task.form].check(asked.task, asked.completions, answer)
-    annotations.check(answer, (asked.task.form, asked.task.completion_ids))
+    with _speaking_of_places(view.shown_order):
+        FORMS[asked.task.form].check(asked.task, asked.completions, answer)
+        if asked.task.form == "rating" and desk.project.criteria:
+            check_rates(answer.payload, desk.project.criteria)
+        annotations.check(answer, (asked.task.form, asked.task.completion_ids))
     added, is_surplus = {}, False
     if view.state != "submitted":
         added["num_answered"] = 1
@@ -303,6 +310,17 @@ def submit(
     if view.kind == "gold" and entry.is_asked(desk.project, desk.role):
         entry.decide(tx, desk.project, annotator, tallies.participant(tx, project, annotator))
     return Receipt(annotation_id=answer.id, revision=answer.revision, is_surplus=is_surplus)
+
+
+@contextmanager
+def _speaking_of_places(shown: Sequence[str]) -> Iterator[None]:
+    """Refuse in words that name answers by place: ids are hashes, by which authors are guessed."""
+    places = {one: str(place) for place, one in enumerate(shown)}
+    try:
+        yield
+    except DataError as error:
+        said = _ANNOTATION_ID.sub("", str(error))
+        raise DataError(_COMPLETION_ID.sub(lambda at: places.get(at[0], "…"), said)) from None
 
 
 def skip(

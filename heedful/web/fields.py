@@ -53,23 +53,42 @@ def rating(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
 
 
 def flags(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
-    """``flag.PLACE.NAME`` is a severity, 0 or nothing for none; ``note.PLACE.NAME`` a note."""
+    """``flag.PLACE.NAME`` is a severity, 0 or nothing for none; ``note.PLACE.NAME`` a note on it.
+
+    Raises ``DataError`` for a note without a severity, which nothing would keep.
+    """
     found: dict[str, dict[str, JSON]] = {}
     for name in fields:
-        if name.startswith("flag.") and number(fields, name):
-            one, flag = placed(name, shown)
-            note = text(fields, name.replace("flag.", "note.", 1), key="note")
-            found.setdefault(one, {})[flag] = {"severity": number(fields, name)} | note
+        kind, _, place = name.partition(".")
+        if kind not in ("flag", "note"):
+            continue
+        one, flag = placed(name, shown)
+        note = text(fields, f"note.{place}", key="note")
+        if severity := number(fields, f"flag.{place}") if fields.get(f"flag.{place}") else 0:
+            found.setdefault(one, {})[flag] = {"severity": severity} | note
+        elif note:
+            raise DataError(
+                f"there is a note on {flag!r:.40} and no severity; say how bad it is, or clear the "
+                "note"
+            )
     return {"flags": found}
 
 
 def demonstration(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
-    """``choice`` is accept, reject or write, which takes ``written``."""
-    choice = fields.get("choice", "")
+    """``choice`` is accept, reject or write, which takes ``written`` in place of ``shown``.
+
+    What was left as it is, is accepted. Raises ``DataError`` for a changed text that is not
+    submitted, which nothing would keep.
+    """
+    choice, written = fields.get("choice", ""), text(fields, "written")
+    is_changed = "shown" in fields and written != text(fields, "shown", key="written")
     if choice == "write":
-        return text(fields, "written") or {"written": ""}
+        is_accepted = "shown" in fields and not is_changed
+        return {"accepted": shown[0]} if is_accepted else written or {"written": ""}
     if choice not in ("accept", "reject"):
         raise DataError(f"choice is {choice!r:.40}; send accept, reject or write")
+    if written and is_changed:
+        raise DataError("you changed the text; submit the edited answer, or put the text back")
     return {"accepted": shown[0] if choice == "accept" else None}
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from heedful.errors import DataError, MissingError
 from heedful.forms import FORMS
 from heedful.forms.flags import FLAGS
+from heedful.forms.rating import DEFAULT_CRITERIA
 from heedful.forms.steps import split_steps
 from heedful.store import Transaction, about, annotations, desks, projects, queue, tasks, undo
 from heedful.store.desks import Desk
@@ -420,6 +421,7 @@ def item(request: Request, project: Project, found: Given) -> Markup:
         ],
         steps=steps_of(project, completions[view.shown_order[0]]),
         flag_names=FLAGS,
+        default_criteria=DEFAULT_CRITERIA,
         given=given,
         draft=view.draft or {},
         is_change=view.state == "submitted",

@@ -1,6 +1,7 @@
 """Projects: the first page, making one, its settings and its guidelines."""
 
 import re
+import unicodedata
 from dataclasses import replace
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.store import entry, people, projects, queue
-from heedful.types import Project
+from heedful.types import Project, content_id
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.fields import CONVERTERS
 from heedful.web.fitting import ENOUGH, fitting
@@ -45,13 +46,19 @@ def make(
     form: Annotated[str, Form()],
     overlap: Annotated[int, Form()] = 1,
     warning: Annotated[str, Form()] = "",
+    criteria: Annotated[str, Form()] = "",
     guidelines: Annotated[str, Form()] = "",
 ) -> Response:
     """Make a project; its data set is named after its title."""
     store = store_of(request)
     who = visitor_of(request).user.id
     project = Project(
-        dataset=slug(title), title=title.strip(), form=form, overlap=overlap, warning=warning
+        dataset=slug(title),
+        title=title.strip(),
+        form=form,
+        overlap=overlap,
+        warning=warning,
+        criteria=lines_of(criteria),
     )
     with store.write() as tx:
         projects.add(tx, project)
@@ -62,28 +69,46 @@ def make(
 
 @router.get("/projects/{project}", include_in_schema=False)
 @allows("manage")
-def settings(request: Request, project: str) -> Response:
+def settings(request: Request, project: str, saved: bool = False) -> Response:
     """A project's settings."""
+    store = store_of(request)
+    with store.read() as tx:
+        found = projects.get(tx, project)
+    return settings_page(request, found, saved=saved)
+
+
+def settings_page(
+    request: Request,
+    project: Project,
+    guidelines: str | None = None,
+    *,
+    saved: bool = False,
+    error: str = "",
+) -> Response:
+    """Settings as they are, or as they and the ``guidelines`` were typed and refused."""
     store = store_of(request)
     who = visitor_of(request).user.id
     with store.read() as tx:
-        found = projects.get(tx, project)
-        guideline = projects.guideline(tx, project)
-        progress = queue.progress(tx, project, who)
-        num_missing = entry.num_missing(tx, found)
-        learned = fitting(tx, project)
+        guideline = projects.guideline(tx, project.dataset)
+        if guidelines is not None:
+            guideline = replace(guideline, text=guidelines)
+        progress = queue.progress(tx, project.dataset, who)
+        num_missing = entry.num_missing(tx, project)
+        learned = fitting(tx, project.dataset)
     return page(
         request,
         "project.html",
-        project=found,
+        status=422 if error else 200,
+        project=project,
         guideline=guideline,
         progress=progress,
-        saved=False,
+        saved=saved,
+        error=error,
         strategies=projects.STRATEGIES,
         num_missing=num_missing,
         learned=learned,
         enough=ENOUGH,
-        is_comparable=FORMS[found.form].is_comparable,
+        is_comparable=FORMS[project.form].is_comparable,
     )
 
 
@@ -95,6 +120,7 @@ def change(
     title: Annotated[str, Form()],
     overlap: Annotated[int, Form()],
     warning: Annotated[str, Form()] = "",
+    criteria: Annotated[str | None, Form()] = None,
     guidelines: Annotated[str, Form()] = "",
     masked: Annotated[str, Form()] = "",
     attributes: Annotated[str | None, Form()] = None,
@@ -109,27 +135,32 @@ def change(
     """Save a project's settings, and a version of its guidelines when they changed."""
     store = store_of(request)
     who = visitor_of(request).user.id
-    with store.write() as tx:
+    with store.read() as tx:
         before = projects.get(tx, project)
-        changed = replace(
-            before,
-            title=title.strip(),
-            overlap=overlap,
-            warning=warning,
-            masked=lines_of(masked),
-            attributes=before.attributes if attributes is None else lines_of(attributes),
-            is_paused=is_paused,
-            gold_share=before.gold_share if gold_percent is None else gold_percent / 100,
-            repeat_share=before.repeat_share if repeat_percent is None else repeat_percent / 100,
-            strategy=before.strategy if strategy is None else strategy,
-            random_share=before.random_share if random_percent is None else random_percent / 100,
-            qualify_with=before.qualify_with if qualify_with is None else qualify_with,
-            qualify_at=before.qualify_at if qualify_percent is None else qualify_percent / 100,
-        )
-        projects.change(tx, changed)
-        projects.write_guideline(tx, project, guidelines, author=who)
-        people.log(tx, who, "changed project", project)
-    return RedirectResponse(f"/projects/{project}", status_code=303)
+    changed = replace(
+        before,
+        title=title.strip(),
+        overlap=overlap,
+        warning=warning,
+        criteria=before.criteria if criteria is None else lines_of(criteria),
+        masked=lines_of(masked),
+        attributes=before.attributes if attributes is None else lines_of(attributes),
+        is_paused=is_paused,
+        gold_share=before.gold_share if gold_percent is None else gold_percent / 100,
+        repeat_share=before.repeat_share if repeat_percent is None else repeat_percent / 100,
+        strategy=before.strategy if strategy is None else strategy,
+        random_share=before.random_share if random_percent is None else random_percent / 100,
+        qualify_with=before.qualify_with if qualify_with is None else qualify_with,
+        qualify_at=before.qualify_at if qualify_percent is None else qualify_percent / 100,
+    )
+    try:
+        with store.write() as tx:
+            projects.change(tx, changed)
+            projects.write_guideline(tx, project, guidelines, author=who)
+            people.log(tx, who, "changed project", project)
+    except DataError as error:
+        return settings_page(request, changed, guidelines, error=str(error))
+    return RedirectResponse(f"/projects/{project}?saved=1", status_code=303)
 
 
 def lines_of(text: str) -> tuple[str, ...]:
@@ -138,8 +169,10 @@ def lines_of(text: str) -> tuple[str, ...]:
 
 
 def slug(title: str) -> str:
-    """A title as a name for addresses and data sets."""
-    name = re.sub(r"[^a-z0-9]+", "-", title.lower())[:80].strip("-")
-    if not name:
+    """A title as a name for addresses and data sets; one in another script gets a hash."""
+    plain = unicodedata.normalize("NFKD", title.lower()).encode("ascii", "ignore").decode()
+    if name := re.sub(r"[^a-z0-9]+", "-", plain)[:80].strip("-"):
+        return name
+    if not any(map(str.isalnum, title)):
         raise DataError(f"title is {title!r:.60}; give one with letters or digits")
-    return name
+    return content_id("project", title.strip()).replace("_", "-")

@@ -1,6 +1,7 @@
 """Leases, answers and skips; every test on both databases."""
 
 import random
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,7 @@ from sqlalchemy import text
 from store_samples import pair
 
 from heedful.errors import DataError, MissingError
+from heedful.forms import FORMS
 from heedful.store import (
     Store,
     completions,
@@ -24,6 +26,7 @@ from heedful.store import (
 )
 from heedful.store.queue import Nothing
 from heedful.types import Project, Task, User
+from heedful.web.fields import with_completions
 
 PROJECT = Project(dataset="support", title="Support", form="pairwise", overlap=2)
 
@@ -188,6 +191,42 @@ def test_a_refused_answer_stores_nothing_and_keeps_the_lease(studio: Store) -> N
     answer(studio, "a", mine.task_id, "k")
     with studio.read() as tx:
         assert queue.get(tx, "support", "usr_a", mine.task_id).draft is None
+
+
+WRONG = {
+    "pairwise": [{"preferred": "7"}, {"preferred": "cmp_f"}, {"preferred": None, "strength": 2}],
+    "ranking": [{"ranks": [["0"]]}, {"ranks": [["7"], ["0", "1"]]}, {"ranks": [["0"], ["0", "1"]]}],
+    "rating": [{"ratings": {"0": {"zzz": 5}}}, {"ratings": {"7": {"kind": 5}}}],
+    "flags": [{"flags": {"7": {}}}, {"flags": {"0": {"bias": {"severity": 9}}}}],
+    "demonstration": [{"accepted": "7"}, {"accepted": "0", "written": "both"}],
+    "critique": [{"critique": ""}],
+    "steps": [{"labels": [1, 1, 1]}, {"labels": [7]}],
+}
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_no_refusal_names_answers_by_ids_in_which_authors_could_be_guessed(
+    form: str, studio: Store
+) -> None:
+    task, sides = pair(9)
+    shown = task.completion_ids[: FORMS[form].num_completions[0]]
+    criteria = ("kind",) if form == "rating" else ()
+    with studio.write() as tx:
+        projects.add(tx, Project(dataset="other", title="Other", form=form, criteria=criteria))
+        completions.add(tx, sides)
+        asked = Task(form=form, prompt=task.prompt, completion_ids=shown)
+        projects.add_tasks(tx, "other", [asked])
+    with studio.write() as tx:
+        queue.lease(tx, "other", "usr_a", count=1, rng=random.Random(0))
+        order = queue.get(tx, "other", "usr_a", asked.id).shown_order
+    for payload in WRONG[form]:
+        with pytest.raises(DataError) as error, studio.write() as tx:
+            queue.submit(
+                tx, "other", "usr_a", asked.id, with_completions(payload, order), key="k",
+                seconds=None,
+            )  # fmt: skip
+        assert not re.search("(cmp|ann)_", str(error.value)), str(error.value)
+    assert count(studio, "annotations") == 0
 
 
 def test_a_task_that_was_never_given_cannot_be_answered(studio: Store) -> None:

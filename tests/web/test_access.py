@@ -7,7 +7,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from starlette.testclient import TestClient
 from studio import DAY, csrf_of, make_studio, routes, visitor
 
-from heedful.store import keys, people, tables
+from heedful.store import keys, people, projects, tables
 from heedful.types import User
 from heedful.web.access import PERMISSIONS, NotAllowedError
 from heedful.web.people import LINK_SUFFICES
@@ -416,7 +416,10 @@ def test_an_owner_sees_and_revokes_everybodys_keys_and_the_log_tells(studio) -> 
         assert people.bearer(tx, "hk_ben", "key") is None
 
 
-@pytest.mark.parametrize(("title", "status"), [("New", 422), ("!?", 422), ("a" * 200, 303)])
+@pytest.mark.parametrize(
+    ("title", "status"),
+    [("New", 422), ("!?", 422), ("a" * 200, 303), ("a" * 201, 422), ("Проект", 303), ("Café", 303)],
+)
 def test_a_title_becomes_a_name_that_does_in_an_address(studio, title: str, status: int) -> None:
     store, client = studio
     visitor(store, client, "ada", "owner")
@@ -426,3 +429,26 @@ def test_a_title_becomes_a_name_that_does_in_an_address(studio, title: str, stat
     assert answer.status_code == status
     if status == 303:
         assert client.get(answer.headers["location"]).status_code == 200
+
+
+def test_settings_say_that_they_are_saved_and_keep_what_was_refused(studio) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    token = csrf_of(client.get("/").text)
+    fields = {"csrf": token, "title": "Ratings", "form": "rating", "criteria": "kind\r\n brief "}
+    place = client.post("/projects/new", data=fields).headers["location"]
+    with store.read() as tx:
+        assert projects.get(tx, "ratings").criteria == ("kind", "brief")
+    typed = {"csrf": token, "title": "Other", "overlap": "2", "guidelines": "Typed by hand"}
+    refused = client.post(place, data=typed | {"criteria": "Kind!"})
+    assert refused.status_code == 422
+    assert "Not saved: " in refused.text
+    assert "Typed by hand</textarea>" in refused.text
+    assert ">Kind!</textarea>" in refused.text
+    with store.read() as tx:
+        assert projects.get(tx, "ratings").title == "Ratings"
+    saved = client.post(place, data=typed | {"criteria": "kind\nhonest"})
+    assert "Saved." in client.get(saved.headers["location"]).text
+    with store.read() as tx:
+        assert projects.get(tx, "ratings").criteria == ("kind", "honest")
+        assert projects.guideline(tx, "ratings").text == "Typed by hand"
