@@ -110,9 +110,20 @@ def line_of(name: str, value: Any, metrics: dict[str, Any]) -> str:
     """One metric, with its interval where it has one."""
     if f"{name}_ci" in metrics:
         return f"{name}  {percent(value, metrics[f'{name}_ci'])}"
+    return f"{name}  {spoken(value)}"
+
+
+def spoken(value: Any) -> str:
+    """A figure, or a few; what has many parts is left to the result."""
+    if value is None or value in ([], {}):
+        return "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     if isinstance(value, dict) and all(isinstance(one, int) for one in value.values()):
-        value = ", ".join(f"{one} {what}" for what, one in value.items()) or "none"
-    return f"{name}  {value:.4g}" if isinstance(value, float) else f"{name}  {value}"
+        return ", ".join(f"{num} {what}" for what, num in value.items())
+    if isinstance(value, list) and all(isinstance(one, float) for one in value):
+        return ", ".join(map(spoken, value))
+    return f"{len(value)}, in result.json" if isinstance(value, list | dict) else str(value)
 
 
 def set_lines(name: str, one: dict[str, Any]) -> list[str]:

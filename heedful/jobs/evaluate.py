@@ -165,13 +165,9 @@ def evaluate_reward(
     reward, _ = load_reward(trunk, ref.adapter, mix=config.mix)
     ensemble = reward if isinstance(reward, EnsembleReward) else None
     limit = config.tokens_per_micro_step
-    longest = min(limit, trunk.max_tokens)
-    encoded = feedback_trees(trunk.tokenizer, rows, max_tokens=longest).require("feedback")
-    # the two sides of a pair may together be longer than one conversation may be
-    widest = max(tree.num_tokens for tree in encoded.trees)
-    metrics = fit.feedback_metrics(
-        trunk, encoded.trees, max(limit, widest), seed=config.seed, ensemble=ensemble
-    )
+    encoded = feedback_trees(trunk.tokenizer, rows, max_tokens=trunk.max_tokens)
+    trees = encoded.require("feedback").trees
+    metrics = fit.feedback_metrics(trunk, trees, limit, seed=config.seed, ensemble=ensemble)
     if "accuracy" not in metrics:
         raise DataError(
             f"{config.data} has no two answers that were told apart, in {len(rows)} rows; evaluate "

@@ -157,11 +157,11 @@ class RewardCard:
     prompts, None: that could not be told; of ``near`` the same. ``num_contradicted`` pairs of
     answers were judged both ways. ``without_pair`` counts by rule the answers that state no pair,
     such as ties, and the rows of a file that could not be used; ``drops`` the pairs that were not
-    scored. ``reliability`` are the bins of ``measured``, as scored. ``correlations`` are those of
-    the score with each feature of style, within prompts. ``notes`` say what was left out and why.
-    ``forms`` counts the pairs by how they were asked for; ``concordance`` is by rating criterion,
-    or thumbs, over answers to all prompts. ``parts`` are those of a model with several, and ``mix``
-    is how they made the scores.
+    scored. ``reliability`` are the bins of ``measured``, as scored, and ``num_alike`` counts the
+    pairs with equal scores. ``correlations`` are those of the score with each feature of style,
+    within prompts. ``notes`` say what was left out and why. ``forms`` counts the pairs by how they
+    were asked for; ``concordance`` is by rating criterion, or thumbs, over answers to all prompts.
+    ``parts`` are those of a model with several, and ``mix`` is how they made the scores.
     """
 
     model: str
@@ -176,6 +176,7 @@ class RewardCard:
     drops: Mapping[str, int]
     measured: Calibration
     reliability: Sequence[Mapping[str, float]]
+    num_alike: int = 0
     matched: MatchedAccuracy | None
     correlations: Mapping[str, Interval]
     style: Interval | None
@@ -269,7 +270,16 @@ def _quoted(text: str) -> str:
 
 def _figures(card: RewardCard) -> Iterator[Finding]:
     accuracy = card.accuracy
-    if accuracy.low <= CHANCE:
+    if accuracy.high < CHANCE:
+        yield Finding(
+            rule="below_chance",
+            level="error",
+            value=accuracy.value,
+            cause=f"Accuracy is {spread(accuracy)}: worse than tossing a coin.",
+            remedy="Look whether chosen and rejected have changed places somewhere, or whether it "
+            "likes what these people reject.",
+        )
+    elif accuracy.low <= CHANCE:
         yield Finding(
             rule="chance",
             level="warning",
@@ -277,6 +287,16 @@ def _figures(card: RewardCard) -> Iterator[Finding]:
             cause=f"Accuracy is {spread(accuracy)}: no better than tossing a coin, as far as "
             f"{accuracy.num:,} pairs tell.",
             remedy="Measure more pairs, or fit to more or cleaner preferences.",
+        )
+    if card.num_alike:
+        yield Finding(
+            rule="scored_alike",
+            level="warning",
+            value=float(card.num_alike),
+            cause=f"{card.num_alike:,} of {accuracy.num:,} pairs have the same score on both "
+            "sides; each counts as half right.",
+            remedy="A veto, features beyond all that it learned from, or a score in few steps does "
+            "that; optimising against it learns nothing from such pairs.",
         )
     if accuracy.num < FEW:
         yield Finding(

@@ -257,11 +257,11 @@ class EnsembleScorer:
         self.scale = f"ensemble of {len(reward.members)} reward models, {name}, log-odds"
 
     def score(self, pairs: Sequence[Preference], advance: Advance = silent) -> Scored:
-        """See ``Scorer``; a conversation longer than ``max_tokens`` is left out."""
+        """See ``Scorer``; a conversation that the model cannot read is left out."""
         return score_trees(self.reward.trunk, pairs, self.max_tokens, self._scores, advance)
 
     def rate(self, asked: Sequence[Asked], advance: Advance = silent) -> Rated:
-        """See ``Rater``; the aggregate, and a conversation longer than ``max_tokens`` left out."""
+        """See ``Rater``; the aggregate; what the model cannot read is left out."""
         return rate_trees(self.reward.trunk, asked, self.max_tokens, self._totals, advance)
 
     def _totals(self, trees: Sequence[Tree], limit: int, advance: Advance) -> TreeScores:

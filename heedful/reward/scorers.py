@@ -115,11 +115,11 @@ class TrainedScorer:
         self.reward = TrainedReward(trunk, role=role)
 
     def score(self, pairs: Sequence[Preference], advance: Advance = silent) -> Scored:
-        """See ``Scorer``; a conversation longer than ``max_tokens`` is left out."""
+        """See ``Scorer``; a conversation that the model cannot read is left out."""
         return score_trees(self.trunk, pairs, self.max_tokens, self._scores, advance)
 
     def rate(self, asked: Sequence[Asked], advance: Advance = silent) -> Rated:
-        """See ``Rater``; a conversation longer than ``max_tokens`` is left out."""
+        """See ``Rater``; a conversation that the model cannot read is left out."""
         return rate_trees(self.trunk, asked, self.max_tokens, self._scores, advance)
 
     def _scores(self, trees: Sequence[Tree], limit: int, advance: Advance) -> TreeScores:
@@ -142,7 +142,7 @@ class ImplicitScorer:
         self.scale = f"policy, {beta:g} times its log-ratio to its start"
 
     def score(self, pairs: Sequence[Preference], advance: Advance = silent) -> Scored:
-        """See ``Scorer``; a conversation longer than ``max_tokens`` is left out."""
+        """See ``Scorer``; a conversation that the model cannot read is left out."""
         return score_trees(self.trunk, pairs, self.max_tokens, self._scores, advance)
 
     def _scores(self, trees: Sequence[Tree], limit: int, advance: Advance) -> TreeScores:
@@ -159,17 +159,15 @@ def rate_trees(
     advance: Advance,
 ) -> Rated:
     """Scores of answers from those of packed trees, an answer each."""
-    longest = min(max_tokens, reader.max_tokens)
     numbers, trees = [], []
     for number, (prompt, answer) in enumerate(asked):
         tree = answers_tree(reader.tokenizer, prompt.id, prompt, [answer])
-        if tree.num_tokens <= longest:
+        if tree.num_tokens <= reader.max_tokens:
             numbers.append(number)
             trees.append(tree)
     too_long = len(asked) - len(numbers)
     advance(too_long)
-    # an end of turn may be added to each
-    found = scores_of(trees, max_tokens + 1, advance) if trees else []
+    found = scores_of(trees, max_tokens, advance) if trees else []
     scores = {number: one for number, (one,) in zip(numbers, found, strict=True)}
     return Rated(scores=scores, drops={"too_long": too_long} if too_long else {})
 
@@ -185,11 +183,8 @@ def score_trees(
 
     An answer has one score, or of an ensemble the aggregate and then the scores of its members.
     """
-    longest = min(max_tokens, reader.max_tokens)
-    encoded = preference_trees(reader.tokenizer, pairs, max_tokens=longest)
-    # the answers to a prompt may together be longer than one conversation may be
-    limit = max([max_tokens, *(tree.num_tokens for tree in encoded.trees)])
-    scored = scores_of(encoded.trees, limit, advance) if encoded.trees else []
+    encoded = preference_trees(reader.tokenizer, pairs, max_tokens=reader.max_tokens)
+    scored = scores_of(encoded.trees, max_tokens, advance) if encoded.trees else []
     sides = np.array(
         [
             (scores[chosen], scores[rejected])

@@ -15,6 +15,7 @@ import pytest
 from typed import run
 
 from heedful.cli.evaluate import next_step
+from heedful.cli.fit import spoken
 from heedful.config import RewardCardConfig
 
 
@@ -161,3 +162,16 @@ def test_a_policy_is_proposed_for_a_reward_model_that_beats_a_coin(
 ) -> None:
     config = RewardCardConfig(model="runs/reward", data="hh-dev", **settings)
     assert bool(next_step(config, {"accuracy_ci": [low, 1.0]})) == is_worth_it
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.66666, "0.6667"), (12, "12"), (None, "none"), ({}, "none"),
+        ({"pairs": 674, "ratings": 2}, "674 pairs, 2 ratings"), ([0.5, 0.25], "0.5, 0.25"),
+        ([{"annotator": "a"}, {"annotator": "b"}], "2, in result.json"),
+        ({"rating/kind/shift": [0.1]}, "1, in result.json"), ("overall=1", "overall=1"),
+    ],
+)  # fmt: skip
+def test_figures_of_a_fit_are_printed_for_people(value: object, said: str) -> None:
+    assert spoken(value) == said

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from heedful.config import (
 )
 from heedful.data import testing
 from heedful.data.collate import Tree
+from heedful.data.examples import feedback_trees
+from heedful.data.plain import PLAIN
 from heedful.data.snapshot import freeze
 from heedful.errors import ConfigError, DataError
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_ppo, fit_reward
 from heedful.jobs.fit.ensemble import check_ensemble, start_members
+from heedful.jobs.fit.lesson import lesson_of
 from heedful.jobs.fit.memory import Means, memory_lines
 from heedful.jobs.models import ModelRef, open_trunk
 from heedful.jobs.reward_card import reward_card
@@ -240,6 +244,26 @@ def test_members_learn_every_form_with_thresholds_of_their_own(tmp_path: Path) -
     for number, own in enumerate(links):
         loaded = {name: value.item() for name, value in trunk.links[f"reward/{number}"].items()}
         assert loaded == own
+
+
+def test_balanced_members_learn_from_prompts_that_have_no_pair_left(tmp_path: Path) -> None:
+    forms = [("thumb", (1, 0)), ("order", (0, 1)), ("order", (1, 0)), ("order", (0, 0))]
+    rows = [
+        Feedback(
+            prompt=row.prompt,
+            responses=(row.chosen, row.rejected),
+            scale=scale,  # type: ignore[arg-type]
+            values=values,
+        )
+        for row, (scale, values) in zip(testing.preferences(), cycle(forms), strict=False)
+    ]
+    file = freeze(rows, "feedback", tmp_path).path
+    given = config("remedies.length_bins=2", "loss.ties=davidson", "held_out_share=0")
+    lesson = lesson_of(given, feedback_trees(PLAIN, rows, max_tokens=9999).trees, PLAIN)
+    assert [one.id for one in lesson.taught] == [one.id for one in lesson.paired]
+    assert {len(one.pairs) for one in lesson.taught} == {0, 1}
+    done = fit_reward(given.model_copy(update={"data": file}), tmp_path / "run")
+    assert len(done.metrics["links"]) == 4
 
 
 def test_an_ensemble_is_a_section_and_its_default_adapts_the_upper_third() -> None:

@@ -68,12 +68,12 @@ def tree(*lengths: tuple[int, int], **more: Any) -> Tree:
     )
 
 
-def test_pairs_are_balanced_over_trees_and_a_tree_without_any_left_goes() -> None:
+def test_pairs_are_balanced_over_trees_and_a_tree_without_any_left_keeps_its_place() -> None:
     # one bin of small differences, three to one; one of large differences, the longer alone
     trees = [tree((5, 4), (6, 5), (4, 5)), tree((8, 7)), tree((30, 3), (40, 3))]
     found, num_lost = balanced(trees, 2)
     assert num_lost == 2
-    assert [one.weights for one in found] == [(2 / 3, 2 / 3, 2.0), (2 / 3,)]
+    assert [one.weights for one in found] == [(2 / 3, 2 / 3, 2.0), (2 / 3,), ()]
     assert found[0].margins == (0, 1, 2)
     with pytest.raises(DataError, match="length_bins is 2, but 1 prompts have no pairs"):
         balanced([Tree(id="a", prompt=(1,), responses=((1,),))], 2)

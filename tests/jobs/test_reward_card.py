@@ -112,6 +112,22 @@ def test_the_temperatures_of_two_halves_mend_each_other_and_leave_accuracy() -> 
     assert "calibration" not in rules(card)
 
 
+def test_equal_scores_are_counted_and_said() -> None:
+    deltas = np.where(np.arange(200) % 4 == 0, 0.0, np.random.default_rng(0).normal(1, 1, 200))
+    card = measure(ABOUT, [pair(n) for n in range(200)], scored(deltas), Background())
+    assert card.num_alike == 50
+    said = next(one for one in findings(card) if one.rule == "scored_alike")
+    assert said.cause.startswith("50 of 200 pairs have the same score on both sides")
+
+
+def test_a_model_that_is_surely_worse_than_a_coin_is_not_called_chance() -> None:
+    deltas = np.random.default_rng(0).normal(-1, 1, 200)
+    card = measure(ABOUT, [pair(n) for n in range(200)], scored(deltas), Background())
+    assert "below_chance" in rules(card)
+    assert "chance" not in rules(card)
+    assert findings(card)[0].rule == "below_chance"
+
+
 def test_a_model_that_is_always_right_has_no_temperature_and_says_so() -> None:
     card = measure(ABOUT, [pair(n) for n in range(60)], scored(np.ones(60)), Background())
     assert card.scaling is None

@@ -190,7 +190,9 @@ def test_what_an_ensemble_is_not_is_refused_with_the_reason(tmp_path: Path) -> N
     assert read_card(path).members == 4
 
 
-def test_pairs_are_scored_by_each_member_and_by_the_aggregate() -> None:
+def test_pairs_are_scored_by_each_member_and_by_the_aggregate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     own = new("worst_case")
     scored = EnsembleScorer(own, max_tokens=256).score(testing.preferences()[:5])
     assert scored.chosen.shape == scored.rejected.shape == (5, 4)
@@ -199,7 +201,10 @@ def test_pairs_are_scored_by_each_member_and_by_the_aggregate() -> None:
     lowest = np.stack([scored.chosen.min(axis=1), scored.rejected.min(axis=1)], axis=1)
     np.testing.assert_allclose(scored.total, lowest, atol=1e-6)
     np.testing.assert_allclose(scored.deltas, lowest[:, 0] - lowest[:, 1], atol=1e-6)
-    nothing = EnsembleScorer(own, max_tokens=2).score(testing.preferences()[:2])
+    small = EnsembleScorer(own, max_tokens=2).score(testing.preferences()[:5])
+    np.testing.assert_allclose(small.chosen, scored.chosen, atol=1e-5)
+    monkeypatch.setattr(type(own.trunk), "max_tokens", 2)
+    nothing = EnsembleScorer(own, max_tokens=256).score(testing.preferences()[:2])
     assert (nothing.pairs, nothing.chosen.shape) == ((), (0, 1))
 
 

@@ -43,7 +43,10 @@ MAKE: tuple[Make, ...] = (
 
 
 @pytest.mark.parametrize("make", MAKE)
-def test_scores_belong_to_their_pairs_whatever_is_left_out(trunk: Trunk, make: Make) -> None:
+def test_scores_belong_to_their_pairs_whatever_is_left_out(
+    trunk: Trunk, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trunk, "max_tokens", 256)
     rows = testing.preferences()[:6]
     same = Preference(prompt=rows[0].prompt, chosen=answer("so"), rejected=answer("so"))
     long = Preference(prompt=rows[1].prompt, chosen=answer("so " * 400), rejected=answer("no"))

@@ -66,10 +66,11 @@ def parse(row: Row) -> Judged:
 
 def _groups(ranks: JSON, names: list[str]) -> list[list[str]]:
     """The labels by rank, best first."""
-    whole = isinstance(ranks, list) and all(type(rank) is int for rank in ranks)
+    whole = isinstance(ranks, list) and all(type(rank) is int and rank > 0 for rank in ranks)
     if not whole or len(ranks) != len(names):
         raise RowDropped(
-            "wrong_ranks", f"ranks is {ranks!r:.60}; write {len(names)} whole numbers, 1 the best"
+            "wrong_ranks",
+            f"ranks is {ranks!r:.60}; write {len(names)} whole numbers above 0, 1 the best",
         )
     return [
         [name for name, at in zip(names, ranks, strict=True) if at == rank]

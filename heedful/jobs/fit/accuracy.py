@@ -15,7 +15,8 @@ from heedful.types import JSON
 def accuracy_of(deltas: Sequence[float], trees: Sequence[Tree]) -> dict[str, JSON]:
     """Share of pairs whose delta is above 0, a tie one half; pairs of a prompt go together.
 
-    ``deltas`` are chosen minus rejected, one per pair of the trees, in their order.
+    Ties are counted (``num_scored_alike``). ``deltas`` are chosen minus rejected, one per pair of
+    the trees, in their order.
     """
     if not len(deltas):
         return {"num_held_out": 0}
@@ -26,7 +27,7 @@ def accuracy_of(deltas: Sequence[float], trees: Sequence[Tree]) -> dict[str, JSO
         "num_held_out": accuracy.num,
         "accuracy": accuracy.value,
         "accuracy_ci": [accuracy.low, accuracy.high],
-    }
+    } | ({"num_scored_alike": num_alike} if (num_alike := int(np.sum(right == 0.5))) else {})
 
 
 def measured_of(deltas: Sequence[float], trees: Sequence[Tree]) -> dict[str, JSON]:

@@ -17,6 +17,7 @@ from heedful.jobs.fit.remedies import balanced, with_style
 class Lesson:
     """What a run learns: its reading, the trees so read, and pairs that the head starts from.
 
+    Tree n of ``paired`` has the pairs that tree n of ``taught`` implies, and may have none.
     ``across`` are pairs between the answers of different prompts; ``num_unbalanced`` are those that
     balancing by length leaves out.
     """
@@ -43,6 +44,13 @@ def lesson_of(
     taught = with_something(learned(tree, reading) for tree in trees)
     for rule, num in reading.drops.items():
         print(f"not learned from: {num} {rule}", file=sys.stderr)
+    strong = sum(margin > 0 for tree in taught for margin in tree.margins)
+    if strong and config.loss.margin and config.loss.pairs != "bradley_terry":
+        print(
+            f"not learned from: the strengths of {strong:,} pairs; loss.pairs={config.loss.pairs} "
+            "knows none",
+            file=sys.stderr,
+        )
     remedies, num_unbalanced = config.remedies, 0
     if remedies.covariates != "none":
         taught = with_style(taught, tokenizer, remedies.covariates)
@@ -52,6 +60,8 @@ def lesson_of(
     if remedies.length_bins:
         taught, num_unbalanced = balanced(taught, remedies.length_bins)
         paired, _ = balanced(paired, remedies.length_bins)
+        kept = [n for n, tree in enumerate(taught) if num_judgements(tree)]
+        taught, paired = [taught[n] for n in kept], [paired[n] for n in kept]
     across = pairs_across(paired, config.seed)
     if not across and not reading.flags and not any(tree.pairs for tree in paired):
         raise DataError(

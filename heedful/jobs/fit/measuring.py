@@ -15,6 +15,8 @@ from heedful.reward.trained import TrainedReward, pair_deltas
 from heedful.train.crowd import SKILLS
 from heedful.types import JSON
 
+NUM_ANSWERS = 256  # that the moments of a reward are taken from
+
 
 def feedback_metrics(
     trunk: Trunk,
@@ -72,11 +74,15 @@ def reward_metrics(
 def reward_moments(
     trunk: Trunk, trees: Sequence[Tree], max_tokens: int, ensemble: EnsembleReward | None = None
 ) -> tuple[float, float]:
-    """Mean and deviation of the reward on up to 256 training answers (card: centred rewards).
+    """Mean and deviation of the reward on about 256 training answers, drawn by prompt.
 
     In the demo these answers are samples of the start policy.
     """
-    some = list(trees)[: max(1, 256 // max(len(trees[0].responses), 1))]
+    some: list[Tree] = []
+    for number in np.random.default_rng(len(trees)).permutation(len(trees)):
+        if sum(len(tree.responses) for tree in some) >= NUM_ANSWERS:
+            break
+        some.append(trees[number])
     with progress("centre scores", len(some)) as advance:
         if ensemble is not None:
             return ensemble.normalise(some, max_tokens, advance)

@@ -23,7 +23,8 @@ LINK = "style"  # the coefficients of covariates among a role's links
 def balanced(trees: Sequence[Tree], num_bins: int) -> tuple[list[Tree], int]:
     """The trees with pairs weighed such that length predicts nothing, and how many pairs were lost.
 
-    Length is in tokens, bins are of equal size by the absolute difference
+    All trees stay, in their order, also those that have lost all that they had. Length is in
+    tokens, bins are of equal size by the absolute difference
     (``stats.shortcuts.balancing_weights``). A pair in a bin without any of the other kind has no
     weight and is left out; one with a probability counts as two (``with_hard_labels``). Raises
     ``DataError`` when no bin has both kinds.
@@ -50,15 +51,15 @@ def balanced(trees: Sequence[Tree], num_bins: int) -> tuple[list[Tree], int]:
         own = [next(weights) for _ in tree.pairs]
         kept = [n for n, weight in enumerate(own) if weight > 0]
         num_lost += len(own) - len(kept)
-        part = replace(
-            tree,
-            pairs=tuple(tree.pairs[n] for n in kept),
-            weights=tuple(own[n] for n in kept),
-            margins=tuple(tree.margins[n] for n in kept),
-            probabilities=(1.0,) * len(kept),
+        found.append(
+            replace(
+                tree,
+                pairs=tuple(tree.pairs[n] for n in kept),
+                weights=tuple(own[n] for n in kept),
+                margins=tuple(tree.margins[n] for n in kept),
+                probabilities=(1.0,) * len(kept),
+            )
         )
-        if part.pairs or part.ties or part.rankings or part.ratings or part.thumbs or part.flags:
-            found.append(part)
     return found, num_lost
 
 

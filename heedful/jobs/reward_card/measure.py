@@ -122,6 +122,7 @@ def measure(
         drops=dict(scored.drops),
         measured=calibrated(deltas, prompts, rngs[0]),
         reliability=calibration_rows(deltas),
+        num_alike=int((deltas == 0).sum()),
         matched=attempt(
             notes,
             "length-matched accuracy",

@@ -25,12 +25,9 @@ def measure_parts(
     known = trunk.parts.get("reward")
     if known is None:
         return []
-    limit = config.tokens_per_micro_step
-    longest = min(limit, trunk.max_tokens)
-    trees = feedback_trees(trunk.tokenizer, rows, max_tokens=longest).trees
-    widest = max([limit, *(tree.num_tokens + len(tree.responses) for tree in trees)])
+    trees = feedback_trees(trunk.tokenizer, rows, max_tokens=trunk.max_tokens).trees
     with progress("parts", len(trees)) as advance:
-        outputs = TrainedReward(trunk).outputs_of(trees, widest, advance)
+        outputs = TrainedReward(trunk).outputs_of(trees, config.tokens_per_micro_step, advance)
     figures: Any = part_metrics(trunk, trees, outputs, seed=config.seed)["parts"]
     whole = [about(tree, OVERALL, known.parts) for tree in trees]
     values = known.shown(outputs).double().cpu().numpy()

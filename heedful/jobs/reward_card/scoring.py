@@ -198,7 +198,7 @@ def score_pairs(
         rules = ", ".join(f"{rule}: {num}" for rule, num in scored.drops.items()) or "none"
         raise NothingScoredError(
             f"none of {len(rows)} pairs can be scored; dropped by rule: {rules}; give pairs whose "
-            "two answers differ, or raise tokens_per_micro_step for long ones"
+            "two answers differ and that the model can read"
         )
     if not np.isfinite(scored.chosen).all() or not np.isfinite(scored.rejected).all():
         raise DataError("a score is not finite; fit the model again")
