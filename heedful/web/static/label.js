@@ -2,7 +2,8 @@
 // The page works without this file; then every answer is a form and a new page.
 
 import { fieldsOf, fill, statedOf } from "./fields.js";
-import { isTyping, listen, mark } from "./keys.js";
+import { gapsOf, inWords, quieten, tell } from "./gaps.js";
+import { isTyping, listen, markLine } from "./keys.js";
 import { outboxOf, unsavedOf } from "./outbox.js";
 
 const AHEAD = 3;
@@ -228,7 +229,36 @@ function show(item) {
   if (!item.nodes) restore();
   scrollTo({ top: 0 });
   place.querySelector(".question")?.focus({ preventScroll: true });
-  mark(0, false);
+  prepare();
+}
+
+/** Ready the form on screen: the mark at the first gap, and what is missing said by this page. */
+function prepare() {
+  const form = place.querySelector("form.answer-form");
+  if (!form) return;
+  showLastTurn();
+  form.noValidate = form.querySelector("[data-scale], [data-ranking]") !== null;
+  markLine(gapsOf(form)[0], false);
+}
+
+/** Begin a long conversation with its last turn, which is the one that is answered. */
+function showLastTurn() {
+  const prompt = place.querySelector(".prompt.many");
+  if (!prompt) return;
+  const earlier = prompt.querySelector(".earlier");
+  earlier.hidden = prompt.scrollHeight <= prompt.clientHeight;
+  const top = prompt.getBoundingClientRect().top + earlier.offsetHeight;
+  const last = [...prompt.querySelectorAll(".turn")].at(-1);
+  prompt.scrollTop += last.getBoundingClientRect().top - top;
+}
+
+/** Say what an answer lacks, at its first gap; false when it lacks nothing. */
+function isLacking(form) {
+  const gaps = form.noValidate ? gapsOf(form) : [];
+  if (!gaps.length) return false;
+  tell(form, `${inWords(form, gaps)}.`);
+  markLine(gaps[0]);
+  return true;
 }
 
 /** Keep what is on screen, as it is, for after what is shown next. */
@@ -340,6 +370,7 @@ function saveDraft(form) {
   const done = ask(`/drafts/${task}?round=${round}`, {
     method: "PUT",
     headers: { "content-type": "application/json" },
+  if (isLacking(form)) return;
     body: JSON.stringify(fields),
   }).then(
     () => {
@@ -371,6 +402,7 @@ document.addEventListener("click", (event) => {
   const target = event.target.closest("[data-key], [data-opens]");
   if (target?.dataset.key !== "u") return;
   event.preventDefault();
+  quieten(form);
   back();
 });
 
@@ -395,6 +427,6 @@ listen(() => performance.now() - arrivedAt >= GRACE_MS);
 const retry = place.querySelector("[data-retry]")?.dataset.retry;
 if (retry) setTimeout(refill, Number(retry) * 1000);
 restore();
-mark(0, false);
+prepare();
 sayState();
 send().then(refill);
