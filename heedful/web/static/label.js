@@ -30,7 +30,7 @@ let arrivedAt = performance.now(); // of the item on screen
 let shownAt = arrivedAt; // earlier for an item that was on screen before
 let hiddenMs = 0;
 let hiddenSince = null;
-let undone = -1; // how far back undo has gone
+let undone = Number(place.dataset.undone); // how far back undo has gone; -1: not at all
 let sending = false;
 let retryTimer = null;
 const refused = new Map(); // what the server refused and nobody has seen to yet, by name
@@ -266,7 +266,8 @@ function leave() {
   const form = place.querySelector("form[data-task]");
   if (!form) return;
   const { task, round, guideline } = form.dataset;
-  ahead.unshift({ task, round, guideline, nodes: [...place.childNodes], spentMs: shownMs() });
+  const isChange = "change" in form.dataset;
+  ahead.unshift({ task, round, guideline, isChange, nodes: [...place.childNodes], spentMs: shownMs() });
 }
 
 /** The guidelines that the item on screen is answered under. */
@@ -351,6 +352,15 @@ place.addEventListener("submit", (event) => {
 const draftTimers = new Map(); // by item
 const drafts = new Map(); // on their way, by item
 
+/** Leave what undo has shown as it is, and go on where undo began. */
+function onward() {
+  undone = -1;
+  ahead = ahead.filter((one) => !one.isChange);
+  place.replaceChildren();
+  if (ahead.length) show(ahead.shift());
+  else refill();
+}
+
 place.addEventListener("input", (event) => {
   const form = event.target.closest("form.answer-form");
   if (!form) return;
@@ -400,7 +410,8 @@ function restore() {
 
 document.addEventListener("click", (event) => {
   const target = event.target.closest("[data-key], [data-opens]");
-  if (target?.dataset.key !== "u") return;
+  const go = { u: back, n: onward }[target?.dataset.key];
+  if (!go) return;
   event.preventDefault();
   quieten(form);
   back();
