@@ -110,6 +110,7 @@ async function send() {
           continue;
         }
         sayState();
+        showKept(error);
         if (status === 401) location.assign("/sign-in");
         if (status === 403) say("waiting", `${waiting().length} kept here: ${error.message}`);
         retryTimer = setTimeout(send, RETRY_MS);
@@ -117,6 +118,7 @@ async function send() {
       }
     }
     sayState();
+    if (later.size) showKept({ status: 500 });
     if (later.size) retryTimer = setTimeout(send, RETRY_MS);
   } finally {
     sending = false;
@@ -206,6 +208,7 @@ function take(result) {
     if (ahead.length) show(ahead.shift());
     else if (result.nothing) showNothing(result);
     else if (refused.size) place.replaceChildren(made("p", "Nothing else is left for now."));
+    else showKept({ isSaving: true });
   }
 }
 
@@ -296,11 +299,44 @@ function showNothing(result) {
 
 async function refill() {
   try {
-    take(await post("/items", { count: AHEAD }));
+    const result = await post("/items", { count: AHEAD });
+    take(result);
+    // all that it holds is answered here and not saved yet
+    if (!current() && !result.nothing && !refused.size) setTimeout(refill, RETRY_MS);
   } catch (error) {
     if (error.status === 401) location.assign("/sign-in");
-    else setTimeout(refill, RETRY_MS);
+    else {
+      showKept(error);
+      setTimeout(refill, RETRY_MS);
+    }
   }
+}
+
+/** Say in place of a task that none comes for now, and that nothing is lost. */
+function showKept({ status, isSaving }) {
+  if (current()) return;
+  const { length } = waiting();
+  const kept = length === 1 ? "Your answer is" : `Your ${length} answers are`;
+  const then = status || isSaving ? "the server has answered" : "the line is back";
+  const text = `${length ? `${kept} kept here; the` : "The"} next task comes when ${then}.`;
+  const title = place.querySelector(".kept h1") ?? made("h1", "", { tabIndex: -1 });
+  if (title.textContent !== text) title.textContent = text;
+  if (title.isConnected) return;
+  const card = made("section", "", { className: "card empty kept" });
+  card.append(title);
+  place.replaceChildren(card);
+  title.focus({ preventScroll: true });
+}
+
+/** Say that another tab has answered, or skipped, what is on screen; a key just now is not for it. */
+function sayAnswered({ path }) {
+  const form = place.querySelector("form.answer-form");
+  const leave = made("a", "Go on to the next task", { href: `${base}/label` });
+  leave.dataset.key = "n";
+  leave.append(" ", made("kbd", "n"));
+  const said = path === "/skips" ? "skipped" : "answered";
+  tell(form, `You ${said} this in another tab; an answer here takes its place.`, leave);
+  arrivedAt = performance.now();
 }
 
 /** Show an answered task again, to change it. */
@@ -316,6 +352,15 @@ async function back() {
   }
 }
 
+/** Leave what undo has shown as it is, and go on where undo began. */
+function onward() {
+  undone = -1;
+  ahead = ahead.filter((one) => !one.isChange);
+  place.replaceChildren();
+  if (ahead.length) show(ahead.shift());
+  else refill();
+}
+
 function shownMs() {
   const now = performance.now();
   return now - shownAt - hiddenMs - (hiddenSince === null ? 0 : now - hiddenSince);
@@ -325,6 +370,7 @@ place.addEventListener("submit", (event) => {
   const form = event.target;
   if (!form.matches(".answer-form, .skip-form")) return;
   event.preventDefault();
+  if (isLacking(form)) return;
   const fields = { ...fieldsOf(form, event.submitter), seconds: (shownMs() / 1000).toFixed(2) };
   const path = form.matches(".skip-form") ? "/skips" : "/answers";
   const { task, round } = form.dataset;
@@ -352,19 +398,11 @@ place.addEventListener("submit", (event) => {
 const draftTimers = new Map(); // by item
 const drafts = new Map(); // on their way, by item
 
-/** Leave what undo has shown as it is, and go on where undo began. */
-function onward() {
-  undone = -1;
-  ahead = ahead.filter((one) => !one.isChange);
-  place.replaceChildren();
-  if (ahead.length) show(ahead.shift());
-  else refill();
-}
-
 place.addEventListener("input", (event) => {
   const form = event.target.closest("form.answer-form");
   if (!form) return;
   const id = idOf(form.dataset);
+  quieten(form);
   unsaved.write(id, fieldsOf(form));
   clearTimeout(draftTimers.get(id));
   say("saving", "saving");
@@ -380,7 +418,6 @@ function saveDraft(form) {
   const done = ask(`/drafts/${task}?round=${round}`, {
     method: "PUT",
     headers: { "content-type": "application/json" },
-  if (isLacking(form)) return;
     body: JSON.stringify(fields),
   }).then(
     () => {
@@ -413,8 +450,7 @@ document.addEventListener("click", (event) => {
   const go = { u: back, n: onward }[target?.dataset.key];
   if (!go) return;
   event.preventDefault();
-  quieten(form);
-  back();
+  go();
 });
 
 document.addEventListener("visibilitychange", () => {
@@ -428,7 +464,10 @@ addEventListener("online", send);
 addEventListener("offline", () => sayState());
 addEventListener("storage", (event) => {
   const answered = outbox.added(event); // in another tab
-  if (answered?.task) ahead = ahead.filter((one) => idOf(one) !== idOf(answered));
+  if (!answered?.task) return;
+  const id = idOf(answered);
+  ahead = ahead.filter((one) => idOf(one) !== id);
+  if (current() === id) sayAnswered(answered);
 });
 setInterval(() => ask("/heartbeat", { method: "POST" }).catch(() => {}), HEARTBEAT_MS);
 
