@@ -12,7 +12,7 @@ export const isTyping = () =>
 // scales: digits answer the marked line, arrows move the mark
 const scales = () => [...place.querySelectorAll("[data-scale]")];
 
-export function mark(number, scrolls = true) {
+function mark(number, scrolls = true) {
   const all = scales();
   all.forEach((one, at) => one.classList.toggle("marked", at === number));
   if (scrolls) all[number]?.scrollIntoView({ block: "nearest" });
@@ -171,7 +171,8 @@ document.addEventListener("click", (event) => {
 
 function showKeys() {
   const list = document.querySelector("#keys-list");
-  list.replaceChildren();
+  const ofForm = place.querySelector(".form-keys")?.cloneNode(true);
+  list.replaceChildren(...(ofForm?.childNodes ?? []));
   for (const one of document.querySelectorAll("[data-key]:not([hidden])")) {
     const kbd = one.querySelector("kbd");
     if (!kbd) continue;
