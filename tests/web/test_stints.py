@@ -189,6 +189,7 @@ def test_without_scripts_undo_goes_back_further_and_on_again(browser: Any, site:
         page.get_by_role("link", name="Undo").click()
         page.get_by_text(f"Question {number}?").wait_for()
     assert page.get_by_role("link", name="Undo").count() == 0
+    assert page.get_by_text("Undo goes no further back").is_visible()
     page.get_by_role("link", name="Leave it as it is").click()
     page.get_by_text("Question 3?").wait_for()
     context.close()
@@ -299,3 +300,37 @@ def test_the_open_guidelines_cover_nothing(page: Any, width: int) -> None:
     )
     assert len(ends) >= 9
     assert max(ends) <= left
+
+
+SHOWN_TWICE = [asked_by(form, 2, 0) for form in ("ranking", "rating", "flags")]
+
+
+@pytest.mark.parametrize("site", [*SHOWN_TWICE, asked_by("steps", 1, 0)], indirect=True)
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing_in_what_the_page_says_and_all_of_it_fits(
+    browser: Any, site: Site, width: int
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    long = "Some words. " * 60
+    answers = ["First.\n\nSecond."] if site.form == "steps" else ["This", "That"]
+    ask(site, [long, long, "And now?"], answers)
+    context = browser.new_context(bypass_csp=True, viewport={"width": width, "height": 800})
+    page = sign_in(context, site, "ann")
+    press(page, "3" if site.form == "flags" else "Enter")
+    page.locator(".note input:visible, [role=alert]").first.wait_for()
+
+    def check() -> None:
+        violations = Axe().run(page).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    check()
+    type_keys(page, "1 2 Enter" if site.form in ("ranking", "steps") else "1 1 1 1 1 1 Enter")
+    page.get_by_text(DONE).wait_for()
+    wait_saved(page)
+    check()
+    press(page, "u")
+    page.get_by_text("choose again to change it").wait_for()
+    check()
+    context.close()
