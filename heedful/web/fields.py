@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from heedful.errors import DataError
 from heedful.forms.pairwise import BOTH_BAD, MAX_STRENGTH
+from heedful.forms.steps import BAD
 from heedful.registry import Registry
 from heedful.types import JSON
 
@@ -101,12 +102,21 @@ def critique(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
 def steps(fields: Fields, shown: Sequence[str]) -> dict[str, JSON]:
     """``step.NUMBER`` is 1, 0 or -1; with ``first_error`` what follows the first -1 is left out."""
     del shown
-    labels: list[int] = []
-    while f"step.{len(labels)}" in fields:
-        labels.append(number(fields, f"step.{len(labels)}"))
-    if "first_error" not in fields or -1 not in labels:
-        return {"labels": labels}
-    return {"labels": labels[: labels.index(-1) + 1], "first_error": True}
+    names: list[str] = []
+    while (name := f"step.{len(names)}") in fields:
+        names.append(name)
+    said = [fields[name] for name in names]
+    stops = "first_error" in fields and str(BAD) in said
+    if stops:
+        names = names[: said.index(str(BAD)) + 1]
+    gaps = [place for place, name in enumerate(names, start=1) if not fields[name]]
+    if gaps:
+        raise DataError(
+            f"{len(gaps)} of {len(names)} steps have no label, step {gaps[0]} first; say good, "
+            "neutral or bad for each, or stop at the first bad step"
+        )
+    labels = [number(fields, name) for name in names]
+    return {"labels": labels} | ({"first_error": True} if stops else {})
 
 
 CONVERTERS: Registry[Convert] = Registry(

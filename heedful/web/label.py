@@ -89,7 +89,7 @@ def label(request: Request, project: str) -> Response:
             return RedirectResponse(f"/projects/{project}/about", status_code=303)
         found = queue.lease(tx, project, user.id, count=1, rng=request.app.state.rng)
     if isinstance(found, Nothing):
-        return task_page(request, project, None, card=why.card(found))
+        return task_page(request, project, None, nothing=found)
     return task_page(request, project, found[0])
 
 
@@ -260,7 +260,8 @@ def recent(request: Request, project: str, place: int, guidelines: str = "") -> 
     if not 0 <= place < len(answered):
         raise MissingError(f"there are {len(answered)} answers to go back through")
     task, round = answered[place]
-    return again(request, project, task, guidelines, round)
+    before = place + 1 if place + 1 < len(answered) else None
+    return show_again(request, project, task, guidelines, round, undone=place, undo_to=before)
 
 
 @router.get("/tasks/{task}", include_in_schema=False)
@@ -269,6 +270,20 @@ def again(
     request: Request, project: str, task: str, guidelines: str = "", round: Round = None
 ) -> Response:
     """A task that was given to this annotator before."""
+    return show_again(request, project, task, guidelines, round)
+
+
+def show_again(
+    request: Request,
+    project: str,
+    task: str,
+    guidelines: str,
+    round: int | None,
+    *,
+    undone: int | None = None,
+    undo_to: int | None = 0,
+) -> Response:
+    """A task that was given before; ``undone`` and ``undo_to`` count answers back from the last."""
     who = visitor_of(request).user.id
     with store_of(request).read() as tx:
         settings = projects.get(tx, project)
@@ -276,8 +291,8 @@ def again(
         found = given(tx, who, [view])
         texts = guidelines_of(tx, project, [view], guidelines.split())
     if not wants_json(request):
-        return task_page(request, project, view)
-    (one,) = items_of(request, settings, found)
+        return task_page(request, project, view, undone=undone, undo_to=undo_to)
+    (one,) = items_of(request, settings, found, undo_to)
     return JSONResponse(one | drawn(texts))
 
 
@@ -291,26 +306,30 @@ def task_page(
     project: str,
     view: Assignment | None,
     *,
-    card: Markup | None = None,
+    nothing: Nothing | None = None,
     problem: str = "",
     status: int = 200,
+    undone: int | None = None,
+    undo_to: int | None = 0,
 ) -> Response:
-    """The labelling page of one task, with the guidelines it was given under, or of a ``card``."""
+    """The labelling page of one task under its guidelines, or of why there is ``nothing``."""
     who = visitor_of(request).user.id
     with store_of(request).read() as tx:
         settings = projects.get(tx, project)
         found = given(tx, who, [view] if view else [])
         guideline = projects.guideline(tx, project, view.guideline if view else None)
         progress = queue.progress(tx, project, who)
+    shown = items_of(request, settings, found, undo_to)[0]["html"] if found else None
     return page(
         request,
         "label.html",
         status=status,
         project=settings,
-        item=items_of(request, settings, found)[0]["html"] if found else card,
+        item=why.card(nothing, settings, progress.num_own) if nothing else shown,
         guideline=guideline,
         progress=progress,
         problem=problem,
+        undone=undone,
     )
 
 
@@ -323,7 +342,7 @@ def next_items(request: Request, ready: Ready) -> dict[str, JSON]:
         retry = ready.nothing.retry_seconds
         return state | {
             "items": [],
-            "nothing": str(why.card(ready.nothing)),
+            "nothing": str(why.card(ready.nothing, ready.project, ready.num_own)),
             "retry_seconds": retry,
         }
     items = {"items": items_of(request, ready.project, ready.items)}
@@ -390,21 +409,23 @@ def said_before(tx: Transaction, who: str, view: Assignment) -> Mapping[str, JSO
     return mine[-1].payload if mine else {}
 
 
-def items_of(request: Request, project: Project, found: Sequence[Given]) -> list[dict[str, JSON]]:
+def items_of(
+    request: Request, project: Project, found: Sequence[Given], undo_to: int | None = 0
+) -> list[dict[str, JSON]]:
     """What a browser gets of each task: its id and round, its HTML, its guidelines' version."""
     return [
         {
             "task": one.view.task_id,
             "round": one.view.round,
             "guideline": one.view.guideline,
-            "html": item(request, project, one),
+            "html": item(request, project, one, undo_to),
         }
         for one in found
     ]
 
 
-def item(request: Request, project: Project, found: Given) -> Markup:
-    """A task as HTML. Who wrote an answer is not in it."""
+def item(request: Request, project: Project, found: Given, undo_to: int | None) -> Markup:
+    """A task as HTML, and which answer undo goes to. Who wrote an answer is not in it."""
     view, asked, given = found.view, found.asked, found.said
     completions = asked.completions
     return fragment(
@@ -425,6 +446,7 @@ def item(request: Request, project: Project, found: Given) -> Markup:
         given=given,
         draft=view.draft or {},
         is_change=view.state == "submitted",
+        undo_to=undo_to,
         key=new_secret(),
         csrf=visitor_of(request).csrf,
     )

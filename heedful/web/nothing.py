@@ -3,6 +3,7 @@
 from markupsafe import Markup
 
 from heedful.store.queue import Nothing
+from heedful.types import Project
 from heedful.web.pages import fragment
 
 WORDS = {
@@ -23,13 +24,15 @@ MORE = {
 }
 
 
-def card(found: Nothing) -> Markup:
-    """The card that stands in place of a task."""
+def card(found: Nothing, project: Project, num_own: int) -> Markup:
+    """The card that stands in place of a task, for somebody with so many answers."""
     return fragment(
         "nothing.html",
         text=WORDS[found.reason],
         more=MORE.get(found.reason),
         retry_seconds=found.retry_seconds,
+        project=project,
+        num_own=num_own,
     )
 
 

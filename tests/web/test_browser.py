@@ -5,10 +5,9 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from browsing import GRACE, Site, press, sign_in, wait_saved
+from browsing import GRACE, Site, orders_of, press, sign_in, wait_saved
 from studio import DAY
 
-from heedful.store import tasks
 from heedful.web.sign_in import make_link
 
 # of the browser's driver about its own event loop
@@ -94,7 +93,7 @@ def one_of(form: str) -> dict[str, Any]:
     [
         (one_of("rating"), "4 5 ArrowUp 2 3 Enter",
          {"ratings": {"ID": {"helpful": 4, "honest": 2, "harmless": 3}}}),
-        (one_of("flags"), "2 ArrowDown ArrowDown Escape Enter",
+        (one_of("flags"), "ArrowDown 2 Enter",
          {"flags": {"ID": {"bias": {"severity": 2}}}}),
         (one_of("flags"), "Enter", {"flags": {}}),
         (one_of("demonstration"), "1", {"accepted": "ID"}),
@@ -116,18 +115,6 @@ def test_every_form_can_be_answered_by_keys_alone(
     wait_saved(page)
     (found,) = site.answers()
     assert json.loads(json.dumps(found.payload).replace(found.shown_order[0], "ID")) == wanted
-
-
-def orders_of(site: Site) -> list[list[list[int]]]:
-    """The ranking of every question in order, as places on the page."""
-    with site.store.read() as tx:
-        asked = tasks.by_dataset(tx, "support")
-    asked.sort(key=lambda one: -one.task.priority)
-    return [
-        [[answer.shown_order.index(each) for each in group] for group in answer.payload["ranks"]]
-        for one in asked
-        for answer in one.annotations
-    ]
 
 
 def test_answers_given_offline_arrive_when_the_line_is_back(page: Any, site: Site) -> None:
@@ -292,7 +279,7 @@ def test_the_open_guidelines_are_not_under_the_header_of_a_phone(page: Any) -> N
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("site", [{"form": form, "num_shown": n} for form, n in (
-    ("pairwise", 2), ("ranking", 4), ("rating", 2), ("flags", 1), ("demonstration", 1),
+    ("pairwise", 2), ("ranking", 4), ("rating", 2), ("flags", 2), ("demonstration", 1),
     ("critique", 1), ("steps", 1))], indirect=True)  # fmt: skip
 def test_axe_finds_nothing_on_a_labelling_page(browser: Any, site: Site, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe

@@ -47,6 +47,17 @@ def test_a_page_states_a_payload_that_its_form_accepts(
     FORMS[form].validate(commented, shown)
 
 
+def test_a_step_without_a_label_is_named() -> None:
+    fields = {"step.0": "1", "step.1": "", "step.2": "-1", "step.3": ""}
+    with pytest.raises(DataError, match="2 of 4 steps have no label, step 2 first"):
+        payload_of("steps", fields, ["cmp_a"])
+    with pytest.raises(DataError, match="1 of 3 steps have no label, step 2 first"):
+        payload_of("steps", fields | {"first_error": "1"}, ["cmp_a"])
+    labelled = fields | {"step.1": "0", "first_error": "1"}
+    found = payload_of("steps", labelled, ["cmp_a"])
+    assert found == {"labels": [1, 0, -1], "first_error": True}
+
+
 @pytest.mark.parametrize("form", list(CONVERTERS))
 def test_nothing_stated_is_refused_or_means_nothing_wrong(form: str) -> None:
     shown = SHOWN[: max(1, FORMS[form].num_completions[0])]

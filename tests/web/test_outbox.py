@@ -78,7 +78,7 @@ def test_a_refused_answer_comes_back_as_it_was_typed_and_says_why(page: Any, sit
     [
         ({"num_tasks": 2, "form": "rating", "num_shown": 2}, "5 4 3 1 2 3"),
         ({"num_tasks": 2, "form": "ranking", "num_shown": 4}, "3 1 4 2"),
-        ({"num_tasks": 2, "form": "flags", "num_shown": 1}, "2 ArrowDown Tab w h y Escape"),
+        ({"num_tasks": 2, "form": "flags", "num_shown": 1}, "ArrowDown 2 e w h y Escape"),
         ({"num_tasks": 2, "form": "steps", "num_shown": 1}, "3"),
         ({"num_tasks": 2, "form": "critique", "num_shown": 1}, "e N o Escape"),
     ],

@@ -12,11 +12,30 @@ export const isTyping = () =>
 // scales: digits answer the marked line, arrows move the mark
 const scales = () => [...place.querySelectorAll("[data-scale]")];
 
-export function mark(number, scrolls = true) {
+function mark(number, scrolls = true) {
   const all = scales();
   all.forEach((one, at) => one.classList.toggle("marked", at === number));
   if (scrolls) all[number]?.scrollIntoView({ block: "nearest" });
 }
+
+/** Mark a line; the first one where it is none. */
+export const markLine = (line, scrolls) => mark(Math.max(0, scales().indexOf(line)), scrolls);
+
+/** Where to write about the raised flag that is marked, or about the nearest one above it. */
+function noteOf() {
+  const all = scales();
+  const upTo = all.slice(0, all.findIndex((one) => one.classList.contains("marked")) + 1);
+  const raised = upTo.findLast((one) => one.querySelector('[data-digit]:checked:not([value="0"])'));
+  return raised?.parentElement.querySelector(".note input");
+}
+
+/** Let the mark follow a person, but no window that gets the focus back. */
+function follow(event) {
+  const line = event.target.closest("[data-scale]");
+  if (line && (event.type === "click" ? event.isTrusted : event.relatedTarget)) markLine(line, false);
+}
+place.addEventListener("click", follow);
+place.addEventListener("focusin", follow);
 
 function onScale(key) {
   const all = scales();
@@ -24,8 +43,8 @@ function onScale(key) {
   const now = Math.max(0, all.findIndex((one) => one.classList.contains("marked")));
   if (key === "ArrowDown") mark(Math.min(now + 1, all.length - 1));
   else if (key === "ArrowUp") mark(Math.max(now - 1, 0));
-  else if (/^[1-9]$/.test(key)) {
-    const choice = all[now].querySelectorAll("input[type=radio]")[Number(key) - 1];
+  else if (/^[0-9]$/.test(key)) {
+    const choice = all[now].querySelector(`input[data-digit="${key}"]`);
     if (!choice) return false;
     choice.click();
     mark(Math.min(now + 1, all.length - 1));
@@ -63,6 +82,11 @@ function setRank(one, value) {
   select.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
+/** Would this key type ahead in the list of an answer's places, where it is meant for the ranking? */
+const isForRanking = (field, { key }) =>
+  field.matches("[data-ranking] select") &&
+  ((key.length === 1 && key !== " ") || key === "Enter" || key === "Backspace");
+
 let dragged = null;
 place.addEventListener("dragstart", (event) => {
   dragged = event.target.closest?.("[data-ranking] > li") ?? null;
@@ -95,7 +119,7 @@ export function listen(isSettled) {
   obey(document.querySelector("#single-keys"));
   document.addEventListener("keydown", (event) => {
     const field = event.target.closest?.("textarea, select, input:not([type=radio], [type=checkbox])");
-    if (field) {
+    if (field && !isForRanking(field, event)) {
       if (event.key === "Escape") field.blur();
       if (event.key === "Enter" && event.ctrlKey && field.dataset.submit) {
         const form = field.form;
@@ -130,6 +154,10 @@ document.addEventListener("click", (event) => {
     if (part.matches("details")) part.open = true;
     part.querySelector("textarea, select").focus();
   }
+  if (target?.matches("[data-notes]")) {
+    event.preventDefault();
+    noteOf()?.focus();
+  }
   if (target?.dataset.key === "g") {
     const drawer = document.querySelector("#guidelines");
     drawer.open = !drawer.open;
@@ -143,7 +171,8 @@ document.addEventListener("click", (event) => {
 
 function showKeys() {
   const list = document.querySelector("#keys-list");
-  list.replaceChildren();
+  const ofForm = place.querySelector(".form-keys")?.cloneNode(true);
+  list.replaceChildren(...(ofForm?.childNodes ?? []));
   for (const one of document.querySelectorAll("[data-key]:not([hidden])")) {
     const kbd = one.querySelector("kbd");
     if (!kbd) continue;

@@ -2,7 +2,8 @@
 // The page works without this file; then every answer is a form and a new page.
 
 import { fieldsOf, fill, statedOf } from "./fields.js";
-import { isTyping, listen, mark } from "./keys.js";
+import { gapsOf, inWords, quieten, tell } from "./gaps.js";
+import { isTyping, listen, markLine } from "./keys.js";
 import { outboxOf, unsavedOf } from "./outbox.js";
 
 const AHEAD = 3;
@@ -29,7 +30,7 @@ let arrivedAt = performance.now(); // of the item on screen
 let shownAt = arrivedAt; // earlier for an item that was on screen before
 let hiddenMs = 0;
 let hiddenSince = null;
-let undone = -1; // how far back undo has gone
+let undone = Number(place.dataset.undone); // how far back undo has gone; -1: not at all
 let sending = false;
 let retryTimer = null;
 const refused = new Map(); // what the server refused and nobody has seen to yet, by name
@@ -109,6 +110,7 @@ async function send() {
           continue;
         }
         sayState();
+        showKept(error);
         if (status === 401) location.assign("/sign-in");
         if (status === 403) say("waiting", `${waiting().length} kept here: ${error.message}`);
         retryTimer = setTimeout(send, RETRY_MS);
@@ -116,6 +118,7 @@ async function send() {
       }
     }
     sayState();
+    if (later.size) showKept({ status: 500 });
     if (later.size) retryTimer = setTimeout(send, RETRY_MS);
   } finally {
     sending = false;
@@ -205,6 +208,7 @@ function take(result) {
     if (ahead.length) show(ahead.shift());
     else if (result.nothing) showNothing(result);
     else if (refused.size) place.replaceChildren(made("p", "Nothing else is left for now."));
+    else showKept({ isSaving: true });
   }
 }
 
@@ -228,7 +232,36 @@ function show(item) {
   if (!item.nodes) restore();
   scrollTo({ top: 0 });
   place.querySelector(".question")?.focus({ preventScroll: true });
-  mark(0, false);
+  prepare();
+}
+
+/** Ready the form on screen: the mark at the first gap, and what is missing said by this page. */
+function prepare() {
+  const form = place.querySelector("form.answer-form");
+  if (!form) return;
+  showLastTurn();
+  form.noValidate = form.querySelector("[data-scale], [data-ranking]") !== null;
+  markLine(gapsOf(form)[0], false);
+}
+
+/** Begin a long conversation with its last turn, which is the one that is answered. */
+function showLastTurn() {
+  const prompt = place.querySelector(".prompt.many");
+  if (!prompt) return;
+  const earlier = prompt.querySelector(".earlier");
+  earlier.hidden = prompt.scrollHeight <= prompt.clientHeight;
+  const top = prompt.getBoundingClientRect().top + earlier.offsetHeight;
+  const last = [...prompt.querySelectorAll(".turn")].at(-1);
+  prompt.scrollTop += last.getBoundingClientRect().top - top;
+}
+
+/** Say what an answer lacks, at its first gap; false when it lacks nothing. */
+function isLacking(form) {
+  const gaps = form.noValidate ? gapsOf(form) : [];
+  if (!gaps.length) return false;
+  tell(form, `${inWords(form, gaps)}.`);
+  markLine(gaps[0]);
+  return true;
 }
 
 /** Keep what is on screen, as it is, for after what is shown next. */
@@ -236,7 +269,8 @@ function leave() {
   const form = place.querySelector("form[data-task]");
   if (!form) return;
   const { task, round, guideline } = form.dataset;
-  ahead.unshift({ task, round, guideline, nodes: [...place.childNodes], spentMs: shownMs() });
+  const isChange = "change" in form.dataset;
+  ahead.unshift({ task, round, guideline, isChange, nodes: [...place.childNodes], spentMs: shownMs() });
 }
 
 /** The guidelines that the item on screen is answered under. */
@@ -265,11 +299,44 @@ function showNothing(result) {
 
 async function refill() {
   try {
-    take(await post("/items", { count: AHEAD }));
+    const result = await post("/items", { count: AHEAD });
+    take(result);
+    // all that it holds is answered here and not saved yet
+    if (!current() && !result.nothing && !refused.size) setTimeout(refill, RETRY_MS);
   } catch (error) {
     if (error.status === 401) location.assign("/sign-in");
-    else setTimeout(refill, RETRY_MS);
+    else {
+      showKept(error);
+      setTimeout(refill, RETRY_MS);
+    }
   }
+}
+
+/** Say in place of a task that none comes for now, and that nothing is lost. */
+function showKept({ status, isSaving }) {
+  if (current()) return;
+  const { length } = waiting();
+  const kept = length === 1 ? "Your answer is" : `Your ${length} answers are`;
+  const then = status || isSaving ? "the server has answered" : "the line is back";
+  const text = `${length ? `${kept} kept here; the` : "The"} next task comes when ${then}.`;
+  const title = place.querySelector(".kept h1") ?? made("h1", "", { tabIndex: -1 });
+  if (title.textContent !== text) title.textContent = text;
+  if (title.isConnected) return;
+  const card = made("section", "", { className: "card empty kept" });
+  card.append(title);
+  place.replaceChildren(card);
+  title.focus({ preventScroll: true });
+}
+
+/** Say that another tab has answered, or skipped, what is on screen; a key just now is not for it. */
+function sayAnswered({ path }) {
+  const form = place.querySelector("form.answer-form");
+  const leave = made("a", "Go on to the next task", { href: `${base}/label` });
+  leave.dataset.key = "n";
+  leave.append(" ", made("kbd", "n"));
+  const said = path === "/skips" ? "skipped" : "answered";
+  tell(form, `You ${said} this in another tab; an answer here takes its place.`, leave);
+  arrivedAt = performance.now();
 }
 
 /** Show an answered task again, to change it. */
@@ -285,6 +352,15 @@ async function back() {
   }
 }
 
+/** Leave what undo has shown as it is, and go on where undo began. */
+function onward() {
+  undone = -1;
+  ahead = ahead.filter((one) => !one.isChange);
+  place.replaceChildren();
+  if (ahead.length) show(ahead.shift());
+  else refill();
+}
+
 function shownMs() {
   const now = performance.now();
   return now - shownAt - hiddenMs - (hiddenSince === null ? 0 : now - hiddenSince);
@@ -294,6 +370,7 @@ place.addEventListener("submit", (event) => {
   const form = event.target;
   if (!form.matches(".answer-form, .skip-form")) return;
   event.preventDefault();
+  if (isLacking(form)) return;
   const fields = { ...fieldsOf(form, event.submitter), seconds: (shownMs() / 1000).toFixed(2) };
   const path = form.matches(".skip-form") ? "/skips" : "/answers";
   const { task, round } = form.dataset;
@@ -325,6 +402,7 @@ place.addEventListener("input", (event) => {
   const form = event.target.closest("form.answer-form");
   if (!form) return;
   const id = idOf(form.dataset);
+  quieten(form);
   unsaved.write(id, fieldsOf(form));
   clearTimeout(draftTimers.get(id));
   say("saving", "saving");
@@ -369,9 +447,10 @@ function restore() {
 
 document.addEventListener("click", (event) => {
   const target = event.target.closest("[data-key], [data-opens]");
-  if (target?.dataset.key !== "u") return;
+  const go = { u: back, n: onward }[target?.dataset.key];
+  if (!go) return;
   event.preventDefault();
-  back();
+  go();
 });
 
 document.addEventListener("visibilitychange", () => {
@@ -385,7 +464,10 @@ addEventListener("online", send);
 addEventListener("offline", () => sayState());
 addEventListener("storage", (event) => {
   const answered = outbox.added(event); // in another tab
-  if (answered?.task) ahead = ahead.filter((one) => idOf(one) !== idOf(answered));
+  if (!answered?.task) return;
+  const id = idOf(answered);
+  ahead = ahead.filter((one) => idOf(one) !== id);
+  if (current() === id) sayAnswered(answered);
 });
 setInterval(() => ask("/heartbeat", { method: "POST" }).catch(() => {}), HEARTBEAT_MS);
 
@@ -395,6 +477,6 @@ listen(() => performance.now() - arrivedAt >= GRACE_MS);
 const retry = place.querySelector("[data-retry]")?.dataset.retry;
 if (retry) setTimeout(refill, Number(retry) * 1000);
 restore();
-mark(0, false);
+prepare();
 sayState();
 send().then(refill);

@@ -4,7 +4,7 @@ const NAME = "heedful-single-keys";
 
 /** The digit on a key, wherever its layout puts others; null for a key without one. */
 export const digitOf = ({ code, key }) =>
-  /^Digit([1-9])$/.exec(code)?.[1] ?? (code.startsWith("Numpad") && /^[1-9]$/.test(key) ? key : null);
+  /^Digit([0-9])$/.exec(code)?.[1] ?? (code.startsWith("Numpad") && /^[0-9]$/.test(key) ? key : null);
 
 /** Do single keys act on this browser? Whoever speaks to it or trembles can switch them off. */
 export function areOn() {
