@@ -432,6 +432,7 @@ def item(request: Request, project: Project, found: Given, undo_to: int | None) 
         f"forms/{project.form}.html",
         project=project,
         question=FORMS[project.form].question,
+        is_ruling=view.kind == "adjudication",
         task=view.task_id,
         round=view.round,
         guideline=view.guideline,

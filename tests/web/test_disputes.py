@@ -36,6 +36,7 @@ def test_a_reviewer_settles_what_two_people_answered_differently(tmp_path: Path)
     assert taken.headers["location"] == f"/projects/support/tasks/{asked}"
     page = client.get(taken.headers["location"]).text
     assert "You answered this" not in page
+    assert "your answer settles it" in page
     client.post("/projects/support/answers", data=Fields.of(page) | {"choice": "tie"})
     page = client.get("/projects/support/disagreements").text
     assert "anna agrees" in page
