@@ -132,6 +132,11 @@ class Form(Protocol):
         return None
 
     @property
+    def gives_points(self) -> bool:
+        """Does an answer say which of the shown completions is better?"""
+        return type(self).points is not Form.points
+
+    @property
     def is_comparable(self) -> bool:
         """Can two answers say the same, so that there are known answers?"""
         shown = [str(number) for number in range(self.num_completions[0])]

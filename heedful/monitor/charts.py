@@ -49,6 +49,14 @@ def number(value: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def fixed(value: float, digits: int = 1) -> str:
+    """So many decimals, thousands apart, a true minus, and none before a zero."""
+    text = f"{value:,.{digits}f}"
+    if not text.strip("-0.,"):
+        text = text.removeprefix("-")
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 def curve(
     rows: Sequence[Row],
     x: str,
@@ -156,14 +164,19 @@ def _verticals(marks: Mapping[str, float]) -> list[Any]:
     ]
 
 
-def percent(value: float) -> str:
-    """One decimal and the sign."""
-    return f"{100 * value:.1f} %"
+def percent(value: float, digits: int = 1) -> str:
+    """A share with the sign."""
+    return f"{fixed(100 * value, digits)} %"
+
+
+def percents(low: float, high: float, digits: int = 1) -> str:
+    """Two shares with one sign: ``42.1 to 60.5 %``."""
+    return f"{fixed(100 * low, digits)} to {percent(high, digits)}"
 
 
 def between(low: float, high: float) -> str:
     """A 95 % interval of a share in words."""
-    return f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+    return f"95 % interval {percents(low, high)}"
 
 
 def share(
@@ -205,7 +218,10 @@ def ratings(rows: Sequence[Row], *, title: str) -> Any:
     """Numbers of any size with their 95 % intervals by ``name``, on an axis around them."""
     import altair as alt
 
-    text = [f"{row['value']:.0f}  ({row['low']:.0f}\N{EN DASH}{row['high']:.0f})" for row in rows]
+    text = [
+        f"{fixed(row['value'], 0)}  ({fixed(row['low'], 0)}\N{EN DASH}{fixed(row['high'], 0)})"
+        for row in rows
+    ]
     band, labels = _named_rows(rows, text)
     base = alt.Chart(inline(rows)).encode(y=band)
     scale, axis = alt.Scale(zero=False, nice=True), alt.Axis(tickCount=5, grid=True)

@@ -25,7 +25,15 @@ ANNOTATORS = "annotators"
 MOST_ANNOTATORS = 40  # in a figure
 # shares of choices between two, one half by chance
 CHOICES = ("accuracy", "win_rate")
-NAMES = {"num_held_out": "held-out rows", "num_train": "training rows"}
+NAMES = {
+    "num_held_out": "held-out rows",
+    "num_train": "training rows",
+    "num_prompts": "prompts",
+    "num_learned": "left out, since learned from",
+    "num_nearly_learned": "nearly learned from",
+    "length_ratio": "length relative to the start",
+    "kl": "KL from the start, in nats",
+}
 PART_FIGURES = {
     "num_pairs": "pairs",
     "accuracy": "pairs in order",

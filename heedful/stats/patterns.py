@@ -14,6 +14,8 @@ from heedful.stats.votes import Codes
 
 Array = NDArray[np.float64]
 NAN = float("nan")
+# pairs that differ in a feature: of fewer, resampling sees too little to say how far off it may be
+MIN_APART = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,8 @@ class Effect:
 
     ``more`` is the share of pairs, of those that differ, in which the preferred answer has more;
     ``effect`` the mean difference over its standard deviation; ``p_value`` of no difference,
-    ``adjusted`` by Holm over all features. Undefined numbers are NaN. ``Effect(more=Interval(
+    ``adjusted`` by Holm over all features. Undefined numbers are NaN, and so are the bounds of a
+    feature in which fewer than ``MIN_APART`` pairs differ. ``Effect(more=Interval(
     value=0.7, low=0.6, high=0.8, num=100), effect=Interval(...), p_value=0.001, adjusted=0.01)``
     """
 
@@ -72,6 +75,8 @@ def feature_effects(
     p_values = _flip_p_values(parts["sum"], rng, num_flips)
     adjusted = holm(p_values)
     num_apart = parts["apart"].sum(axis=0)
+    for name in drawn:
+        drawn[name][:, num_apart < MIN_APART] = NAN
     return tuple(
         Effect(
             more=_interval(seen["more"][f], drawn["more"][:, f], int(num_apart[f]), confidence),
@@ -125,7 +130,8 @@ def effects_at_equal(
     One logistic regression a feature, with the control's difference (such as length) beside it
     and a covariance that lets pairs of a cluster go together; with each interval its p-value by
     Holm, both Student's with one degree of freedom less than clusters. NaN where a fit has no
-    finite maximum, and for the control itself; bounds and p-values are NaN with one cluster.
+    finite maximum, and for the control itself; bounds and p-values are NaN with one cluster, or
+    fewer than ``MIN_APART`` pairs that differ in the feature.
     """
     table, held = np.asarray(differences, dtype=float), np.asarray(control, dtype=float)
     own = np.array([[1.0, 0.0]])  # the feature beside its control
@@ -143,11 +149,14 @@ def effects_at_equal(
                     cluster=clusters,
                 )
                 value, reach = float(fit.coefficients[0]), float(fit.reach(own, confidence)[0])
+                is_rare = (column != 0).sum() < MIN_APART
+                reach = NAN if is_rare else reach
                 interval = Interval(
                     value=value, low=value - reach, high=value + reach, num=len(table)
                 )
                 distance = abs(value) / fit.errors(own)[0]
-                p_value = float(2 * student.sf(distance, fit.num_clusters - 1))
+                if not is_rare:
+                    p_value = float(2 * student.sf(distance, fit.num_clusters - 1))
             except ValueError:
                 pass  # separable: said by NaN
         found.append((interval, p_value))

@@ -18,6 +18,7 @@ from heedful.types import JSON, content_id
 
 State = Literal["waiting", "running", "finished", "failed", "cancelled"]
 LEASE = timedelta(seconds=60)
+PATIENCE = timedelta(seconds=15)  # what waits so long while nothing runs waits for a worker
 MAX_ATTEMPTS = 3
 JOBS = tables.jobs.c
 
@@ -76,6 +77,17 @@ def is_due(tx: Transaction, kinds: Collection[str]) -> bool:
     waits = and_(JOBS.state == "waiting", JOBS.kind.in_(kinds))
     expired = and_(JOBS.state == "running", JOBS.until < tx.now)
     return tx.connection.scalar(select(JOBS.id).where(or_(waits, expired)).limit(1)) is not None
+
+
+def lacks_worker(tx: Transaction) -> bool:
+    """Whether jobs wait, none is being done, and so nobody seems to take them."""
+    waits = and_(JOBS.state == "waiting", JOBS.created_at < tx.now - PATIENCE)
+    runs = and_(JOBS.state == "running", JOBS.until >= tx.now)
+    some = select(JOBS.id).limit(1)
+    return (
+        tx.connection.scalar(some.where(waits)) is not None
+        and tx.connection.scalar(some.where(runs)) is None
+    )
 
 
 def claim(tx: Transaction, worker: str, kinds: Collection[str]) -> Job | None:

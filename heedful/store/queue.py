@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import and_, bindparam, func, select, update
 
@@ -29,6 +29,7 @@ from heedful.store import (
     picking,
     projects,
     slots,
+    summaries,
     tables,
     tallies,
     tasks,
@@ -124,12 +125,19 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Slots of a project by state, and what one annotator has done."""
+    """Slots of a project by state, and what one annotator has done.
+
+    ``num_imported``: where there are no slots, the stored answers, which came from elsewhere; at
+    most ``MOST``, since pages count them.
+    """
+
+    MOST: ClassVar[int] = 10_000
 
     num_slots: int
     num_done: int
     num_leased: int
     num_own: int
+    num_imported: int
 
 
 def lease(
@@ -351,11 +359,13 @@ def skip(
 def progress(tx: Transaction, project: str, annotator: str) -> Progress:
     """How far the project is, and this annotator."""
     counts = tallies.read(tx, project)
+    has_slots = counts.num_slots > 0
     return Progress(
         num_slots=counts.num_slots,
         num_done=counts.num_done,
         num_leased=counts.num_leased,
         num_own=num_own(tx, project, annotator),
+        num_imported=0 if has_slots else summaries.count_answers(tx, project, up_to=Progress.MOST),
     )
 
 

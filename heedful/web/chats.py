@@ -97,6 +97,7 @@ def conversation(request: Request, talk: str) -> Response:
     found, turns = look(store, talk, who)
     with store.read() as tx:
         names = {one.id: one.name for one in targets(tx)}
+        lacks = jobs.lacks_worker(tx)
     return page(
         request,
         "chat.html",
@@ -105,6 +106,7 @@ def conversation(request: Request, talk: str) -> Response:
         names=names,
         last=len(turns) - 1,
         offered=chat.offered,
+        lacks_worker=lacks,
     )
 
 
@@ -116,6 +118,7 @@ def one_turn(request: Request, talk: str, number: int) -> Response:
     found, turns = look(store, talk, who)
     with store.read() as tx:
         names = {one.id: one.name for one in targets(tx)}
+        lacks = jobs.lacks_worker(tx)
     if not 0 <= number < len(turns):
         raise DataError(f"turn is {number}; the conversation has {len(turns)}")
     html = fragment(
@@ -125,6 +128,7 @@ def one_turn(request: Request, talk: str, number: int) -> Response:
         names=names,
         last=len(turns) - 1,
         offered=chat.offered,
+        lacks_worker=lacks,
         csrf=visitor_of(request).csrf,
     )
     return Response(html, media_type="text/html; charset=utf-8")

@@ -20,7 +20,6 @@ from heedful.web.run_view import duration, when
 router = APIRouter()
 api = APIRouter(prefix="/api/jobs")
 PAGE = 50
-PATIENCE_SECONDS = 15.0  # a job that waits so long while nothing runs waits for a worker
 
 
 class JobBody(Strict):
@@ -51,13 +50,14 @@ def all_jobs(request: Request, before: str | None = None) -> Response:
         found = jobs.newest(tx, limit=PAGE + 1, kinds=KINDS, before=before)
         views = [job_view(tx, one) for one in found[:PAGE]]
         names = {user.id: user.name for user in people.list_all(tx)}
+        lacks = jobs.lacks_worker(tx)
     return page(
         request,
         "jobs.html",
         jobs=views,
         names=names,
         kinds=KINDS,
-        lacks_worker=lacks_worker([view.job for view in views]),
+        lacks_worker=lacks,
         more=views[-1].job.id if len(found) > PAGE else None,
         duration=duration,
         when=when,
@@ -180,12 +180,3 @@ def job_json(tx: Transaction, job: Job) -> dict[str, JSON]:
     for name in ("until", "created_at", "started_at", "finished_at"):
         told[name] = told[name].isoformat() if told[name] else None
     return told | {"run": job_view(tx, job).run}
-
-
-def lacks_worker(shown: list[Job]) -> bool:
-    """Whether jobs wait and nobody takes them."""
-    waiting = [one for one in shown if one.state == "waiting"]
-    if not waiting or any(one.state == "running" for one in shown):
-        return False
-    oldest = min(one.created_at for one in waiting)
-    return (datetime.now(UTC) - oldest).total_seconds() > PATIENCE_SECONDS

@@ -78,6 +78,27 @@ def model_view(tx: Transaction, model: Registered) -> ModelView:
     )
 
 
+def is_share(one: Evidence) -> bool:
+    """Does it lie between 0 and 1, as shares do?"""
+    return 0 <= one.low <= one.value <= one.high <= 1
+
+
+def value_of(one: Evidence) -> str:
+    """The value for reading: a share in percent, anything else with three digits."""
+    return charts.percent(one.value) if is_share(one) else charts.number(one.value)
+
+
+def interval_of(one: Evidence) -> str:
+    """Its interval, written as its value is."""
+    if is_share(one):
+        return charts.percents(one.low, one.high)
+    return f"{charts.number(one.low)} to {charts.number(one.high)}"
+
+
+# what the templates write figures and times with
+WORDS: Mapping[str, Any] = {"when": when, "value_of": value_of, "interval_of": interval_of}
+
+
 @router.get("/models", include_in_schema=False)
 @allows("view")
 def all_models(request: Request, before: str | None = None) -> Response:
@@ -93,8 +114,7 @@ def all_models(request: Request, before: str | None = None) -> Response:
         models=views,
         more=more,
         first=before is None,
-        number=charts.number,
-        when=when,
+        **WORDS,
     )
 
 
@@ -116,8 +136,7 @@ def compare(request: Request, a: str, b: str) -> Response:
         measured=measured_both(left.evidence, right.evidence),
         settings=differing(left.settings, right.settings),
         pairs=pairs,
-        when=when,
-        number=charts.number,
+        **WORDS,
     )
 
 
@@ -138,8 +157,7 @@ def one_model(request: Request, model: str) -> Response:
         others=[(one.id, chain.called(one), one.version.role) for one in others],
         figure=figure,
         card=card_of(view.evidence),
-        number=charts.number,
-        when=when,
+        **WORDS,
     )
 
 
@@ -167,7 +185,7 @@ def evidence_figure(evidence: Sequence[Evidence]) -> Markup:
             "observations": one.num,
         }
         for one in evidence
-        if 0 <= one.low <= one.value <= one.high <= 1
+        if is_share(one)
     ]
     if not rows:
         return Markup("")

@@ -14,6 +14,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from markupsafe import Markup
 
+from heedful.forms import FORMS
+from heedful.monitor import charts
 from heedful.store import Store, projects, queue, summaries
 from heedful.store.queue import Progress
 from heedful.store.summaries import Kind, Summary
@@ -139,7 +141,7 @@ def show(request: Request, seen: View, kind: Kind, **values: Any) -> Response:
     figures = {one["name"]: one for one in (data or {}).get("figures", ())}
     return page(
         request, f"{kind}.html", seen=seen, kind=kind, data=data, figures=figures,
-        project=seen.project, **values,
+        project=seen.project, gives_preferences=FORMS[seen.project.form].gives_points, **values,
     )  # fmt: skip
 
 
@@ -155,14 +157,12 @@ def cost(hours: dict[str, float | None] | None, rate: float | None) -> dict[str,
 
 def percent(value: float | None, digits: int = 0) -> str:
     """A share for reading; a dash for what is unknown."""
-    return "\N{EN DASH}" if value is None else f"{100 * value:.{digits}f} %"
+    return "\N{EN DASH}" if value is None else charts.percent(value, digits)
 
 
 def number(value: float | None, digits: int = 1) -> str:
     """A number for reading, with a true minus; a dash for what is unknown."""
-    if value is None:
-        return "\N{EN DASH}"
-    return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return "\N{EN DASH}" if value is None else charts.fixed(value, digits)
 
 
 def drawn(svg: str) -> Markup:

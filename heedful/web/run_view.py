@@ -3,13 +3,14 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from heedful.config import listed
+from heedful.monitor.charts import fixed
 from heedful.monitor.records import Stat
 from heedful.monitor.run_report import headline, readable, shown
 from heedful.store import run_files
@@ -21,6 +22,15 @@ State = Literal["running", "finished", "failed", "interrupted"]
 Row = Mapping[str, Any]
 MAX_DRAWN = 400  # points of a curve; more are averaged
 SAMPLES = 12
+TITLES = {
+    "evaluate": "Evaluation",
+    "reward": "Reward model",
+    "reward_card": "Reward card",
+    "ppo": "PPO",
+    "grpo": "GRPO",
+    "sft": "SFT",
+    "dpo": "DPO",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +54,17 @@ class RunView:
     num_done: int
     num_steps: int | None
     headline: Sequence[Stat]
+
+    @property
+    def title(self) -> str:
+        """What it is in words."""
+        return TITLES.get(self.kind, self.kind.replace("_", " "))
+
+    @property
+    def own_name(self) -> str:
+        """The name of its directory where that says more than what it is."""
+        said = {self.kind, *self.title.lower().split()}
+        return "" if self.name.lower() in said else self.name
 
     def to_json(self) -> dict[str, JSON]:
         """The view for the API."""
@@ -132,7 +153,14 @@ def stats_of(path: Path, plan: Plan | None) -> Sequence[Stat]:
     """The result's headline, or the newest of the metrics that the run shows."""
     result = cached_result(path)
     if result is not None:  # how long it took stands elsewhere
-        return [stat for stat in headline(claims(result)) if stat.label != "seconds"]
+        stats = [stat for stat in headline(claims(result)) if stat.label != "seconds"]
+        judge = result.get("judge")
+        return [
+            replace(stat, label=f"win rate, judged by {judge}")
+            if judge and stat.label == "win rate"
+            else stat
+            for stat in stats
+        ]
     rows = last_rows(path)
     if not rows:
         return ()
@@ -207,7 +235,7 @@ def of_rollout(rows: Sequence[Row]) -> Sampled:
             (
                 label,
                 row["response"],
-                f"reward {row['reward']:.2f} · KL {row['kl_nats']:.2f} nats · "
+                f"reward {fixed(row['reward'], 2)} · KL {fixed(row['kl_nats'], 2)} nats · "
                 f"{row['num_tokens']} tokens",
             )
             for label, row in kept
@@ -225,7 +253,7 @@ def of_evaluation(rows: Sequence[Row]) -> list[Sampled]:
                 (
                     row["arm"],
                     row["text"],
-                    "" if row["proxy"] is None else f"reward {row['proxy']:.2f}",
+                    "" if row["proxy"] is None else f"reward {fixed(row['proxy'], 2)}",
                 )
                 for row in (start, policy)
             ],

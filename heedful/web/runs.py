@@ -11,7 +11,7 @@ from markupsafe import Markup
 from heedful.monitor import alarms
 from heedful.monitor.records import Block
 from heedful.monitor.run_report import curves, flat, short_names
-from heedful.store import models, run_files, runs
+from heedful.store import jobs, models, run_files, runs
 from heedful.store.run_files import CONFIG, METRICS, REPORT, RESULT
 from heedful.web import chain
 from heedful.web.access import allows, store_of
@@ -51,9 +51,18 @@ def all_runs(request: Request, before: str | None = None) -> Response:
     store = store_of(request)
     with store.read() as tx:
         found = runs.newest(tx, limit=PAGE + 1, before=before)
+        lacks = jobs.lacks_worker(tx)
     views = [run_view(row) for row in found[:PAGE]]
     more = views[-1].id if len(found) > PAGE else None
-    return page(request, "runs.html", runs=views, more=more, first=before is None, **WORDS)
+    return page(
+        request,
+        "runs.html",
+        runs=views,
+        more=more,
+        first=before is None,
+        lacks_worker=lacks,
+        **WORDS,
+    )
 
 
 @router.get("/runs/{run}", include_in_schema=False)

@@ -134,8 +134,33 @@ def test_agreement_has_every_measure_with_its_interval(quality: dict[str, Any]) 
     assert set(found) == {"raw", "fleiss", "nominal"}  # two labels have no order to speak of
     for one in found.values():
         assert one["low"] < one["value"] < one["high"]
-        assert one["num"] == NUM_TASKS
+        assert one["num"] <= NUM_TASKS
+    assert found["raw"]["num"] == found["nominal"]["num"] == NUM_TASKS
     assert {one["kappa"]["num"] >= 10 for one in quality["cohen"]} == {True}
+
+
+def test_copied_answers_count_once_in_agreement_and_ranking(
+    store: Store, quality: dict[str, Any]
+) -> None:
+    with store.read() as tx:
+        answers = read(tx, "support")
+    first, second = (
+        set(answers.task[answers.annotator == answers.annotators.index(who)].tolist())
+        for who in (ORIGINAL, COPY)
+    )
+    (pair,) = quality["copies"]
+    assert pair["num_common"] == len(first & second) > 200
+    assert quality["num_copied"] == len(first & second)
+    assert compute(store, "support", "leaderboard").data["num_copied"] == len(first & second)
+    said: dict[int, list[int]] = {}
+    for task, label, who in zip(
+        answers.task[answers.vote_answer], answers.votes.label, answers.votes.annotator, strict=True
+    ):
+        if answers.annotators[who] != COPY or task not in first:
+            said.setdefault(task, []).append(label)
+    alike = [a == b for one in said.values() for a, b in combinations(one, 2)]
+    shown = next(one["interval"] for one in quality["agreement"] if one["measure"] == "raw")
+    assert shown["value"] == pytest.approx(np.mean(alike), abs=0.01)
 
 
 def test_agreement_knows_how_many_tasks_it_is_of_not_how_many_items() -> None:
@@ -189,7 +214,7 @@ def test_what_is_kept_is_json_without_names_of_models_on_the_quality_page(
 
 def test_the_leaderboard_ranks_with_style_and_cap_and_escapes_names(store: Store) -> None:
     data = compute(store, "support", "leaderboard").data
-    assert data["num_comparisons"] == NUM_TASKS * OVERLAP
+    assert data["num_comparisons"] == NUM_TASKS * OVERLAP - data["num_copied"]
     assert data["caps"] == [100]
     plain = next(one for one in data["rankings"] if not one["style"] and one["cap"] is None)
     assert {row["name"] for row in plain["rows"]} == {"kind", HOSTILE.removeprefix("import:")}

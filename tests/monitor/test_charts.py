@@ -88,3 +88,11 @@ def test_a_mark_near_the_curve_is_drawn_and_one_that_would_squash_it_is_not() ->
     chart = drawn_marks({"target": 2.5, "limit": 40.0})
     assert "target" in chart
     assert "limit" not in chart
+
+
+def test_numbers_have_a_true_minus_and_no_minus_before_a_zero() -> None:
+    minus = "\N{MINUS SIGN}"
+    assert charts.fixed(-1234.56) == f"{minus}1,234.6"
+    assert charts.fixed(-0.004, 2) == charts.fixed(0.0, 2) == "0.00"
+    assert charts.fixed(-0.4, 0) == "0"
+    assert charts.percents(0.3, 0.414, 0) == "30 to 41 %"

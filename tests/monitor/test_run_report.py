@@ -115,7 +115,7 @@ def test_results_become_a_headline_with_intervals_and_changes() -> None:
         ("rollout: reward", "\N{MINUS SIGN}1.00 \N{RIGHTWARDS ARROW} 2.00"),
         ("training rows", "1,200"),
     ]  # fmt: skip
-    assert stats[0].detail == "95 % interval 60.0 to 80.0"
+    assert stats[0].detail == "95 % interval 60.0 to 80.0 %"
     assert stats[0].span is not None
     assert (stats[0].span.low, stats[0].span.high) == (0.6, 0.8)
 
@@ -123,7 +123,11 @@ def test_results_become_a_headline_with_intervals_and_changes() -> None:
 def test_the_headline_begins_with_what_was_measured_and_ends_with_the_cost() -> None:
     metrics = {"seconds": 3.0, "num_held_out": 190, "kl": 2.5, "kl_ci": [2.0, 3.0]}
     stats = headline(metrics)
-    assert [stat.label for stat in stats] == ["KL", "held-out rows", "seconds"]
+    assert [stat.label for stat in stats] == [
+        "KL from the start, in nats",
+        "held-out rows",
+        "seconds",
+    ]
     assert stats[0].detail == "95 % interval 2.00 to 3.00"
 
 

@@ -57,6 +57,21 @@ def test_a_feature_that_never_differs_is_unknown_and_costs_the_others_nothing():
     assert np.isnan([beside[1].more.value, beside[1].effect.value, beside[1].adjusted]).all()
 
 
+@pytest.mark.parametrize("num_apart", [9, 10])
+def test_a_rare_feature_has_an_interval_from_ten_pairs_on(num_apart):
+    differences, prompts, _ = planted(0)
+    rare = np.zeros(400)
+    rare[:num_apart] = np.linspace(-1, 2.5, num_apart)
+    table = np.column_stack([differences[:, 0], rare])
+    ordinary, one = feature_effects(table, prompts, rng=np.random.default_rng(1))
+    assert np.isfinite([ordinary.effect.low, one.effect.value, one.more.value]).all()
+    bounds = [one.effect.low, one.effect.high, one.more.low, one.more.high]
+    assert np.isnan(bounds).all() == (num_apart < 10)
+    (_, _), (at_equal, p_value) = effects_at_equal(table, differences[:, 1], prompts)
+    assert np.isfinite(at_equal.value)
+    assert np.isnan([at_equal.low, p_value]).all() == (num_apart < 10)
+
+
 def test_what_only_goes_with_length_vanishes_at_equal_length():
     rng = np.random.default_rng(3)
     length = rng.normal(size=1500)

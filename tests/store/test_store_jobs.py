@@ -172,3 +172,16 @@ def test_the_list_is_paged_newest_first(timed: Store, clock: Clock) -> None:
         first = jobs.newest(tx, limit=3, kinds=KINDS)
         rest = jobs.newest(tx, limit=3, kinds=KINDS, before=first[-1].id)
     assert [one.id for one in [*first, *rest]] == made[::-1]
+
+
+def test_a_worker_is_missing_when_a_job_waits_and_none_is_done(timed: Store, clock: Clock) -> None:
+    assert not do(timed, jobs.lacks_worker)
+    add(timed, "a")
+    add(timed, "b")
+    assert not do(timed, jobs.lacks_worker)  # a worker may be about to take it
+    clock.pass_(jobs.PATIENCE + timedelta(seconds=1))
+    assert do(timed, jobs.lacks_worker)
+    claim(timed, "w")
+    assert not do(timed, jobs.lacks_worker)  # "b" waits for its turn
+    clock.pass_(jobs.LEASE + timedelta(seconds=1))
+    assert do(timed, jobs.lacks_worker)  # the worker is gone

@@ -353,7 +353,7 @@ def test_the_log_tells_who_invited_whom(studio) -> None:
     page = owner.get("/audit").text
     assert "made person" in page
     assert "role: reviewer" in page
-    assert "<td>ada</td>" in page
+    assert '<td data-name="who">ada</td>' in page
 
 
 def test_tries_to_sign_in_are_forgotten_after_their_window_and_kept_per_app(studio) -> None:

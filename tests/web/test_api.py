@@ -67,7 +67,9 @@ def test_a_project_from_nothing_to_its_last_answer(api: TestClient) -> None:
     said = {"reason": "all_done", "retry_seconds": None, "message": WORDS["all_done"]}
     assert nothing == {"items": [], "nothing": said}
     progress = api.get("/api/projects/kind").json()["progress"]
-    assert progress == {"num_slots": 3, "num_done": 3, "num_leased": 0, "num_own": 3}
+    assert progress == {
+        "num_slots": 3, "num_done": 3, "num_leased": 0, "num_own": 3, "num_imported": 0,
+    }  # fmt: skip
     recent = api.get("/api/projects/kind/recent").json()["items"]
     assert [one["round"] for one in recent] == [0, 0, 0]
 

@@ -1,5 +1,6 @@
 """Pages of figures: who sees them, what they say before and while figures are made."""
 
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,9 @@ from starlette.testclient import TestClient
 from studio import make_studio, visitor
 
 from heedful.jobs.quality import compute
-from heedful.store import Store, annotations, completions, projects, summaries, tasks
+from heedful.store import Store, annotations, completions, datasets, projects, summaries, tasks
 from heedful.store.summaries import KINDS, Summary
-from heedful.types import Annotation, Completion, Message, Prompt, Task
+from heedful.types import Annotation, Completion, Message, Project, Prompt, Task
 from heedful.web import computing as computing_module
 from heedful.web import quality
 from heedful.web.computing import Computing, Job
@@ -133,10 +134,10 @@ def test_a_ranking_on_one_prompt_needs_more_prompts_and_ranks_nobody(studio: Any
         annotations.add(tx, [
             Annotation(
                 task_id=one.id, annotator=f"usr_{number}", source="human",
-                payload={"preferred": left.id if number < 7 else right.id},
+                payload={"preferred": left.id if number < 15 else right.id},
                 shown_order=one.completion_ids,
             )
-            for number in range(9)
+            for number in range(21)
         ])  # fmt: skip
     visitor(store, client, "rea", "reader")
     page = client.get("/projects/support/leaderboard").text
@@ -145,6 +146,88 @@ def test_a_ranking_on_one_prompt_needs_more_prompts_and_ranks_nobody(studio: Any
     (ranking, *_) = client.get("/api/projects/support/leaderboard").json()["data"]["rankings"]
     assert {row["rank"] for row in ranking["rows"]} == {None}
     assert client.get("/projects/support/leaderboard?style=true").status_code == 200
+
+
+def test_patterns_of_a_form_without_preferences_lead_to_quality(tmp_path: Path) -> None:
+    for form, says in (("flags", "This form gives no preferences"), ("rating", "20 more pref")):
+        (tmp_path / form).mkdir()
+        store, client = make_studio(tmp_path / form, form=form, num_shown=1)
+        with store:
+            replaced(store, client)
+            visitor(store, client, "rea", "reader")
+            page = client.get("/projects/support/patterns").text
+            assert says in page, form
+            assert ("20 more" in page) == (form == "rating")
+
+
+def test_a_summary_counts_what_was_answered_in_good_english(studio: Any) -> None:
+    store, client, _ = studio
+    with store.write() as tx:
+        one = tasks.by_dataset(tx, "support")[0].task
+        said = {"preferred": one.completion_ids[0]}
+        annotations.add(tx, [
+            Annotation(
+                task_id=one.id, annotator="ann", source="human", payload=said,
+                shown_order=one.completion_ids,
+            )
+        ])  # fmt: skip
+    visitor(store, client, "rea", "reader")
+    assert "1 answer by 1 person to 1 task<" in client.get("/projects/support/quality").text
+
+
+def imported(store: Store) -> None:
+    """What ``support`` asks, answered elsewhere, as a project without tasks for people."""
+    answer_all(store)
+    with store.write() as tx:
+        projects.add(tx, Project(dataset="brought", title="Brought", form="pairwise"))
+        datasets.add_tasks(tx, "brought", [one.task.id for one in tasks.by_dataset(tx, "support")])
+
+
+def test_an_imported_project_says_how_many_answers_it_has(studio: Any) -> None:
+    store, client, _ = studio
+    imported(store)
+    visitor(store, client, "rea", "reader")
+    assert "90 imported answers; no tasks wait for people" in client.get("/").text
+    page = client.get("/projects/brought/quality").text
+    assert "imported; no tasks wait for people" in page
+    assert "90 answers by 3 people to 30 tasks" in page
+
+
+def test_a_reader_is_led_to_what_they_may_see(studio: Any) -> None:
+    store, client, _ = studio
+    for role in ("reader", "annotator", "reviewer", "owner"):
+        visitor(store, client, f"a_{role}", role)
+        found = re.search(r'<h2><a href="([^"]+)">Support</a>', client.get("/").text)
+        assert found is not None
+        assert client.get(found[1]).status_code == 200, role
+
+
+def test_few_comparisons_make_no_ratings(studio: Any) -> None:
+    store, client, _ = studio
+    prompt = Prompt.of("Which?")
+    sides = [
+        Completion(
+            prompt=prompt,
+            messages=(Message(role="assistant", content=f"Answer of {model}"),),
+            model=f"import:{model}",
+        )
+        for model in ("kind", "curt")
+    ]
+    one = Task(form="pairwise", prompt=prompt, completion_ids=tuple(side.id for side in sides))
+    with store.write() as tx:
+        completions.add(tx, sides)
+        projects.add_tasks(tx, "support", [one])
+        annotations.add(tx, [
+            Annotation(
+                task_id=one.id, annotator=f"usr_{place}", source="human",
+                payload={"preferred": sides[place].id}, shown_order=one.completion_ids,
+            )
+            for place in range(2)
+        ])  # fmt: skip
+    visitor(store, client, "rea", "reader")
+    page = client.get("/projects/support/leaderboard").text
+    assert "18 more comparisons to go" in page
+    assert "rating" not in page.lower().replace("separating", "")
 
 
 def test_a_large_project_never_waits(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:

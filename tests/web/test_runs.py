@@ -74,6 +74,30 @@ def test_the_list_names_every_run_with_its_state_and_main_figure(studio) -> None
     assert len(client.get("/api/runs?limit=1").json()) == 1
 
 
+def test_runs_and_models_say_what_a_figure_is_in_one_way_of_writing(studio) -> None:
+    store, client, root = studio
+    told = json.loads((root / "evaluation" / "result.json").read_text())
+    share = f"{100 * told['win_rate']:.1f} %"
+    low, high = told["win_rate_ci"]
+    interval = f"{100 * low:.1f} to {100 * high:.1f} %"
+    listed = client.get("/runs").text
+    page = client.get(f"/runs/{run_of(store, 'evaluate')}").text
+    for html in (listed, page):
+        assert f"win rate, judged by {told['judge']}" in html
+    assert "<h1>Evaluation</h1>" in page
+    assert "evaluate evaluation" not in re.sub("<[^>]+>", "", listed).lower()
+    assert "number prompts" not in page
+    assert "number learned" not in page
+    assert "length relative to the start" in page
+    assert not re.search(r"reward -\d", page)
+    with store.read() as tx:
+        policy = next(one for one in models.newest(tx, limit=9) if one.version.role == "policy")
+    for address in ("/models", f"/models/{policy.id}"):
+        html = client.get(address).text
+        assert share in html, address
+        assert interval in html, address
+
+
 def test_a_run_page_shows_curves_with_their_data_samples_and_lineage(studio) -> None:
     store, client, root = studio
     run = run_of(store, "ppo")

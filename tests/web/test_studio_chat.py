@@ -329,6 +329,11 @@ def test_a_registered_model_is_answered_by_the_worker_as_the_version_that_it_is(
     talk = answer.json()["id"]
     client.post(f"/api/chats/{talk}/turns", json={"text": "Hello?"})
     assert "Waits for the worker" in client.get(f"/chat/{talk}").text
+    assert "No worker is running" not in client.get(f"/chat/{talk}").text
+    with store.write() as tx:
+        tx.connection.execute(tables.jobs.update().values(created_at=LONG_AGO))
+    for address in (f"/chat/{talk}", f"/chat/{talk}/turns/0", "/runs", "/jobs"):
+        assert "No worker is running" in client.get(address).text, address
     assert work(store, tmp_path / "runs", say=lambda _: None, once=True) == 1
     turn = settled(client, talk)
     with store.read() as tx:

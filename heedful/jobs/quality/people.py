@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heedful.jobs.quality.copies import MIN_PEOPLE, find
 from heedful.jobs.quality.plain import attempt
 from heedful.jobs.quality.reading import Answers
+from heedful.monitor.charts import fixed, percent, percents
 from heedful.stats.comparisons import Comparisons
 from heedful.stats.consensus import Consensus, majority
-from heedful.stats.copying import PairAgreement, copied_pairs, drop_copies
+from heedful.stats.copying import PairAgreement, drop_copies
 from heedful.stats.cycles import count_cycles
 from heedful.stats.dawid_skene import dawid_skene
 from heedful.stats.intervals import Interval, share_by_cluster, wilson
@@ -23,7 +25,6 @@ from heedful.store.extras import Tally
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
-MIN_PEOPLE = 3  # with two, nobody can say who is right
 MIN_NUM = 20
 MAX_CANDIDATES = 800  # the fit takes time with the cube of their number
 LOW_SHARE = 0.7  # of repeats answered alike, of gold items answered right
@@ -55,8 +56,7 @@ def skill(answers: Answers, notes: list[str]) -> Skill:
         elif len(votes.categories) < 2:
             notes.append("No Dawid-Skene skill: all answers are alike.")
         else:
-            found = attempt(notes, "search for copied answers", lambda: copied_pairs(votes))
-            copies = tuple(found or ())
+            copies = find(answers, notes)
             distinct = drop_copies(votes, tuple(one.annotators for one in copies))
             by_votes = attempt(notes, "Dawid-Skene skill", lambda: dawid_skene(distinct))
     comparisons = _comparisons(answers)
@@ -209,7 +209,7 @@ def _flagged(rows: list[Row], known: Skill, names: Mapping[str, str]) -> list[Ro
             *_fast(row, usual),
             *(
                 f"agrees with {names.get(other, other)} more than skill explains: "
-                f"{pair.num_agreed} of {pair.num_common}, expected {pair.expected:.0%}"
+                f"{pair.num_agreed} of {pair.num_common}, expected {percent(pair.expected, 0)}"
                 for pair in known.copies
                 for other in _partner(pair, row["person"])
             ),
@@ -229,13 +229,13 @@ def _low_skill(row: Row, floor: float) -> list[str]:
     right, weight = row["dawid_skene"], row["bradley_terry"]
     if right is not None and is_surely_below(right, floor, min_num=MIN_NUM):
         found.append(
-            f"right in {right.low:.0%} to {right.high:.0%} of answers, below {floor:.0%}: nearer "
-            "to guessing than to the typical person"
+            f"right in {percents(right.low, right.high, 0)} of answers, below {percent(floor, 0)}: "
+            "nearer to guessing than to the typical person"
         )
     if weight is not None and is_surely_below(weight, LOW_SKILL, min_num=MIN_NUM):
         found.append(
-            f"tells better from worse {weight.low:.2f} to {weight.high:.2f} times as well as the "
-            f"typical person, below {LOW_SKILL}"
+            f"tells better from worse {fixed(weight.low, 2)} to {fixed(weight.high, 2)} times as "
+            f"well as the typical person, below {LOW_SKILL}"
         )
     return found
 
@@ -243,7 +243,7 @@ def _low_skill(row: Row, floor: float) -> list[str]:
 def _low_shares(row: Row) -> list[str]:
     words = {"gold": "gold items right", "repeats": "repeats answered alike"}
     return [
-        f"{what}: {row[key].low:.0%} to {row[key].high:.0%}, below {LOW_SHARE:.0%}"
+        f"{what}: {percents(row[key].low, row[key].high, 0)}, below {percent(LOW_SHARE, 0)}"
         for key, what in words.items()
         if row[key] is not None and is_surely_below(row[key], LOW_SHARE, min_num=MIN_NUM)
     ]
@@ -257,7 +257,7 @@ def _side(row: Row) -> list[str]:
     share = left if side == "left" else Interval(
         value=1 - left.value, low=1 - left.high, high=1 - left.low, num=left.num
     )  # fmt: skip
-    return [f"leans to the {side}: {share.low:.0%} to {share.high:.0%}, where half is even"]
+    return [f"leans to the {side}: {percents(share.low, share.high, 0)}, where half is even"]
 
 
 def _fast(row: Row, usual: float) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from heedful.jobs.quality import figures, slices
 from heedful.jobs.quality.agreement import agreement, cohen
+from heedful.jobs.quality.copies import leave_out
 from heedful.jobs.quality.people import Skill, cycles, people, shares_right, sides, skill
 from heedful.jobs.quality.reading import Answers
 from heedful.stats.consensus import Consensus
@@ -29,14 +30,18 @@ def summarise(tx: Transaction, answers: Answers) -> Row:
     names = {person: user.name for person, user in users.items()}
     known = skill(answers, notes)
     votes, order = answers.votes, answers.form.order
-    measures = agreement(votes, answers.item_task, order, notes, rng) if votes else []
+    distinct = leave_out(answers, known.copies)
+    measures = (
+        agreement(distinct.votes, distinct.item_task, order, notes, rng) if distinct.votes else []
+    )
     gold = shares_right(extras.gold_tallies(tx, answers.project))
     repeats = shares_right(extras.repeat_tallies(tx, answers.project))
     rows = people(answers, known, names=names, gold=gold, repeats=repeats)
     left = sides(answers)
     data: Row = {
         "form": answers.form.name,
-        "num_tasks": len(answers.shown.by_task),
+        "num_tasks": len(np.unique(answers.task)),
+        "num_copied": len(answers.task) - len(distinct.task),
         "num_answers": len(answers.task),
         "num_people": len(answers.annotators),
         "days": _days(answers),
@@ -65,7 +70,7 @@ def summarise(tx: Transaction, answers: Answers) -> Row:
         "groups": slices.groups(
             answers, {person: user.attributes for person, user in users.items()}, notes
         ),
-        "topics": slices.topics(tx, answers, notes, rng),
+        "topics": slices.topics(tx, answers, distinct.votes, notes, rng),
         "notes": notes,
     }
     data["figures"] = figures.agreement(measures)

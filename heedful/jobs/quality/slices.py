@@ -13,7 +13,7 @@ from heedful.stats.consensus import own_counts
 from heedful.stats.groups import compare_groups
 from heedful.stats.pace import pace
 from heedful.stats.topics import NO_TOPIC, Topics, find_topics
-from heedful.stats.votes import Codes
+from heedful.stats.votes import Codes, Votes
 from heedful.store import Transaction, columns
 
 Row = dict[str, Any]
@@ -70,9 +70,13 @@ def groups(
 
 
 def topics(
-    tx: Transaction, answers: Answers, notes: list[str], rng: np.random.Generator
+    tx: Transaction,
+    answers: Answers,
+    distinct: Votes | None,
+    notes: list[str],
+    rng: np.random.Generator,
 ) -> list[Row]:
-    """Agreement and pace by what the prompt is about; largest topic first."""
+    """Pace, and agreement of ``distinct`` votes, by what the prompt is about; largest first."""
     prompts = answers.shown.prompts
     num_topics = min(MAX_TOPICS, len(prompts) // PROMPTS_PER_TOPIC)
     if num_topics < 2:
@@ -91,7 +95,7 @@ def topics(
     of_task = np.array(
         [of_prompt[answers.shown.prompt[places[0]]] for places in answers.shown.by_task]
     )
-    counts = answers.votes.counts() if answers.votes else None
+    counts = distinct.counts() if distinct else None
     rows = [
         _topic(answers, counts, fitted.names[topic] if topic >= 0 else "other", of_task == topic)
         for topic in range(NO_TOPIC, num_topics)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from heedful.annotators.text_patterns import STYLE, style
 from heedful.jobs.quality import figures
+from heedful.jobs.quality.copies import find, leave_out
 from heedful.jobs.quality.plain import attempt
 from heedful.jobs.quality.reading import Answers
 from heedful.monitor import charts
@@ -17,6 +18,7 @@ from heedful.store import Transaction, columns
 Row = dict[str, Any]
 Array = NDArray[np.float64]
 CAPS = (100, 1000)
+MIN_COMPARISONS = 20  # fewer make intervals of thousands of points
 MIN_APART = 30
 AT_ONCE = 20_000
 SIDE = "standing on the left"
@@ -25,9 +27,13 @@ SIDE = "standing on the left"
 def summarise(tx: Transaction, answers: Answers) -> Row:
     """A ranking for every combination of style control and vote cap that changes something."""
     notes: list[str] = []
+    num_answers = len(answers.task)
+    answers = leave_out(answers, find(answers, notes))
     comparisons = answers.comparisons
     data: Row = {
         "form": answers.form.name,
+        "needed": MIN_COMPARISONS,
+        "num_copied": num_answers - len(answers.task),
         "num_comparisons": 0,
         "num_ties": 0,
         "num_people": 0,
@@ -40,6 +46,13 @@ def summarise(tx: Transaction, answers: Answers) -> Row:
         notes.append(
             "No ranking: it takes answers of at least two models to one prompt, compared by people."
         )
+        return data
+    data |= {
+        "num_comparisons": len(comparisons.points),
+        "num_ties": int((comparisons.points == 0.5).sum()),
+        "num_people": len(np.unique(comparisons.annotator)),
+    }
+    if len(comparisons.points) < MIN_COMPARISONS:
         return data
     most = int(np.bincount(comparisons.annotator).max())
     caps = [cap for cap in CAPS if cap < most]
@@ -62,12 +75,7 @@ def summarise(tx: Transaction, answers: Answers) -> Row:
                 notes.append(f"No {what} at equal style: style and side decide everything alone.")
             else:
                 data["rankings"].append(_ranking(styled[0], names, styled[1], cap))
-    data |= {
-        "num_comparisons": len(comparisons.points),
-        "num_ties": int((comparisons.points == 0.5).sum()),
-        "num_people": len(np.unique(comparisons.annotator)),
-        "caps": caps,
-    }
+    data["caps"] = caps
     return data
 
 
