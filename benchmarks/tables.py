@@ -103,10 +103,14 @@ def score_so_far() -> list[str]:
 
 
 def reward_hh() -> list[str]:
-    """Our reward model on hh-harmless, by learning rate, and TRL's in at least the same time."""
+    """Our reward model on hh-harmless, by learning rate, and TRL's: for as long, or one epoch."""
     ours, theirs = rows("reward_hh"), rows("reward_hh_trl")
 
     def side(row: Row) -> str:
+        if row.get("epochs"):
+            return f"{row['peer']}, one epoch in {row['dtype']}, rate {row['learning_rate']:g}"
+        if "peer" in row:
+            return str(row["peer"])
         rates = [one for one in row.get("overrides", ()) if one.startswith("optimiser.learning")]
         return ", rate ".join(["heedful", *(one.partition("=")[2] for one in rates)])
 
@@ -117,10 +121,12 @@ def reward_hh() -> list[str]:
 
     if not ours:
         return []
-    found = sorted(ours + theirs, key=lambda row: (row["seed"], "peer" in row))
+    found = sorted(
+        ours + theirs, key=lambda row: (row["seed"], "peer" in row, bool(row.get("epochs")))
+    )
     return table(
         {
-            "side": [row.get("peer") or side(row) for row in found],
+            "side": [side(row) for row in found],
             "seed": [str(row["seed"]) for row in found],
             "training": [minutes(row) for row in found],
             "pairs seen": [str(row.get("pairs_seen", row.get("num_train"))) for row in found],

@@ -115,7 +115,7 @@ def line_of(name: str, value: Any, metrics: dict[str, Any]) -> str:
 
 def spoken(value: Any) -> str:
     """A figure, or a few; what has many parts is left to the result."""
-    if value is None or value in ([], {}):
+    if value is None or (isinstance(value, list | dict) and not value):
         return "none"
     if isinstance(value, float):
         return f"{value:.4g}"

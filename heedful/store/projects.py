@@ -108,10 +108,6 @@ def check(project: Project) -> None:
     if not 1 <= project.overlap <= MAX_OVERLAP:
         raise DataError(f"overlap is {project.overlap}; give 1 to {MAX_OVERLAP} answers per task")
     if project.criteria:
-        if project.form != "rating":
-            raise DataError(
-                f"a project of form {project.form!r} rates nothing; leave its criteria out"
-            )
         check_criteria(project.criteria)
     about.questions(project.attributes)
     if project.lease_seconds < MIN_LEASE_SECONDS:
