@@ -109,11 +109,12 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         disable_tqdm=True,
         logging_steps=5,
     )
+    pairs = rows(options.data / "train.jsonl.gz")
     clock = Clock(options.seconds, options.learning_rate)
     trainer = trl.RewardTrainer(
         model=str(model),
         args=config,
-        train_dataset=rows(options.data / "train.jsonl.gz"),
+        train_dataset=pairs,
         callbacks=[clock],
     )
     trainer.train()
@@ -129,7 +130,9 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         "budget_seconds": options.seconds,
         "epochs": options.epochs,
         "dtype": options.dtype,
-        "pairs_seen": trainer.state.global_step * PAIRS_PER_STEP,
+        "pairs_seen": min(
+            trainer.state.global_step * PAIRS_PER_STEP, round(len(pairs) * config.num_train_epochs)
+        ),
         "num_held_out": len(deltas),
         "accuracy": accuracy.value,
         "accuracy_ci": [accuracy.low, accuracy.high],

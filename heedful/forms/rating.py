@@ -164,7 +164,7 @@ def check_rates(payload: Mapping[str, JSON], criteria: Sequence[str]) -> None:
     rated = {name for scores in payload["ratings"].values() for name in scores}
     if others := sorted(rated - set(criteria)):
         raise DataError(
-            f"rating answer rates {others[0]!r:.60}; this asks for {', '.join(criteria)}"
+            f"rating answer rates {others[0]!r:.60}; the project asks for {', '.join(criteria)}"
         )
 
 

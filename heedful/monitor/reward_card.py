@@ -203,7 +203,7 @@ class RewardCard:
 
     @property
     def mean_of_subsets(self) -> Interval | None:
-        """Accuracy with all named subsets of the data as heavy as each other; None without any."""
+        """Accuracy with all subsets of the data as heavy as each other; None without any."""
         shares = [one.measured.accuracy for one in self.slices if one.kind == SUBSET]
         return mean_of_shares(shares) if shares else None
 

@@ -7,6 +7,7 @@ median pair, scaled to the pair's skills, is therefore added to what is expected
 from the other pairs of the same project or not at all. With two annotators nobody can stand out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -164,12 +165,19 @@ def drop_copies(votes: Votes, pairs: tuple[tuple[str, str], ...]) -> Votes:
     A copied answer is no second opinion, whoever copied: a consensus that counts both is wrong
     more often than the majority. The answers of the pair's first annotator stay.
     """
-    is_kept = np.ones(len(votes.item), dtype=bool)
+    codes = [(votes.annotators.index(one), votes.annotators.index(two)) for one, two in pairs]
+    return _select(votes, np.flatnonzero(without_copies(votes.item, votes.annotator, codes)))
+
+
+def without_copies(
+    item: Codes, annotator: Codes, pairs: Sequence[tuple[int, int]]
+) -> NDArray[np.bool_]:
+    """Which answers ``drop_copies`` keeps, of whatever was answered: a mask, shape [answers]."""
+    is_kept = np.ones(len(item), dtype=bool)
     for original, copy in pairs:
-        is_original = votes.annotator == votes.annotators.index(original)
-        is_copy = votes.annotator == votes.annotators.index(copy)
-        is_kept &= ~(is_copy & np.isin(votes.item, votes.item[is_original & is_kept]))
-    return _select(votes, np.flatnonzero(is_kept))
+        is_original, is_copy = annotator == original, annotator == copy
+        is_kept &= ~(is_copy & np.isin(item, item[is_original & is_kept]))
+    return is_kept
 
 
 def _select(votes: Votes, index: Codes) -> Votes:

@@ -27,7 +27,7 @@ def near(texts: Iterable[str], others: Sequence[str], *, least: float = LEAST) -
     known, spread = np.unique(np.concatenate([*sets, shingles("")]), return_counts=True)
 
     def rarest(each: Shingles) -> Shingles:
-        # sets as near as that share so many that of these, in one order for all, one is shared
+        # a set that is near shares all but most - 1 of these, so at least one of any most of them
         most = len(each) - math.ceil(least * len(each) - ROUNDING) + 1
         places = np.minimum(np.searchsorted(known, each), len(known) - 1)
         frequency = np.where(known[places] == each, spread[places], 0)

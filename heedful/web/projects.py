@@ -135,32 +135,39 @@ def change(
     """Save a project's settings, and a version of its guidelines when they changed."""
     store = store_of(request)
     who = visitor_of(request).user.id
-    with store.read() as tx:
-        before = projects.get(tx, project)
-    changed = replace(
-        before,
-        title=title.strip(),
-        overlap=overlap,
-        warning=warning,
-        criteria=before.criteria if criteria is None else lines_of(criteria),
-        masked=lines_of(masked),
-        attributes=before.attributes if attributes is None else lines_of(attributes),
-        is_paused=is_paused,
-        gold_share=before.gold_share if gold_percent is None else gold_percent / 100,
-        repeat_share=before.repeat_share if repeat_percent is None else repeat_percent / 100,
-        strategy=before.strategy if strategy is None else strategy,
-        random_share=before.random_share if random_percent is None else random_percent / 100,
-        qualify_with=before.qualify_with if qualify_with is None else qualify_with,
-        qualify_at=before.qualify_at if qualify_percent is None else qualify_percent / 100,
-    )
+    changed: Project | None = None
     try:
         with store.write() as tx:
+            before = projects.get(tx, project)
+            changed = replace(
+                before,
+                title=title.strip(),
+                overlap=overlap,
+                warning=warning,
+                criteria=before.criteria if criteria is None else lines_of(criteria),
+                masked=lines_of(masked),
+                attributes=before.attributes if attributes is None else lines_of(attributes),
+                is_paused=is_paused,
+                gold_share=share_of(gold_percent, before.gold_share),
+                repeat_share=share_of(repeat_percent, before.repeat_share),
+                strategy=before.strategy if strategy is None else strategy,
+                random_share=share_of(random_percent, before.random_share),
+                qualify_with=before.qualify_with if qualify_with is None else qualify_with,
+                qualify_at=share_of(qualify_percent, before.qualify_at),
+            )
             projects.change(tx, changed)
             projects.write_guideline(tx, project, guidelines, author=who)
             people.log(tx, who, "changed project", project)
     except DataError as error:
+        if changed is None:
+            raise
         return settings_page(request, changed, guidelines, error=str(error))
     return RedirectResponse(f"/projects/{project}?saved=1", status_code=303)
+
+
+def share_of(percent: float | None, otherwise: float) -> float:
+    """A field's percent as a share."""
+    return otherwise if percent is None else percent / 100
 
 
 def lines_of(text: str) -> tuple[str, ...]:

@@ -480,6 +480,11 @@ def test_the_subsets_of_a_file_are_slices_and_their_mean_stands_beside_the_accur
         assert one["value"] == np.mean([right[n] for n in range(10) if asked[n] == name])
     assert result["mean_of_subsets"] == pytest.approx(np.mean([o["value"] for o in found.values()]))
     assert "mean of subsets" in (tmp_path / "card" / "report.html").read_text()
+    del rows[0]["subset"]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    partly = reward_card(config, tmp_path / "partly")
+    assert "mean_of_subsets" not in partly
+    assert any(one["kind"] == "large subsets" for one in partly["card"]["slices"])
 
 
 def test_a_policy_is_measured_by_the_reward_that_it_implies(tmp_path: Path) -> None:

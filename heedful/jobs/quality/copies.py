@@ -6,7 +6,7 @@ import numpy as np
 
 from heedful.jobs.quality.plain import attempt
 from heedful.jobs.quality.reading import Answers
-from heedful.stats.copying import PairAgreement, copied_pairs
+from heedful.stats.copying import PairAgreement, copied_pairs, without_copies
 
 MIN_PEOPLE = 3  # with two, nobody can say who is right
 
@@ -29,14 +29,11 @@ def leave_out(answers: Answers, copies: tuple[PairAgreement, ...]) -> Answers:
 
     A copied answer is no second opinion, whoever copied.
     """
-    is_kept = np.ones(len(answers.task), dtype=bool)
-    for pair in copies:
-        first, second = (
-            answers.annotator == answers.annotators.index(name) for name in pair.annotators
-        )
-        is_kept &= ~(second & np.isin(answers.task, answers.task[first & is_kept]))
-    if is_kept.all():
+    if not copies:
         return answers
+    number = answers.annotators.index
+    codes = [(number(one), number(two)) for one, two in (pair.annotators for pair in copies)]
+    is_kept = without_copies(answers.task, answers.annotator, codes)
     place = np.cumsum(is_kept) - 1
     of_vote, of_pair = is_kept[answers.vote_answer], is_kept[answers.pairs.answer]
     votes, pairs = answers.votes, answers.pairs

@@ -204,12 +204,16 @@ def _turns(rows: Sequence[Preference]) -> Kind:
 
 
 def _subsets(rows: Sequence[Preference], background: Background) -> Iterator[Kind]:
-    """The parts of a file that names some, by their names; of very many the rarest together."""
+    """The parts of a file that names one for every pair; of very many the largest, as another kind.
+
+    So the mean over subsets is never one over some of them.
+    """
     of = [background.subsets.get(sides_of(row), UNKNOWN) for row in rows]
     names = tuple(sorted(set(of)))
-    if len(names) > MAX_SUBSETS:
-        yield Kind.by_size(SUBSET, of)
-    elif names != (UNKNOWN,):
+    if UNKNOWN in names or len(names) > MAX_SUBSETS:
+        if names != (UNKNOWN,):
+            yield Kind.by_size(f"large {SUBSET}s", of)
+    else:
         yield Kind(name=SUBSET, of=tuple(of), names=names)
 
 
