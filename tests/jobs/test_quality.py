@@ -13,7 +13,7 @@ from fresh import fresh_store
 from heedful.errors import MissingError
 from heedful.forms import FORMS
 from heedful.jobs import quality as summaries_of
-from heedful.jobs.quality import compute
+from heedful.jobs.quality import compute, copies
 from heedful.jobs.quality.agreement import agreement, cohen
 from heedful.jobs.quality.people import shares_right
 from heedful.jobs.quality.reading import Answers, read
@@ -137,6 +137,23 @@ def test_agreement_has_every_measure_with_its_interval(quality: dict[str, Any]) 
         assert one["num"] <= NUM_TASKS
     assert found["raw"]["num"] == found["nominal"]["num"] == NUM_TASKS
     assert {one["kappa"]["num"] >= 10 for one in quality["cohen"]} == {True}
+
+
+def test_the_same_votes_are_searched_for_copies_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = []
+    monkeypatch.setattr(copies, "SEARCHED", {})
+    monkeypatch.setattr(copies, "copied_pairs", lambda votes: (searched.append(votes), ())[1])
+    asked = [[f"task {n}" for n in range(3) for _ in "ab"], list("ababab"), list("xyxxyy")]
+    votes = encode_votes(*asked)
+    again = encode_votes(*asked)
+    other = encode_votes(*asked[:2], list("xyxxyx"))
+    for one in (votes, again, other, votes):
+        copies.search(one)
+    assert searched == [votes, other]
+    for number in range(copies.KEPT):
+        copies.search(encode_votes([f"{number}", "t"], ["a", "b"], ["x", "y"]))
+        copies.search(encode_votes(["t"] * 2, [f"{number}", "b"], ["x", "y"]))
+    assert len(copies.SEARCHED) == copies.KEPT
 
 
 def test_copied_answers_count_once_in_agreement_and_ranking(
