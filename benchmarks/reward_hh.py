@@ -3,6 +3,8 @@
     python benchmarks/reward_hh.py --data DIR --seeds 0 1 2 --out benchmarks/results
 
 ``DIR`` holds ``train.jsonl.gz`` and ``dev.jsonl.gz``. The dev set is read once per reported number.
+``--choose 0.5`` compares settings without it: that share of the training prompts is held out and
+measured instead, in ``reward_hh_choice.jsonl``.
 """
 
 import argparse
@@ -27,37 +29,48 @@ from heedful.store import open_store
 
 
 def run(
-    data: Path, model: str, seed: int, overrides: list[str], scratch: Path
+    data: Path, model: str, seed: int, share: float, overrides: list[str], scratch: Path
 ) -> dict[str, object]:
-    """Import, fit on train, measure once on dev."""
+    """Import, fit on train, measure once on dev or on the share that is held out."""
     with open_store(scratch / "hh.db") as store:
         for split in ("train", "dev"):
             file = data / f"{split}.jsonl.gz"
             import_preferences(store, "hh", [file], dataset=f"hh-{split}")
         flags = {"data": "hh-train", "model": model, "seed": seed}
-        config = resolve(RewardConfig, overrides=["held_out_share=0", *overrides], flags=flags)
+        held_out = f"held_out_share={share}"
+        config = resolve(RewardConfig, overrides=[held_out, *overrides], flags=flags)
         started = time.process_time()
         fitted = fit_reward(config, scratch / f"reward-{seed}", store=store)
         cpu_seconds = time.process_time() - started
-        settings = EvaluateConfig(data="hh-dev", model=fitted.run, tokens_per_micro_step=1024)
-        measured = evaluate(settings, scratch / f"dev-{seed}", store=store)
-    deltas = np.array(measured.pop("deltas"))
-    scaled, _ = scale_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)  # a prompt has one pair
-    rng, won = np.random.default_rng(0), np.ones(len(deltas))
+        if share:
+            measured = dict(fitted.metrics)
+            measured["nll"] = float(np.mean(np.logaddexp(0.0, -np.array(measured["deltas"]))))
+        else:
+            settings = EvaluateConfig(data="hh-dev", model=fitted.run, tokens_per_micro_step=1024)
+            measured = evaluate(settings, scratch / f"dev-{seed}", store=store)
+            measured |= calibrated(np.array(measured.pop("deltas")))
     return {
         "model": model,
         "seed": seed,
         "overrides": overrides,
         "dtype": config.dtype,
         **measured,
-        "ece_scaled": ece(expit(scaled), won),
-        "ece_floor": ece_floor(expit(scaled), rng=rng),
         "num_train": fitted.metrics["num_train"],
         "fit_seconds": fitted.metrics["seconds"],
         "cpu_seconds": round(cpu_seconds, 1),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+    }
+
+
+def calibrated(deltas: np.ndarray) -> dict[str, float]:
+    """ECE after scaling each half by the other's temperature; a prompt of this data has one pair."""
+    scaled, _ = scale_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)
+    p_chosen = expit(scaled)
+    return {
+        "ece_scaled": ece(p_chosen, np.ones(len(deltas))),
+        "ece_floor": ece_floor(p_chosen, rng=np.random.default_rng(0)),
     }
 
 
@@ -68,17 +81,26 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", help="'test' tries the runner in a minute")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--choose", type=float, default=0.0, help="share of training held out")
     parser.add_argument("--note", default="alone", help="what else the machine did")
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as scratch:
-            row = run(arguments.data, arguments.model, seed, arguments.overrides, Path(scratch))
+            row = run(
+                arguments.data,
+                arguments.model,
+                seed,
+                arguments.choose,
+                arguments.overrides,
+                Path(scratch),
+            )
         row["note"] = arguments.note
-        with (arguments.out / "reward_hh.jsonl").open("a") as stream:
+        name = "reward_hh_choice.jsonl" if arguments.choose else "reward_hh.jsonl"
+        with (arguments.out / name).open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-        print(row, flush=True)
+        print({key: value for key, value in row.items() if key != "deltas"}, flush=True)
 
 
 if __name__ == "__main__":

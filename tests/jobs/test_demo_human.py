@@ -152,6 +152,9 @@ def judge_blind(out: Path, result: dict[str, Any]) -> None:
     assert any("the policy wins 75.0 % of 4" in line for line in said)
 
 
+ENOUGH = 39  # of the 48 prompts 10 are held out, and each is asked about once at first
+
+
 class StoppedError(Exception):
     pass
 
@@ -166,8 +169,8 @@ def test_an_interrupted_human_demo_goes_on_with_the_answers_that_it_began_with(
 
     with monkeypatch.context() as patch:
         patch.setattr(demo, "fit_ppo", stopped)
-        person = Person(out, wanted=12)
-        person.answer(12)  # as many as were wanted: nobody has to press anything
+        person = Person(out, wanted=ENOUGH)
+        person.answer(ENOUGH)  # as many as were wanted: nobody has to press anything
         with pytest.raises(StoppedError):
             person.finish()
     with open_store(out / "heedful.db") as store, store.read() as tx:
@@ -175,7 +178,7 @@ def test_an_interrupted_human_demo_goes_on_with_the_answers_that_it_began_with(
     said: list[str] = []
     result = run_demo(CONFIG, out, say=said.append)
     assert not any("label here" in line for line in said)
-    assert result["labels"]["comparisons"] == 12
+    assert result["labels"]["comparisons"] == ENOUGH
     with open_store(out / "heedful.db") as store, store.read() as tx:
         assert len(annotations.latest_by_dataset(tx, "demo")) == before
 
