@@ -176,7 +176,7 @@ class Store:
         self._reader = engine.execution_options(**_READ[dialect])
         self._looker = engine.execution_options(**_LOOK[dialect])
         self._writing = Lock()
-        self._is_one_writer = dialect == "sqlite"
+        self._is_sqlite = dialect == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -208,9 +208,9 @@ class Store:
         PostgreSQL has many, and those of one process would wait in the middle for each other's
         rows; there a writer goes ahead when its turn is long in coming.
         """
-        patience = BUSY_SECONDS if self._is_one_writer else TURN_SECONDS
+        patience = BUSY_SECONDS if self._is_sqlite else TURN_SECONDS
         is_in_turn = self._writing.acquire(timeout=patience)
-        if self._is_one_writer and not is_in_turn:
+        if self._is_sqlite and not is_in_turn:
             raise ResourceError(
                 f"could not write {self.url}: another writer of this process has held it for "
                 f"{BUSY_SECONDS} seconds; try again when it has ended"
@@ -223,10 +223,9 @@ class Store:
 
     def compact(self) -> None:
         """Rewrite the database without what was deleted; on SQLite no page keeps any of it."""
-        is_sqlite = self.engine.dialect.name == "sqlite"
         plain = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         with _plain_errors(self.url), plain.connect() as connection:
-            if is_sqlite:
+            if self._is_sqlite:
                 connection.rollback()
                 driver: Any = connection.connection.driver_connection
                 driver.execute("VACUUM")
