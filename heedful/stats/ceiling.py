@@ -1,14 +1,15 @@
 """How right could a reward model be, when people do not agree with each other?"""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from heedful.stats.concordance import spearman_rho
 from heedful.stats.consensus import own_counts
-from heedful.stats.intervals import Interval, bootstrap_mean
+from heedful.stats.intervals import Interval, bootstrap, bootstrap_mean
 from heedful.stats.votes import Votes
 
 Array = NDArray[np.float64]
@@ -20,6 +21,7 @@ class HumanCeiling:
 
     ``human`` is the share of answers that agree with the majority of the others, ``model`` that of
     the model's predictions, ``lead`` the model's minus the people's; None without predictions.
+    Of ratings (``rating_ceiling``) they are rank correlations with the mean of the others.
     ``num`` counts answers. ``HumanCeiling(human=Interval(value=0.78, ...), model=Interval(
     value=0.71, ...), lead=Interval(value=-0.07, low=-0.11, high=-0.03, num=900))``
     """
@@ -65,6 +67,64 @@ def human_ceiling(
         return HumanCeiling(human=mean(human), model=None, lead=None)
     model = _points(votes, predictions, item, share)
     return HumanCeiling(human=mean(human), model=mean(model), lead=mean(model - human))
+
+
+def rating_ceiling(
+    items: Sequence[object],
+    annotators: Sequence[str],
+    values: ArrayLike,
+    scores: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    clusters: Sequence[object] | None = None,
+    num_resamples: int = 500,
+) -> HumanCeiling:
+    """Rank correlation of a person with the mean of the others, and of scores with the same.
+
+    One entry a rating or thumb: ``values[n]`` is what ``annotators[n]`` gave ``items[n]``, whose
+    score is ``scores[n]``. The reference of a rating is the mean of what the *other* people gave
+    the item; ratings that nobody else's stand beside do not count. Both are Spearman's, so neither
+    needs the units of a rating. People differ in how high they rate, which lowers their own
+    correlation and not the model's. Intervals resample ``clusters``, such as prompts, items by
+    default. Raises ``ValueError`` when fewer than 2 items have two people.
+    """
+    given, score = np.asarray(values, dtype=float), np.asarray(scores, dtype=float)
+    by_item: dict[object, list[int]] = {}
+    for place, item in enumerate(items):
+        by_item.setdefault(item, []).append(place)
+    others = np.full(len(given), np.nan)
+    for rows in by_item.values():
+        for row in rows:
+            told = [given[one] for one in rows if annotators[one] != annotators[row]]
+            if told:
+                others[row] = np.mean(told)
+    kept = np.flatnonzero(~np.isnan(others))
+    num_shared = len({items[row] for row in kept})
+    if num_shared < 2:
+        raise ValueError(
+            f"{num_shared} items have ratings of two people; a ceiling needs at least 2; give some "
+            "items to several people"
+        )
+    own, reference, guess = given[kept], others[kept], score[kept]
+    groups = [(items if clusters is None else clusters)[row] for row in kept]
+    _, cluster = np.unique([str(one) for one in groups], return_inverse=True)
+
+    def people(rows: NDArray[np.int64]) -> float:
+        return spearman_rho(own[rows], reference[rows])
+
+    def model(rows: NDArray[np.int64]) -> float:
+        return spearman_rho(guess[rows], reference[rows])
+
+    def interval(statistic: Callable[[NDArray[np.int64]], float]) -> Interval:
+        return bootstrap(
+            statistic, len(own), rng=rng, clusters=cluster, num_resamples=num_resamples
+        )
+
+    return HumanCeiling(
+        human=interval(people),
+        model=interval(model),
+        lead=interval(lambda rows: model(rows) - people(rows)),
+    )
 
 
 def accuracy_ceiling(agreement: Interval) -> tuple[Interval, Interval]:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from heedful.stats.ceiling import accuracy_ceiling, human_ceiling
+from heedful.stats.ceiling import accuracy_ceiling, human_ceiling, rating_ceiling
 from heedful.stats.intervals import Interval
 from heedful.stats.votes import encode_votes
 
@@ -81,3 +81,32 @@ def test_accuracy_ceiling_of_tosses_is_one_half():
     low, high = accuracy_ceiling(Interval(value=0.48, low=0.4, high=0.52, num=90))
     assert (low.value, high.value) == (0.5, 0.5)
     assert high.high == pytest.approx((1 + math.sqrt(0.04)) / 2)
+
+
+def test_rating_ceiling_of_normal_raters_matches_its_closed_form():
+    """A person's ratings are truth plus noise of variance 1, so are the other two: the Pearson
+    correlation of one with the mean of two is 1 / sqrt(2 * 1.5), and of the truth 1 / sqrt(1.5)."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=3000)
+    items = np.repeat(np.arange(3000), 3)
+    ratings = truth[items] + rng.normal(size=9000)
+    people = np.tile(["a", "b", "c"], 3000).tolist()
+    found = rating_ceiling(items.tolist(), people, ratings, truth[items], rng=rng, num_resamples=60)
+
+    def spearman(pearson: float) -> float:  # of a normal pair
+        return 6 / math.pi * math.asin(pearson / 2)
+
+    assert found.human.value == pytest.approx(spearman(1 / math.sqrt(3)), abs=0.02)
+    assert found.model.value == pytest.approx(spearman(1 / math.sqrt(1.5)), abs=0.02)
+    assert found.lead.low > 0
+    assert found.human.num == 9000
+
+
+def test_rating_ceiling_leaves_out_who_has_no_other_beside_them():
+    """One person's second rating of an item is not another person's."""
+    rng = np.random.default_rng(0)
+    items, people = list("112233"), list("abaaab")
+    found = rating_ceiling(items, people, [1, 2, 3, 4, 5, 4], [1, 1, 2, 2, 3, 3], rng=rng)
+    assert found.human.num == 4
+    with pytest.raises(ValueError, match="1 items have ratings of two people"):
+        rating_ceiling(items[:4], people[:4], [1, 2, 3, 4], [1, 1, 2, 2], rng=rng)
