@@ -89,7 +89,8 @@ def evaluate(
     if claim == "win_rate":
         lines += [f"kl  {result['kl']:.2f} nats", f"length ratio  {result['length_ratio']:.2f}"]
     else:
-        lines += [f"ece  {result['ece']:.3f}", f"pairs  {result['num_held_out']}"]
+        lines += [f"ece  {result['ece']:.3f}"] if "ece" in result else []
+        lines.append(f"{counted(result)}  {result['num_held_out']}")
     show(summary | {"run": str(out)}, as_json, *lines, f"result {out / 'result.json'}")
 
 
@@ -132,6 +133,8 @@ def reward(
     as_json: JsonOption = False,
 ) -> None:
     """Write the card of a reward: accuracy beside people, calibration, slices, length, mistakes.
+
+    Ratings and thumbs without pairs have a card of rank correlations and orders.
 
     The model may also be a sequence classifier of transformers in a directory, or with --judge one
     behind an endpoint, whose key is read from HEEDFUL_JUDGE_KEY (or as judge.key_from says).
@@ -180,6 +183,11 @@ def default_out(model: str, data: str) -> Path:
     return Path("runs") / f"card-{name}-{Path(data).name.partition('.')[0]}"
 
 
+def counted(result: Mapping[str, Any]) -> str:
+    """What the accuracy of a result is counted over."""
+    return "ratings" if "accuracy_is" in result else "pairs"
+
+
 def card_lines(result: dict[str, Any]) -> list[str]:
     """The main figures and the warnings, one a line."""
     names = {
@@ -189,13 +197,27 @@ def card_lines(result: dict[str, Any]) -> list[str]:
         "human_accuracy": "a person",
         "style_share": "style foretells",
     }
+    if "accuracy_is" in result:
+        del names["accuracy"]
+    names |= {
+        name: f"order of {scale}"
+        for name in result
+        if (scale := name.removeprefix("concordance_")) != name and not name.endswith("_ci")
+    }
     lines = [
         f"{label}  {percent(result[name], result[f'{name}_ci'])}"
         for name, label in names.items()
         if name in result and None not in (result[name], *result[f"{name}_ci"])
     ]
-    lines.append(f"ece  {result['ece']:.3f}")
+    lines += [
+        f"{kind} with {name.removeprefix(prefix)}  {result[name]:.2f}"
+        for prefix, kind in (("spearman_", "Spearman"), ("kendall_", "Kendall"))
+        for name in result
+        if name.startswith(prefix) and not name.endswith("_ci") and result[name] is not None
+    ]
+    if "ece" in result:
+        lines.append(f"ece  {result['ece']:.3f}")
     if "temperature" in result:
         lines.append(f"ece at temperature {result['temperature']:.2f}  {result['ece_scaled']:.3f}")
-    lines.append(f"pairs  {result['num_held_out']}")
+    lines.append(f"{counted(result)}  {result['num_held_out']}")
     return lines + [f"{one['level']}  {one['cause']} {one['remedy']}" for one in result["warnings"]]

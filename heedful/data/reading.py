@@ -382,11 +382,15 @@ def _shares_good(tree: Tree) -> dict[int, float]:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Values of responses on one scale, over trees: response numbers count through all of them."""
+    """Values of responses on one scale, over trees: response numbers count through all of them.
+
+    ``annotators`` are the numbers that stand for who gave them.
+    """
 
     responses: list[int]
     values: list[float]
     trees: list[int]
+    annotators: list[int]
 
 
 def single_values(trees: Sequence[Tree]) -> dict[str, Values]:
@@ -397,10 +401,11 @@ def single_values(trees: Sequence[Tree]) -> dict[str, Values]:
         for one in tree.said:
             if one.scale in ("rating", "thumb"):
                 name = "thumbs" if one.scale == "thumb" else one.criterion or "ratings"
-                values = found.setdefault(name, Values([], [], []))
+                values = found.setdefault(name, Values([], [], [], []))
                 values.responses.extend(first + response for response in one.responses)
                 values.values.extend(one.values)
                 values.trees.extend([number] * len(one.responses))
+                values.annotators.extend([one.annotator] * len(one.responses))
         first += len(tree.responses)
     return dict(sorted(found.items()))
 

@@ -206,7 +206,7 @@ def trained(result: Any) -> dict[str, JSON]:
 
 
 def evaluate(store: Store, job: Job, out: Path) -> dict[str, JSON]:
-    """Evaluate a model; a reward by its card, if the data tell any two answers apart."""
+    """Evaluate a model; a reward by its card, if the data allow one."""
     from heedful.jobs.evaluate import evaluate as run
     from heedful.jobs.models import find_model
     from heedful.jobs.reward_card import NoPairsError, reward_card

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from heedful.monitor.answer_figures import AnswerFigures, answer_findings
 from heedful.monitor.charts import percent
 from heedful.monitor.reward_checks import (
     Lean,
@@ -189,7 +190,7 @@ class RewardCard:
     mistakes: Sequence[Mistake]
     notes: Sequence[str]
     forms: Mapping[str, int] = field(default_factory=dict)
-    concordance: Mapping[str, Interval] = field(default_factory=dict)
+    answers: Sequence[AnswerFigures] = ()
     rewordings: Sequence[Rewording] = ()
     writers: Sequence[Writer] = ()
     leans: Sequence[Lean] = ()
@@ -219,6 +220,7 @@ def findings(card: RewardCard) -> list[Finding]:
         *_leakage(card),
         *_figures(card),
         *_shortcuts(card),
+        *answer_findings(card.answers),
         *wording_findings(card.rewordings),
         *writer_findings(card.writers),
         *_people(card),

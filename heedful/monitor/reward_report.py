@@ -8,6 +8,7 @@ from typing import Any
 
 from heedful.monitor import charts
 from heedful.monitor.annotator_section import annotators_section
+from heedful.monitor.answer_figures import answers_section
 from heedful.monitor.charts import number, percent
 from heedful.monitor.demo_figures import shares_in_words
 from heedful.monitor.part_report import parts_section
@@ -73,6 +74,7 @@ def reward_report(card: RewardCard) -> Report:
             accuracy_section(card),
             *annotators_section(card),
             calibration_section(card),
+            *answers_section(card.answers),
             Section(
                 title="Length and other shortcuts",
                 short="Shortcuts",
@@ -194,11 +196,6 @@ def accuracy_section(card: RewardCard) -> Section:
     if people is not None:
         rows += people_rows(people)
         words += " " + about_people(people)
-    if card.concordance:
-        rows += [
-            share_row(f"model, order of {name}", one) for name, one in card.concordance.items()
-        ]
-        words += " Order of: the share of answers to any two prompts that it puts in their order."
     return Section(
         title="Accuracy and people",
         short="Accuracy",

@@ -98,7 +98,7 @@ def rating_ceiling(
             told = [given[one] for one in rows if annotators[one] != annotators[row]]
             if told:
                 others[row] = np.mean(told)
-    kept = np.flatnonzero(~np.isnan(others))
+    kept = np.flatnonzero(~np.isnan(others)).tolist()
     num_shared = len({items[row] for row in kept})
     if num_shared < 2:
         raise ValueError(

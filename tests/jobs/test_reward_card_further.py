@@ -11,8 +11,8 @@ from heedful.data.examples import answer, feedback_trees
 from heedful.data.reading import compared
 from heedful.jobs.fit.measuring import feedback_metrics
 from heedful.jobs.models import ModelRef, open_trunk
+from heedful.jobs.reward_card.answers import measure_answers
 from heedful.jobs.reward_card.feedback import pairs_of, singles_of
-from heedful.jobs.reward_card.job import concordances
 from heedful.jobs.reward_card.measure import About, Further, measure
 from heedful.jobs.reward_card.people import Background, side_key
 from heedful.jobs.reward_card.rewriting import reworded
@@ -83,13 +83,14 @@ def test_concordance_is_the_one_that_the_fit_reports(trunk: Trunk) -> None:
     rows = [said("rating", [5, 1 + n % 3, 2], n, "rating", criterion="kind") for n in range(6)]
     rows += [said("thumb", [n % 2], n) for n in range(6)]
     scorer = TrainedScorer(trunk, max_tokens=256)
-    found = concordances(scorer, singles_of(rows), 3, [])
+    found = {one.name: one for one in measure_answers(scorer, singles_of(rows), 3, [])}
     trees = feedback_trees(trunk.tokenizer, rows, max_tokens=256).trees
     expected = feedback_metrics(trunk, trees, 256, seed=3)
     assert set(found) == {"kind", "thumbs"}
     for name, one in found.items():
-        assert one.value == pytest.approx(expected[f"concordance_{name}"])
-        assert [one.low, one.high] == pytest.approx(expected[f"concordance_{name}_ci"])
+        order = one.concordance
+        assert order.value == pytest.approx(expected[f"concordance_{name}"])
+        assert [order.low, order.high] == pytest.approx(expected[f"concordance_{name}_ci"])
 
 
 class Counting:

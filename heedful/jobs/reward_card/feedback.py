@@ -5,7 +5,7 @@ What implies a pair is what ``data.reading.compared`` says, so a card and a fit 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from heedful.data.collate import Said, Tree
 from heedful.data.examples import check_feedback
@@ -34,11 +34,13 @@ class Given:
 class Singles:
     """Answers that were rated or got a thumb, each distinct one of a prompt once.
 
-    ``values`` are by scale, their ``responses`` numbers in ``answers``.
+    ``values`` are by scale, their ``responses`` numbers in ``answers`` and their ``annotators`` in
+    ``annotators``, who are told apart by their annotations where they are not named.
     """
 
     answers: list[Asked]
     values: Mapping[str, Values]
+    annotators: Sequence[str] = ()
 
 
 def pairs_of(rows: Sequence[Feedback]) -> Given:
@@ -82,11 +84,21 @@ def singles_of(rows: Sequence[Feedback]) -> Singles:
             by_prompt.setdefault(row.prompt.id, []).append(row)
     asked: list[Asked] = []
     trees: list[Tree] = []
+    people: dict[str, int] = {}
     for group in by_prompt.values():
         answers, together = _together(group)
+        together = [
+            replace(one, annotator=people.setdefault(_who(row, n), len(people)))
+            for n, (row, one) in enumerate(zip(group, together, strict=True))
+        ]
         trees.append(_tree(group[0].prompt, len(answers), together))
         asked += [(group[0].prompt, answer) for answer in answers]
-    return Singles(answers=asked, values=single_values(trees))
+    return Singles(answers=asked, values=single_values(trees), annotators=list(people))
+
+
+def _who(row: Feedback, number: int) -> str:
+    """Who gave a row; a snapshot holds one answer of a person to a task, so its id will do."""
+    return row.annotator or next(iter(row.annotation_ids), f"row {number} of {row.prompt.id}")
 
 
 def form_of(row: Feedback) -> str:

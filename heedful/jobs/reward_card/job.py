@@ -1,30 +1,26 @@
 """Find the model and the feedback, score, measure, write the run directory and the record."""
 
 import json
-import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from heedful.config import RewardCardConfig
-from heedful.errors import DataError
 from heedful.jobs import models
-from heedful.jobs.evaluate import leave_out_learned
 from heedful.jobs.fit.base import learned_from
 from heedful.jobs.progress import progress
-from heedful.jobs.quality.plain import attempt, plain
 from heedful.jobs.recording import recorded, run_record
 from heedful.jobs.reward_card.annotators import learned_reliability
-from heedful.jobs.reward_card.feedback import Singles, pairs_of, singles_of
+from heedful.jobs.reward_card.answers import measure_answers
+from heedful.jobs.reward_card.held_out import HeldOutFeedback, NoPairsError, held_out_feedback
 from heedful.jobs.reward_card.loading import Loaded, load_feedback
 from heedful.jobs.reward_card.measure import About, Further, measure
 from heedful.jobs.reward_card.nearness import near_learned
 from heedful.jobs.reward_card.parts import measure_parts
 from heedful.jobs.reward_card.people import text_of
+from heedful.jobs.reward_card.result import answer_result, claims_of, result_of
 from heedful.jobs.reward_card.rewriting import reworded
 from heedful.jobs.reward_card.scoring import (
     Subject,
@@ -36,53 +32,55 @@ from heedful.jobs.reward_card.scoring import (
 from heedful.jobs.reward_card.writers import learned_writers
 from heedful.jobs.rundir import RunDirectory
 from heedful.model.adapter_files import write_text
-from heedful.model.trunk import Trunk
+from heedful.monitor.answer_card import (
+    AnswerCard,
+    answer_figures_in_words,
+    answer_report,
+)
+from heedful.monitor.answer_figures import AnswerFigures
 from heedful.monitor.report import write_report
-from heedful.monitor.reward_card import RewardCard, findings
+from heedful.monitor.reward_card import PartFigures, RewardCard
 from heedful.monitor.reward_report import main_figures, reward_report
-from heedful.reward.scorers import Rater, Scored, Scorer
-from heedful.stats.concordance import concordance
+from heedful.reward.scorers import Scored, Scorer
 from heedful.stats.intervals import Interval
 from heedful.store import runs as run_table
 from heedful.store.database import Store
-from heedful.types import JSON, Evidence, Feedback, Preference, Run
+from heedful.types import JSON, Evidence, Preference
 
 SCORES = "scores.jsonl"
 
 
-class NoPairsError(DataError):
-    """The feedback tells no two answers to a prompt apart."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What both kinds of card have."""
+
+    answers: Sequence[AnswerFigures]
+    parts: Sequence[PartFigures]
+    mix: str | None
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOutPairs:
-    """The pairs to measure on, by their numbers among all pairs of the data, and rated answers.
+class CardOfPairs:
+    """A card and the scores that it was made from."""
 
-    ``said`` is all feedback on their prompts, and on others that nothing was learned from.
-    ``num_learned`` pairs were left out, None when it is not known what the model learned from.
-    """
-
-    rows: list[Preference]
-    numbers: list[int]
-    forms: list[str]
-    said: Sequence[Feedback]
-    singles: Singles
-    num_learned: int | None
-    without_pair: dict[str, int]
+    card: RewardCard
+    scored: Scored
 
 
 def reward_card(
     config: RewardCardConfig, out: Path, *, store: Store | None = None
 ) -> dict[str, JSON]:
-    """Measure a reward and write ``report.html``, ``result.json`` and ``scores.jsonl`` to ``out``.
+    """Measure a reward; write ``report.html``, ``result.json`` and ``scores.jsonl`` to ``out``.
 
-    Returns the result. Prompts that the model or its parents were fitted to are left out. Raises
-    ``DataError`` for what is no reward, ``NoPairsError`` for feedback without pairs,
-    ``MissingError`` for data that are not there.
+    Where no two answers to a prompt are told apart the card is one of ratings and thumbs, and there
+    are no scores of pairs. Returns the result. Prompts that the model or its parents were fitted to
+    are left out. Raises ``DataError`` for what is no reward, ``NoPairsError`` for
+    feedback with nothing to measure, ``MissingError`` for data that are not there.
     """
     subject = find_subject(config, store)
     loaded = load_feedback(config, store, out)
-    pairs = held_out_pairs(config, subject, loaded)
+    held = held_out_feedback(config, subject, loaded)
     run = RunDirectory(out, "reward_card", config, snapshot=loaded.hash)
     done = run.result()
     if done is not None:
@@ -90,125 +88,109 @@ def reward_card(
     row = run_record(run, config, loaded.snapshot)
     with run.held(), recorded(store, row):
         opened = open_scorer(config, subject, store, run.path)
-        scorer = opened.scorer
-        scored, orders = score_pairs(scorer, pairs.rows)
         notes: list[str] = []
-        is_known = pairs.num_learned is not None
-        learned = learned_from([subject.ref], ()) if is_known and subject.ref else None
-        further = Further(
-            forms=pairs.forms,
-            orders=orders,
-            concordance=concordances(scorer, pairs.singles, config.seed, notes),
-            rewordings=reworded(
-                scorer,
-                pairs.rows,
-                scored,
-                notes,
-                num_pairs=config.num_rewritten,
-                seed=config.seed,
-            ),
-            moments=moments_of(config, subject),
-            near=near_learned(store, learned, pairs.rows, notes),
-            learned_writers=learned_writers(store, subject.ref),
-        )
-        about = About(
-            model=config.model,
-            data=config.data,
-            scale=scorer.scale,
-            seed=config.seed,
-            num_learned=pairs.num_learned,
-            without_pair=pairs.without_pair,
-            reliability=learned_reliability(subject.ref),
-        )
-        with progress("style of answers", num_answers(pairs.rows, scored)) as advance:
-            card = measure(
-                about,
-                pairs.rows,
-                scored,
-                loaded.background,
-                further=replace(further, notes=notes),
-                advance=advance,
-            )
+        answers = measure_answers(opened.scorer, held.singles, config.seed, notes)
+        parts: list[PartFigures] = []
         if opened.trunk is not None and config.beta is None:
-            parts = measure_parts(config, opened.trunk, pairs.said)
-            card = replace(card, parts=parts, mix=mix_of(opened.trunk) if parts else None)
-        write_scores(run.path / SCORES, pairs, scored)
-        write_report(reward_report(card), run.path / "report.html")
-        result = result_of(card)
+            parts = measure_parts(config, opened.trunk, held.said)
+        measured = Measured(
+            answers=answers,
+            parts=parts,
+            mix=mix_of(opened.trunk) if parts and opened.trunk is not None else None,
+            notes=notes,
+        )
+        if held.rows:
+            card = card_of_pairs(config, subject, loaded, held, opened.scorer, measured, store)
+            page, result = reward_report(card.card), result_of(card.card)
+            claims, figures = claims_of(card.card), main_figures(card.card)
+            write_scores(run.path / SCORES, held, card.scored)
+        else:
+            alone = card_of_answers(config, held, opened.scorer, measured)
+            page, result = answer_report(alone), answer_result(alone)
+            claims = {f"concordance with {one.name}": one.concordance for one in alone.answers}
+            figures = answer_figures_in_words(alone)
+        write_report(page, run.path / "report.html")
         if store is not None and subject.ref is not None and subject.ref.adapter is not None:
-            save_evidence(store, opened.trunk, subject.ref, card, row)
+            is_held_out = held.num_learned is not None
+            about: dict[str, JSON] = {"data": config.data, "run": row.id}
+            version = models.version_of(store, opened.trunk, subject.ref)
+            save_evidence(store, version.id, claims, figures, about, is_held_out=is_held_out)
         run.finish(result)
     return result
 
 
-def held_out_pairs(config: RewardCardConfig, subject: Subject, loaded: Loaded) -> HeldOutPairs:
-    """The pairs of prompts that nothing was learned from; raises ``NoPairsError`` without any."""
-    given = pairs_of(loaded.rows)
-    without = dict(Counter(loaded.drops) + Counter(given.without_pair))
-    rows: Sequence[Feedback] = loaded.rows
-    num_learned = None
-    if subject.ref is None:
-        print(
-            f"not known whether {config.model} has learned from {config.data}: no claim about "
-            "held-out data",
-            file=sys.stderr,
-        )
-    else:
-        held_out = leave_out_learned(loaded.rows, config, subject.ref)
-        rows, num_learned = held_out.rows, held_out.num_learned
-    prompts = {row.prompt.id for row in rows}
-    numbers = [n for n, pair in enumerate(given.pairs) if pair.prompt.id in prompts]
-    if not numbers:
-        rules = ", ".join(f"{num} {rule}" for rule, num in sorted(without.items())) or "none"
-        raise NoPairsError(
-            f"{config.data} has no two answers to a prompt that were told apart, in {len(rows)} "
-            f"statements; without a pair: {rules}; heedful evaluate --model {config.model} --data "
-            f"{config.data} measures ratings and thumbs alone"
-        )
-    return HeldOutPairs(
-        rows=[given.pairs[n] for n in numbers],
-        numbers=numbers,
-        forms=[given.forms[n] for n in numbers],
-        said=rows,
-        singles=singles_of(rows),
-        num_learned=None if num_learned is None else len(given.pairs) - len(numbers),
-        without_pair=without,
-    )
-
-
-def concordances(
-    scorer: Scorer, singles: Singles, seed: int, notes: list[str]
-) -> dict[str, Interval]:
-    """How often scores put two rated answers in the order of their ratings, over all prompts."""
-    told_apart = {
-        name: found for name, found in singles.values.items() if len(set(found.values)) > 1
-    }
-    if not told_apart:
-        return {}
-    if not isinstance(scorer, Rater):
-        notes.append(
-            "No concordance with ratings and thumbs: these scores compare answers to one prompt "
-            "only."
-        )
-        return {}
-    with progress("score rated answers", len(singles.answers)) as advance:
-        rated = scorer.rate(singles.answers, advance)
-    result = {}
-    for name, found in told_apart.items():
-        kept = [n for n, response in enumerate(found.responses) if response in rated.scores]
-        one = attempt(
+def card_of_pairs(
+    config: RewardCardConfig,
+    subject: Subject,
+    loaded: Loaded,
+    held: HeldOutFeedback,
+    scorer: Scorer,
+    measured: Measured,
+    store: Store | None,
+) -> CardOfPairs:
+    """Score the pairs and measure all that they allow."""
+    scored, orders = score_pairs(scorer, held.rows)
+    notes = list(measured.notes)
+    is_known = held.num_learned is not None
+    learned = learned_from([subject.ref], ()) if is_known and subject.ref else None
+    further = Further(
+        forms=held.forms,
+        orders=orders,
+        answers=measured.answers,
+        rewordings=reworded(
+            scorer,
+            held.rows,
+            scored,
             notes,
-            f"concordance with {name}",
-            lambda found=found, kept=kept: concordance(  # type: ignore[misc]
-                [rated.scores[found.responses[n]] for n in kept],
-                [found.values[n] for n in kept],
-                clusters=[found.trees[n] for n in kept],
-                rng=np.random.default_rng(seed),
-            ),
+            num_pairs=config.num_rewritten,
+            seed=config.seed,
+        ),
+        moments=moments_of(config, subject),
+        near=near_learned(store, learned, held.rows, notes),
+        learned_writers=learned_writers(store, subject.ref),
+    )
+    about = About(
+        model=config.model,
+        data=config.data,
+        scale=scorer.scale,
+        seed=config.seed,
+        num_learned=held.num_learned,
+        without_pair=held.without_pair,
+        reliability=learned_reliability(subject.ref),
+    )
+    with progress("style of answers", num_answers(held.rows, scored)) as advance:
+        card = measure(
+            about,
+            held.rows,
+            scored,
+            loaded.background,
+            further=replace(further, notes=notes),
+            advance=advance,
         )
-        if one is not None:
-            result[name] = one
-    return result
+    return CardOfPairs(card=replace(card, parts=measured.parts, mix=measured.mix), scored=scored)
+
+
+def card_of_answers(
+    config: RewardCardConfig, held: HeldOutFeedback, scorer: Scorer, measured: Measured
+) -> AnswerCard:
+    """The card of ratings and thumbs alone; raises ``NoPairsError`` when none could be scored."""
+    if not measured.answers:
+        raise NoPairsError(
+            f"{config.data} has no two answers to a prompt that were told apart, and its ratings "
+            f"and thumbs cannot be measured: {' '.join(measured.notes)}"
+        )
+    return AnswerCard(
+        model=config.model,
+        data=config.data,
+        scale=scorer.scale,
+        seed=config.seed,
+        num_learned=held.num_learned,
+        answers=measured.answers,
+        without_pair=held.without_pair,
+        notes=measured.notes,
+        mix=measured.mix,
+        parts=measured.parts,
+    )
 
 
 def moments_of(config: RewardCardConfig, subject: Subject) -> tuple[float, float] | None:
@@ -224,7 +206,7 @@ def num_answers(rows: Sequence[Preference], scored: Scored) -> int:
     return len(sides)
 
 
-def write_scores(path: Path, pairs: HeldOutPairs, scored: Scored) -> None:
+def write_scores(path: Path, pairs: HeldOutFeedback, scored: Scored) -> None:
     """One line a pair: its number in the data, ids and what each member gave its two sides.
 
     No texts. ``delta`` is chosen minus rejected, of members their aggregate; with several members
@@ -254,63 +236,29 @@ def write_scores(path: Path, pairs: HeldOutPairs, scored: Scored) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def result_of(card: RewardCard) -> dict[str, JSON]:
-    """The card as JSON: the main numbers by the names that evaluations use, then everything."""
-    result: dict[str, Any] = {"num_held_out": card.accuracy.num}
-    result |= named("accuracy", card.accuracy)
-    result |= {"num_learned": card.num_learned, "num_prompts": card.num_prompts}
-    if card.near is not None:
-        result["num_nearly_learned"] = card.near.num
-    if card.mean_of_subsets is not None:
-        result |= named("mean_of_subsets", card.mean_of_subsets)
-    if card.matched is not None:
-        result |= named("length_matched_accuracy", card.matched.accuracy)
-    if card.people is not None and card.people.ceiling is not None:
-        result |= named("human_accuracy", card.people.ceiling.human)
-    if card.style is not None:
-        result |= named("style_share", card.style)
-    result |= {name: getattr(card.measured, name) for name in ("ece", "brier", "nll")}
-    if card.scaling is not None:
-        result |= {"ece_scaled": card.scaling.after.ece, "temperature": card.scaling.temperature}
-    if card.mix is not None:
-        result["mix"] = card.mix
-    for name, one in card.concordance.items():
-        result |= named(f"concordance_{name}", one)
-    result |= {"forms": dict(card.forms)}
-    result |= {"without_pair": dict(card.without_pair), "drops": dict(card.drops)}
-    result["warnings"] = [asdict(one) for one in findings(card)]
-    result["card"] = asdict(card)
-    whole: dict[str, JSON] = plain(result)
-    return whole
-
-
-def named(name: str, one: Interval) -> dict[str, JSON]:
-    """A number and its interval under the names of results."""
-    return {name: one.value, f"{name}_ci": [one.low, one.high]}
-
-
 def save_evidence(
-    store: Store, trunk: Trunk | None, ref: models.ModelRef, card: RewardCard, run: Run
+    store: Store,
+    version: str,
+    claims: Mapping[str, Interval],
+    figures: Mapping[str, str],
+    about: Mapping[str, JSON],
+    *,
+    is_held_out: bool,
 ) -> None:
-    """Accuracy, and accuracy without length, as Evidence about the model, with the card."""
-    version = models.version_of(store, trunk, ref)
-    on = "data it may have learned from" if card.num_learned is None else "held-out data"
-    measured = {"accuracy": card.accuracy}
-    if card.matched is not None:
-        measured["length-matched accuracy"] = card.matched.accuracy
-    about: dict[str, JSON] = {"data": card.data, "run": run.id}
-    details = {"accuracy": about | {"card": main_figures(card)}}
+    """The claims as Evidence about the model, the first with the card's main ``figures``."""
+    on = "held-out data" if is_held_out else "data it may have learned from"
+    card: dict[str, JSON] = {"card": dict(figures)}
     found = [
         Evidence(
-            model=version.id,
+            model=version,
             test=f"{name} on {on}",
             value=one.value,
             low=one.low,
             high=one.high,
             num=one.num,
-            detail=details.get(name, about),
+            detail={**about, **(card if name == next(iter(claims)) else {})},
         )
-        for name, one in measured.items()
+        for name, one in claims.items()
         if np.isfinite([one.value, one.low, one.high]).all()
     ]
     with store.write() as tx:

@@ -28,6 +28,7 @@ from heedful.jobs.reward_card.people import (
 from heedful.jobs.reward_card.scoring import Orders
 from heedful.jobs.reward_card.slices import Kind, slices_of
 from heedful.jobs.reward_card.writers import writers_of
+from heedful.monitor.answer_figures import AnswerFigures
 from heedful.monitor.demo_figures import calibration_rows
 from heedful.monitor.reward_card import Doubt, Mistake, RewardCard, Scaling, Slice
 from heedful.monitor.reward_checks import Rewording
@@ -61,7 +62,7 @@ class Further:
 
     forms: Sequence[str] = ()
     orders: Orders | None = None
-    concordance: Mapping[str, Interval] = field(default_factory=dict)
+    answers: Sequence[AnswerFigures] = ()
     rewordings: Sequence[Rewording] = ()
     moments: tuple[float, float] | None = None
     near: Mapping[str, str] | None = None
@@ -145,7 +146,7 @@ def measure(
         mistakes=surest_mistakes(kept, form, deltas),
         notes=notes,
         forms=dict(Counter(form).most_common()),
-        concordance=dict(further.concordance),
+        answers=further.answers,
         rewordings=further.rewordings,
         writers=writers_of(
             rows,
