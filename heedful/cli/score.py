@@ -41,7 +41,8 @@ def score(
 ) -> None:
     """Write the reward of every completion in a file, in order: {"line", "completion", "reward"}.
 
-    A model of several parts gives them beside it; --mix weighs them otherwise than it was saved.
+    A model of several parts gives them beside it, and the flags that veto an answer; --mix weighs
+    them otherwise than it was saved.
     The file has rows of prompt and completion, or completions, or is one that heedful import reads.
     It is checked as a whole before the model is loaded.
 
@@ -69,6 +70,7 @@ def score(
         *([f"mix      {result.mix}"] if result.mix else []),
         f"rows     {result.num_rows}",
         f"scored   {result.num_scored} completions, mean {result.mean:.4g}",
+        *([f"vetoed   {result.num_vetoed}"] if result.num_vetoed is not None else []),
         f"dropped  {result.rules.total()}",
         *dropped(result.rules, result.drops, listed=show_dropped),
     ]
@@ -79,7 +81,9 @@ def score(
         "mean": result.mean,
         "dropped": dict(sorted(result.rules.items())),
         "path": out,
-    } | ({"mix": result.mix} if result.mix else {})
+    }
+    summary |= {"mix": result.mix} if result.mix else {}
+    summary |= {"vetoed": result.num_vetoed} if result.num_vetoed is not None else {}
     if out == STANDARD:
         for line in lines:
             typer.echo(line, err=True)

@@ -97,9 +97,19 @@ class OpenReward:
                 for row, doubts in pairs
             ]
         outputs = self.reward.outputs_of(trees, limit)
-        shown = iter(self.shown(outputs))
+        shown, vetoes = iter(self.shown(outputs)), iter(self.vetoes(outputs))
         rewards = self.reward.of_outputs(trees, outputs)
-        return [[Judgement(score, next(shown)) for score in row] for row in rewards]
+        return [
+            [Judgement(score, next(shown), vetoed_by=next(vetoes)) for score in row]
+            for row in rewards
+        ]
+
+    def vetoes(self, outputs: Tensor) -> Sequence[tuple[str, ...] | None]:
+        """The flags that veto each response; None for each where none has a limit."""
+        parts = self.trunk.parts.get("reward")
+        if parts is None or not parts.mix.limits:
+            return [None for _ in outputs]
+        return parts.vetoes(outputs)
 
     def shown(self, outputs: Tensor) -> list[dict[str, float]]:
         """The parts of every response by name; empty for one score."""

@@ -50,7 +50,8 @@ class Score:
     """The reward of one completion: the line it stands on and what the file calls it there.
 
     ``parts`` are those of a model with several, by name. ``uncertainty`` is the deviation of the
-    members of an ensemble, in units of the reward.
+    members of an ensemble, in units of the reward. ``vetoed_by`` are the flags above their limits,
+    None where the mix has no limit.
     """
 
     line: int
@@ -58,9 +59,10 @@ class Score:
     reward: float
     parts: Mapping[str, float] = field(default_factory=dict)
     uncertainty: float | None = None
+    vetoed_by: tuple[str, ...] | None = None
 
     def as_json(self) -> str:
-        """The line of the output; a single score has neither parts nor an uncertainty."""
+        """The line of the output; a single score has none but the reward."""
         fields = asdict(self)
         return json.dumps({key: one for key, one in fields.items() if one not in ({}, None)})
 
@@ -69,13 +71,15 @@ class Score:
 class ScoreResult:
     """What was scored and what was left out. ``drops`` are the first, ``rules`` counts all.
 
-    ``mix`` is how the parts of the model made the rewards; None for one score.
+    ``mix`` is how the parts of the model made the rewards; None for one score. ``num_vetoed`` completions
+    are held down by a flag above its limit, None: the mix has no limit.
     """
 
     format: str
     num_rows: int = 0
     num_scored: int = 0
     total: float = 0.0
+    num_vetoed: int | None = None
     mix: str | None = None
     drops: list[Drop] = field(default_factory=list)
     rules: Counter[str] = field(default_factory=Counter)
@@ -165,6 +169,8 @@ def scored(
         for name, value in zip(one.completions, values, strict=True):
             result.num_scored += 1
             result.total += value.reward
+            if value.vetoed_by is not None:
+                result.num_vetoed = (result.num_vetoed or 0) + bool(value.vetoed_by)
             yield Score(line=one.line, completion=name, **value._asdict())
         advance(1)
 

@@ -14,6 +14,7 @@ from heedful.errors import DataError, HeedfulError, ResourceError
 from heedful.jobs.rewards import OpenReward
 from heedful.reward.reading import RenderedText, answers_tree
 from heedful.reward.texts import TextReward
+from heedful.reward.trained import Judgement
 from heedful.web.reward_service import MAX_TEXTS, Asked, Conversation, Scored
 
 MAX_WAITING = 8 * MAX_TEXTS  # completions of all requests that were not begun
@@ -118,7 +119,7 @@ class RewardWorker:
                 one.answer.set_exception(error)
         trees = [tree for _, found in sound for tree in found]
         try:
-            rewards = iter(self.model.score(trees))
+            judged = iter(self.model.judge(trees))
         except Exception as error:  # the edge of the thread; whoever asked is told
             if len(sound) > 1:
                 for one, _ in sound:
@@ -129,9 +130,7 @@ class RewardWorker:
                 one.answer.set_exception(error)
             return
         for one, found in sound:
-            one.answer.set_result(
-                [Scored(rewards=tuple(next(rewards)), num_tokens=t.num_tokens) for t in found]
-            )
+            one.answer.set_result([_scored(next(judged), tree) for tree in found])
 
     def _tree(self, question: Asked) -> Tree:
         try:
@@ -158,3 +157,11 @@ class RewardWorker:
                 f"{self.model.max_tokens}; send a shorter one"
             )
         return tree
+
+
+def _scored(judged: Sequence[Judgement], tree: Tree) -> Scored:
+    return Scored(
+        rewards=tuple(one.reward for one in judged),
+        num_tokens=tree.num_tokens,
+        vetoed_by=tuple(one.vetoed_by for one in judged),
+    )

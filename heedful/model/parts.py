@@ -82,9 +82,18 @@ class Parts:
     def total(self, outputs: Float[Tensor, "*B H"]) -> Float[Tensor, "*B"]:
         """The one reward: weighted sum, less penalties, at most the floor where a flag vetoes."""
         total = self._before_veto(outputs)
-        limits = self._of(self.flags, self.mix.limits, 1.0, outputs)
         floor = self._floor() if self.mix.limits else -torch.inf
-        return vetoed(total, outputs[..., self.flags].sigmoid(), limits, floor=floor)
+        flags = outputs[..., self.flags].sigmoid()
+        return vetoed(total, flags, self._limits(outputs), floor=floor)
+
+    def vetoes(self, outputs: Float[Tensor, "B H"]) -> list[tuple[str, ...]]:
+        """The flags above their limits, by response: why ``total`` holds it at the floor."""
+        above = (outputs[..., self.flags].sigmoid() > self._limits(outputs)).tolist()
+        names = [self.names[place] for place in self.flags]
+        return [
+            tuple(name for name, is_above in zip(names, row, strict=True) if is_above)
+            for row in above
+        ]
 
     def moments(self) -> tuple[float, float]:
         """Mean and deviation of the reward on the sample."""
@@ -129,6 +138,9 @@ class Parts:
             return 1.0
         own = self.sample[:, self.overall]
         return max(own.std(correction=0).item(), SMALLEST_DEVIATION)
+
+    def _limits(self, like: Tensor) -> Tensor:
+        return self._of(self.flags, self.mix.limits, 1.0, like)
 
     def _floor(self) -> float:
         totals = self._before_veto(self.sample)

@@ -20,11 +20,13 @@ class Judgement(NamedTuple):
     """A reward, and its parts: scores in deviations from their mean, flags as probabilities.
 
     ``uncertainty`` is the deviation of an ensemble's members, None of a single model.
+    ``vetoed_by`` are the flags above their limits, None where no flag has a limit.
     """
 
     reward: float
     parts: dict[str, float]
     uncertainty: float | None = None
+    vetoed_by: tuple[str, ...] | None = None
 
 
 class TrainedReward:

@@ -1,7 +1,8 @@
 """A reward model over HTTP, in the shapes that trainers ask in. Starts without torch.
 
     GET  /health         {"status", "model"}; the only route without a token
-    POST /v1/rewards     {"items": [{"prompt", "completions", "tools"?}]} -> {"rewards": [[...]]}
+    POST /v1/rewards     {"items": [{"prompt", "completions", "tools"?}]} -> {"rewards": [[...]],
+                         "vetoed_by"?: [[[FLAG, ...]]]}
     POST /get_reward     OpenRLHF: {"query": [...], "prompts"?: [...]} -> {"rewards", "scores"}
     POST /classify       vLLM, which verl asks: {"input"} -> {"data": [{"probs": [reward]}]}
     POST /v1/embeddings  SGLang, which verl asks: {"input"} -> {"data": [{"embedding": [reward]}]}
@@ -61,10 +62,15 @@ Asked = Conversation | Rendered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """The rewards of a question's completions in order, and the tokens that were read."""
+    """The rewards of a question's completions in order, and the tokens that were read.
+
+    ``vetoed_by`` has for each completion the flags above their limits, None for each where no flag
+    of the model has a limit.
+    """
 
     rewards: tuple[float, ...]
     num_tokens: int
+    vetoed_by: tuple[tuple[str, ...] | None, ...] = ()
 
 
 class RewardModel(Protocol):
@@ -157,7 +163,11 @@ def create_service(model: RewardModel, *, token: str | None) -> FastAPI:
         if sum(len(one.completions) for one in asked) > MAX_TEXTS:
             raise DataError(f"a request has at most {MAX_TEXTS} completions; send several")
         found = await ask(asked)
-        return {"model": model.name, "rewards": [list(one.rewards) for one in found]}
+        vetoes: list[JSON] = [
+            [list(flags) for flags in one.vetoed_by if flags is not None] for one in found
+        ]
+        told: dict[str, JSON] = {"vetoed_by": vetoes} if any(vetoes) else {}
+        return {"model": model.name, "rewards": [list(one.rewards) for one in found]} | told
 
     @app.post("/get_reward")
     async def get_reward(body: Query) -> dict[str, JSON]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from heedful.cli.fit import lines_of
 from heedful.config import (
@@ -25,7 +26,9 @@ from heedful.jobs.reward_card import reward_card
 from heedful.jobs.rewards import check_reward, export_classifier, open_reward
 from heedful.jobs.rundir import RunDirectory
 from heedful.jobs.scoring import score_file
+from heedful.jobs.serving import RewardWorker
 from heedful.types import Feedback, Preference
+from heedful.web.reward_service import create_service
 
 PAIRS = testing.preferences()
 FAST = ["optimiser.learning_rate=3e-3", "held_out_share=0.3", "epochs=2", "pooling=last"]
@@ -145,6 +148,28 @@ def test_a_veto_is_the_worst_that_an_answer_can_be(criteria: FitResult, pairs_fi
     assert others
     assert max(vetoed) <= min(others)
     assert len({round(value, 4) for value in vetoed}) == 1  # the floor
+
+
+def test_a_vetoed_answer_says_which_flag_vetoed_it(criteria: FitResult, pairs_file: Path) -> None:
+    lines: list[str] = []
+    mix = "loud=1,rude>0.5"
+    result = score_file(
+        lambda: open_reward(criteria.path, None, mix=mix), pairs_file, write=lines.append
+    )
+    for line in map(json.loads, lines):
+        assert line["vetoed_by"] == (["rude"] if line["parts"]["rude"] > 0.5 else [])
+    vetoed = [line for line in map(json.loads, lines) if line["vetoed_by"]]
+    assert 0 < len(vetoed) == result.num_vetoed < len(lines)
+    without, _ = scored(criteria.path, pairs_file, "loud=1,rude>1")
+    assert "vetoed_by" not in without[0]
+    items = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    with (
+        RewardWorker(open_reward(criteria.path, None, mix=mix)) as worker,
+        TestClient(create_service(worker, token=None)) as client,
+    ):
+        answer = client.post("/v1/rewards", json={"items": items}).json()
+    told = [flags for row in answer["vetoed_by"] for flags in row]
+    assert told == [json.loads(line)["vetoed_by"] for line in lines]
 
 
 def test_pairs_teach_the_overall_score_beside_the_criteria(tmp_path: Path) -> None:

@@ -109,15 +109,15 @@ def test_what_waits_is_scored_in_one_batch(
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
     sizes: list[int] = []
-    score = OpenReward.score
+    judge = OpenReward.judge
 
     def held(self: OpenReward, trees: Any) -> Any:
         sizes.append(len(trees))
         begun.set()
         assert go_on.wait(10)
-        return score(self, trees)
+        return judge(self, trees)
 
-    monkeypatch.setattr(OpenReward, "score", held)
+    monkeypatch.setattr(OpenReward, "judge", held)
     asked = [Rendered(place="t", text=before(model, "hi") + "hello")]
     with RewardWorker(model) as worker:
         first = worker.submit(asked)
@@ -148,14 +148,14 @@ def test_too_much_waiting_is_refused_and_so_is_what_comes_after_the_end(
     asked = [Rendered(place="t", text=before(model, "hi") + "hello")]
     monkeypatch.setattr(serving, "MAX_WAITING", 2)
     begun, go_on = threading.Event(), threading.Event()
-    score = OpenReward.score
+    judge = OpenReward.judge
 
     def held(self: OpenReward, trees: Any) -> Any:
         begun.set()
         assert go_on.wait(10)
-        return score(self, trees)
+        return judge(self, trees)
 
-    monkeypatch.setattr(OpenReward, "score", held)
+    monkeypatch.setattr(OpenReward, "judge", held)
     with RewardWorker(model) as worker:
         worker.submit(asked)
         assert begun.wait(10)
@@ -236,7 +236,7 @@ def test_a_model_that_breaks_says_so_and_goes_on(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(OpenReward, "score", broken)
+        patch.setattr(OpenReward, "judge", broken)
         answer = client.post("/v1/rewards", json=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert "out of memory" not in answer.text

@@ -81,6 +81,8 @@ def test_a_veto_holds_an_answer_four_deviations_below_the_mean_however_good_the_
     assert 0 < is_vetoed.sum() < 50
     wanted = np.where(is_vetoed, np.minimum(before, floor), before)
     np.testing.assert_allclose(total(found), wanted, atol=1e-4)
+    named = found.vetoes(torch.tensor(OUTPUTS, dtype=torch.float32))
+    assert named == [("unsafe",) if one else () for one in is_vetoed]
 
 
 def test_where_two_criteria_conflict_the_mix_decides_the_order_and_turns_it_once() -> None:
