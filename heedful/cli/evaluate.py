@@ -166,11 +166,8 @@ def reward(
 
 
 def next_step(config: "RewardCardConfig", result: Mapping[str, Any]) -> list[str]:
-    """What to type next: only a reward model of Heedful's that beats a coin is worth a policy."""
-    from heedful.reward.sequence import is_classifier
-
-    is_other = config.judge.url is not None or is_classifier(Path(config.model))
-    if is_other or config.beta is not None or result["accuracy_ci"][0] <= 0.5:
+    """What to type next: only a reward that beats a coin is worth a policy; a judge is none."""
+    if config.judge.url is not None or config.beta is not None or result["accuracy_ci"][0] <= 0.5:
         return []
     return [f"next   heedful fit ppo --reward {config.model} --data PROMPTS --out runs/ppo"]
 

@@ -44,7 +44,8 @@ ProfileOption = Annotated[
     typer.Option("--profile", help="Show seconds, tokens and memory by phase; also in the report."),
 ]
 RewardOption = Annotated[
-    str | None, typer.Option("--reward", help="Reward run or model, or gold:NAME.")
+    str | None,
+    typer.Option("--reward", help="Reward run or model, classifier directory, or gold:NAME."),
 ]
 
 

@@ -23,7 +23,10 @@ STANDARD = "-"  # input or output
 
 
 def score(
-    model: Annotated[str, typer.Argument(help="Reward run, registered model, or gold:NAME.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="Reward run, registered model, classifier directory, or gold:NAME."),
+    ],
     file: Annotated[
         str, typer.Argument(help="Prompts with completions, plain or gzipped; - reads stdin.")
     ],

@@ -22,7 +22,10 @@ def serve() -> None:
 
 @app.command("reward")
 def serve_reward(
-    model: Annotated[str, typer.Argument(help="Reward run, registered model, or gold:NAME.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="Reward run, registered model, classifier directory, or gold:NAME."),
+    ],
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; loopback unless given.")
     ] = "127.0.0.1",

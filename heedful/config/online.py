@@ -92,7 +92,9 @@ class KL(Stops):
 class OnlineConfig(FitConfig):
     """What every fit has that samples from the policy."""
 
-    reward: str = Field(description="run directory or registered reward model, or gold:NAME")
+    reward: str = Field(
+        description="run or registered reward model, classifier directory, or gold:NAME"
+    )
     mix: str | None = Field(None, description="of the reward's parts: NAME=WEIGHT,FLAG>LIMIT")
     adapter: UpperAdapter = UpperAdapter()
     optimiser: OnlineOptimiser = OnlineOptimiser()

@@ -87,7 +87,8 @@ def evaluate(config: EvaluateConfig, out: Path, *, store: Store | None = None) -
     data = fit.load_rows(store, config.data, kind, out)
     snapshot = data.snapshot.id if data.snapshot else None
     judges = [] if is_reward else judges_of(config, store)
-    held_out = leave_out_learned(data.rows, config, ref, *judges)
+    is_known = config.reward is None or not rewards.is_classifier(config.reward, store)
+    held_out = leave_out_learned(data.rows, config, ref, *judges, is_known=is_known)
     run = RunDirectory(out, "evaluate", config, snapshot=snapshot)
     done = run.result()
     if done is not None:
@@ -115,16 +116,21 @@ def check_mixes(config: EvaluateConfig, card: AdapterCard | None, store: Store |
 
 def judges_of(config: EvaluateConfig, store: Store | None) -> list[models.ModelRef]:
     """The reward model that judges or chooses answers, where there is one."""
-    if config.reward is None or models.is_rule(config.reward):
+    if config.reward is None or not rewards.is_ours(config.reward, store):
         return []
     return [models.find_model(config.reward, store)]
 
 
 def leave_out_learned(
-    rows: Sequence[Any], config: EvaluateConfig | RewardCardConfig, *refs: models.ModelRef
+    rows: Sequence[Any],
+    config: EvaluateConfig | RewardCardConfig,
+    *refs: models.ModelRef,
+    is_known: bool = True,
 ) -> HeldOut:
     """The rows whose prompts none of the models and their parents was fitted to.
 
+    Without ``is_known`` another model has a say of which nobody knows what it learned from: then
+    there is no claim about held-out data.
     ``test`` is there to try the commands and is kept whole, without a claim. Raises ``DataError``
     when no row is left.
     """
@@ -143,12 +149,15 @@ def leave_out_learned(
             f"all {len(rows)} rows of {config.data}; evaluate on another data set with --data"
         )
     num_learned = len(rows) - len(kept)
+    if not is_known:
+        print("not known what the reward has learned from: no claim about held-out data",
+              file=sys.stderr)  # fmt: skip
     if num_learned:
         print(
             f"{num_learned} of {len(rows)} rows are left out: their prompts were learned from",
             file=sys.stderr,
         )
-    return HeldOut(rows=kept, num_learned=num_learned)
+    return HeldOut(rows=kept, num_learned=num_learned if is_known else None)
 
 
 def evaluate_reward(

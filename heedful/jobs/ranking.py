@@ -12,7 +12,7 @@ from heedful.data.collate import Advance, Tree, packed
 from heedful.errors import DataError
 from heedful.jobs import models
 from heedful.jobs.progress import progress
-from heedful.jobs.rewards import OpenReward, open_reward, reads_texts
+from heedful.jobs.rewards import open_reward, reads_texts
 from heedful.jobs.slice_ranking import find_card, score_by_slice
 from heedful.model.forward import head_outputs, hidden_states, pool
 from heedful.model.trunk import Trunk
@@ -162,7 +162,9 @@ def _scores(
     members: list[dict[str, list[float]]] = []  # the scores of each by task
     for name in names:
         if name not in on_models:
-            members.append(_text_scores(open_reward(name, store), asked, models.is_rule(name)))
+            texts = open_reward(name, store)
+            assert isinstance(texts, TextReward)
+            members.append(_text_scores(texts, asked, models.is_rule(name)))
     refs = [models.find_model(name, store) for name in on_models]
     trunk = models.open_trunk(refs[0], dtype="auto") if refs else None
     trees = _trees(trunk, asked, limit) if trunk is not None else []
@@ -198,7 +200,7 @@ def log_odds_unit(reward: TrainedReward | EnsembleReward) -> float:
 
 
 def _text_scores(
-    reward: OpenReward | TextReward, asked: Sequence[AnsweredTask], is_rule: bool
+    reward: TextReward, asked: Sequence[AnsweredTask], is_rule: bool
 ) -> dict[str, list[float]]:
     """The scores of a reward that runs no model, by task; those of a rule in deviations."""
     trees = _trees(reward, asked, reward.max_tokens)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from heedful.data.collate import Tree
@@ -13,13 +14,18 @@ from heedful.errors import ConfigError, DataError, MissingError, NumericsError
 from heedful.jobs import models
 from heedful.jobs.text_rewards import ON_FEATURES, feature_reward, rule_reward
 from heedful.model.adapter_files import AdapterCard, weights_hash
+from heedful.model.device import default_device
 from heedful.model.trunk import Trunk
 from heedful.reward.classifier import Classifier, check_one, check_pooling, write_classifier
 from heedful.reward.ensemble import EnsembleReward, load_reward
 from heedful.reward.mixing import check_linear, check_mix, fold, in_words
+from heedful.reward.reading import answers_tree
+from heedful.reward.sequence import ClassifierReward, check_safe
+from heedful.reward.sequence import is_classifier as is_classifier_directory
 from heedful.reward.texts import TextReward
 from heedful.reward.trained import Judgement, TrainedReward
 from heedful.store.database import Store
+from heedful.types import Message, Prompt
 
 TOKENS_ON_CPU, TOKENS = 1024, 16_384  # packed in one forward pass
 
@@ -52,12 +58,16 @@ class OpenReward:
     @property
     def tokens_per_pass(self) -> int:
         """Packed tokens of one forward pass, on which no reward depends."""
-        return TOKENS_ON_CPU if self.trunk.device.type == "cpu" else TOKENS
+        return tokens_per_pass(self.trunk.device)
 
     @property
     def mix(self) -> str | None:
         """How its parts are mixed, in words; None for one score."""
         return None if self.card.mix is None else in_words(self.card.mix)
+
+    def tree(self, id: str, prompt: Prompt, answers: Sequence[Sequence[Message]]) -> Tree:
+        """A prompt and its answers, as training reads them."""
+        return answers_tree(self.tokenizer, id, prompt, answers)
 
     def score(self, trees: Sequence[Tree]) -> list[list[float]]:
         """The reward of every response, by tree; see ``judge``."""
@@ -120,6 +130,24 @@ class OpenReward:
         return [dict(zip(parts.names, row, strict=True)) for row in rows]
 
 
+AnyReward = OpenReward | TextReward | ClassifierReward
+
+
+def tokens_per_pass(device: torch.device) -> int:
+    """Packed tokens of one forward pass."""
+    return TOKENS_ON_CPU if device.type == "cpu" else TOKENS
+
+
+def is_classifier(name: str, store: Store | None) -> bool:
+    """Is it the directory of a sequence classifier, and of no model of ours?"""
+    return is_classifier_directory(Path(name)) and models.find_model(name, store).card() is None
+
+
+def is_ours(name: str, store: Store | None) -> bool:
+    """Did Heedful fit it? A rule and a classifier have neither card nor parents."""
+    return not models.is_rule(name) and not is_classifier(name, store)
+
+
 def find_reward(
     name: str, store: Store | None, mix: str | None = None
 ) -> tuple[models.ModelRef, Path, AdapterCard]:
@@ -142,10 +170,13 @@ def find_reward(
 
 
 def check_reward(name: str, store: Store | None, mix: str | None = None) -> None:
-    """Refuse what is no reward model and no rule, and a mix it cannot have; loads nothing."""
+    """Refuse what is no reward, and a mix it cannot have; loads nothing."""
     if models.is_rule(name):
         refuse_mix(name, mix)
         rule_reward(name, name.removeprefix(models.RULE))
+    elif is_classifier(name, store):
+        refuse_mix(name, mix)
+        check_safe(Path(name))
     else:
         find_reward(name, store, mix)
 
@@ -159,21 +190,29 @@ def reads_texts(name: str, store: Store | None) -> bool:
 
 
 def refuse_mix(name: str, mix: str | None) -> None:
-    """Raise ``ConfigError`` for a mix of a rule."""
+    """Raise ``ConfigError`` for a mix of what has no parts."""
     if mix is not None:
-        raise ConfigError(f"mix is {mix!r} and {name} is a rule without parts; leave mix out")
+        raise ConfigError(
+            f"mix is {mix!r} and {name} is no reward model of Heedful's, so it has no parts; leave "
+            "mix out"
+        )
 
 
 def open_reward(
     name: str, store: Store | None, *, dtype: str = "auto", mix: str | None = None
-) -> OpenReward | TextReward:
-    """Load a reward: a run or model directory, the name or id of a registered one, or a rule.
+) -> AnyReward:
+    """Load a reward: a run or model directory, the name or id of a registered one, a rule, or the
+    directory of a sequence classifier of transformers.
 
     ``mix`` changes how its parts make one reward (``reward.mixing``).
     """
     if models.is_rule(name):
         refuse_mix(name, mix)
         return rule_reward(name, name.removeprefix(models.RULE))
+    if is_classifier(name, store):
+        refuse_mix(name, mix)
+        room = tokens_per_pass(default_device())
+        return ClassifierReward(Path(name), tokens_per_pass=room, dtype=dtype)
     ref, directory, card = find_reward(name, store, mix)
     if card.backbone == ON_FEATURES:
         return feature_reward(

@@ -22,9 +22,7 @@ from heedful.data.formats.reading import json_rows, opened
 from heedful.errors import DataError
 from heedful.exchange.exporting import write_pieces
 from heedful.jobs.progress import Advance, progress
-from heedful.jobs.rewards import OpenReward
-from heedful.reward.reading import answers_tree
-from heedful.reward.texts import TextReward
+from heedful.jobs.rewards import AnyReward
 from heedful.types import Demonstration, Preference, Prompt
 
 ASKED = "completions"  # rows of trl, and {"prompt", "completions": [...]}
@@ -71,8 +69,8 @@ class Score:
 class ScoreResult:
     """What was scored and what was left out. ``drops`` are the first, ``rules`` counts all.
 
-    ``mix`` is how the parts of the model made the rewards; None for one score. ``num_vetoed`` completions
-    are held down by a flag above its limit, None: the mix has no limit.
+    ``mix`` is how the parts of the model made the rewards; None for one score. A flag above its
+    limit holds down ``num_vetoed`` completions, None: the mix has no limit.
     """
 
     format: str
@@ -97,7 +95,7 @@ class ScoreResult:
 
 
 def score_file(
-    load: Callable[[], OpenReward | TextReward],
+    load: Callable[[], AnyReward],
     path: Path,
     *,
     format: str | None = None,
@@ -137,7 +135,7 @@ def score_file(
 
 
 def scores(
-    model: OpenReward | TextReward, asked: Iterable[Question], result: ScoreResult, advance: Advance
+    model: AnyReward, asked: Iterable[Question], result: ScoreResult, advance: Advance
 ) -> Iterator[Score]:
     """The scores of rows in order, a few forward passes at a time; ``result`` counts."""
     full = PASSES * model.tokens_per_pass
@@ -158,7 +156,7 @@ def scores(
 
 
 def scored(
-    model: OpenReward | TextReward,
+    model: AnyReward,
     held: Sequence[tuple[Question, Tree]],
     result: ScoreResult,
     advance: Advance,
@@ -175,11 +173,11 @@ def scored(
         advance(1)
 
 
-def encoded(model: OpenReward | TextReward, one: Question) -> Tree | Drop:
+def encoded(model: AnyReward, one: Question) -> Tree | Drop:
     """A row as token ids, or why the model cannot read it."""
     place, answers = f"line {one.line}", list(one.completions.values())
     try:
-        tree = answers_tree(model.tokenizer, place, one.prompt, answers)
+        tree = model.tree(place, one.prompt, answers)
     except (DataError, jinja2.TemplateError) as error:
         return Drop(rule="not_rendered", file=one.file, line=one.line, detail=str(error))
     longest = len(tree.prompt) + max(map(len, tree.responses))

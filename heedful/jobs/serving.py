@@ -11,8 +11,9 @@ import jinja2
 
 from heedful.data.collate import Tree
 from heedful.errors import DataError, HeedfulError, ResourceError
-from heedful.jobs.rewards import OpenReward
-from heedful.reward.reading import RenderedText, answers_tree
+from heedful.jobs.rewards import AnyReward
+from heedful.reward.reading import RenderedText
+from heedful.reward.sequence import ClassifierReward
 from heedful.reward.texts import TextReward
 from heedful.reward.trained import Judgement
 from heedful.web.reward_service import MAX_TEXTS, Asked, Conversation, Scored
@@ -44,7 +45,7 @@ class RewardWorker:
     to the one thread.
     """
 
-    def __init__(self, model: OpenReward | TextReward) -> None:
+    def __init__(self, model: AnyReward) -> None:
         self.name = model.name
         self.model = model
         self.rendered = RenderedText(model.tokenizer)
@@ -135,17 +136,14 @@ class RewardWorker:
     def _tree(self, question: Asked) -> Tree:
         try:
             if isinstance(question, Conversation):
-                tree = answers_tree(
-                    self.model.tokenizer,
-                    question.place,
-                    question.prompt,
-                    question.completions,
-                )
+                tree = self.model.tree(question.place, question.prompt, question.completions)
             elif isinstance(self.model, TextReward):
                 raise DataError(
                     f"{question.place} is text that a chat template has rendered, and "
                     f"{self.model.reader} reads plain texts; send messages to POST /v1/rewards"
                 )
+            elif isinstance(self.model, ClassifierReward):
+                tree = self.rendered.as_it_stands(question.place, question.text)
             else:
                 tree = self.rendered.tree(question.place, question.text, question.prompt)
         except jinja2.TemplateError as error:

@@ -54,11 +54,7 @@ def read_shape(path: Path, dtype: torch.dtype) -> Shape:
 
     # transformers knows each architecture's own names, and where a text model is nested
     config = AutoConfig.from_pretrained(path).get_text_config()
-    shapes: dict[str, list[int]] = {}
-    for file in sorted(path.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                shapes[name] = list(tensors.get_slice(name).get_shape())
+    shapes = stored_shapes(path)
     hidden, heads = config.hidden_size, config.num_attention_heads
     key_heads = getattr(config, "num_key_value_heads", None) or heads
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
@@ -77,6 +73,16 @@ def read_shape(path: Path, dtype: torch.dtype) -> Shape:
         linears=linears,
         itemsize=torch.empty(0, dtype=dtype).element_size(),
     )
+
+
+def stored_shapes(path: Path) -> dict[str, list[int]]:
+    """Shapes of the tensors in the safetensors files of a directory, from their headers."""
+    shapes: dict[str, list[int]] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                shapes[name] = list(tensors.get_slice(name).get_shape())
+    return shapes
 
 
 def base_line(shape: Shape) -> Line:

@@ -61,6 +61,11 @@ class RenderedText:
             responses=(tokenize(self.tokenizer, answer),),
         )
 
+    def as_it_stands(self, id: str, text: str) -> Tree:
+        """A conversation in one piece, for a model that reads what a classifier of transformers
+        would: nothing is added but the first token that callers leave out."""
+        return Tree(id=id, prompt=(), responses=(tokenize(self.tokenizer, self._whole(text)),))
+
     def _whole(self, text: str) -> str:
         return text if text.startswith(self.start) else self.start + text
 

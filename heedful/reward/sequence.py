@@ -4,6 +4,7 @@ Only weights in safetensors are read, and no code that lies beside them is run.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import jinja2
 import torch
 
 from heedful.data.chat import render, tokenize
-from heedful.data.collate import Advance, silent
-from heedful.errors import DataError, ProofError
-from heedful.reward.scorers import Asked, Counts, Rated, Scored, score_rated
-from heedful.types import Preference
+from heedful.data.collate import Advance, Tree, silent
+from heedful.errors import DataError, NumericsError, ProofError
+from heedful.reward.scorers import Asked, Counts, Rated, Scored, TreeScores, score_rated
+from heedful.reward.trained import Judgement
+from heedful.types import Message, Preference, Prompt
 
 CONFIG = "config.json"
 KIND = "ForSequenceClassification"  # how the name of such an architecture ends
@@ -32,60 +34,67 @@ def is_classifier(directory: Path) -> bool:
     return any(str(name).endswith(KIND) for name in names or ())
 
 
-class ClassifierScorer:
-    """The logit that a sequence classifier gives a conversation, by its own chat template."""
+class ClassifierReward:
+    """The logit that a sequence classifier gives a conversation, raw: no mean is taken off.
 
-    reads_pairs = False
-    counts: Counts = "answers"
-    scale = "sequence classifier, its logit"
+    A conversation is written by the classifier's own chat template and tokenised in one piece, as
+    transformers does, so a tree has no prompt and whole conversations as responses.
+    """
 
-    def __init__(self, directory: Path, *, max_tokens: int, dtype: str = "auto") -> None:
-        self.directory = directory
+    mix = None
+
+    def __init__(self, directory: Path, *, tokens_per_pass: int, dtype: str = "auto") -> None:
+        self.name = str(directory)
+        self.reader = self.name
+        self.tokens_per_pass = tokens_per_pass
         self.model, self.tokenizer = load_classifier(directory, dtype)
-        self.max_tokens = max_tokens
+        config = self.model.config.get_text_config()
         # without padding of its own a classifier of transformers reads the wrong token of a batch
-        self.pad = self.model.config.get_text_config().pad_token_id
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        self.limit = min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
+        self.pad = config.pad_token_id
+        limit = getattr(config, "max_position_embeddings", None)
+        longest = self.tokenizer.model_max_length
+        self.max_tokens: int = min(limit or longest, longest)
         self._is_proved = False
 
-    def score(self, pairs: Sequence[Preference], advance: Advance = silent) -> Scored:
-        """See ``Scorer``."""
-        return score_rated(self, pairs, advance)
+    def tree(self, id: str, prompt: Prompt, answers: Sequence[Sequence[Message]]) -> Tree:
+        """A prompt with each of its answers, whole; raises what the template raises."""
+        return Tree(
+            id=id, prompt=(), responses=tuple(self.ids(prompt, answer) for answer in answers)
+        )
 
-    def rate(self, asked: Sequence[Asked], advance: Advance = silent) -> Rated:
-        """See ``Rater``; what the template refuses or the model is too short for is left out."""
-        rows: dict[int, tuple[int, ...]] = {}
-        drops: dict[str, int] = {}
-        for number, one in enumerate(asked):
-            try:
-                ids = self._ids(one)
-            except (DataError, jinja2.TemplateError):
-                drops["not_rendered"] = drops.get("not_rendered", 0) + 1
-                continue
-            if len(ids) > self.limit:
-                drops["too_long"] = drops.get("too_long", 0) + 1
-                continue
-            rows[number] = ids
-        advance(len(asked) - len(rows))
-        order = sorted(rows, key=lambda number: len(rows[number]))
-        scores: dict[int, float] = {}
-        for group in self._batches(order, rows):
-            scores |= dict(zip(group, self._logits([rows[n] for n in group]), strict=True))
-            advance(len(group))
-        return Rated(scores=scores, drops=drops)
-
-    def _ids(self, asked: Asked) -> tuple[int, ...]:
-        prompt, answer = asked
+    def ids(self, prompt: Prompt, answer: Sequence[Message]) -> tuple[int, ...]:
+        """The tokens of a conversation."""
         messages = [*prompt.messages, *answer]
         text = render(self.tokenizer, messages, answer_next=False, tools=prompt.tools)
         return tokenize(self.tokenizer, text)
 
-    def _batches(self, order: Sequence[int], rows: dict[int, tuple[int, ...]]) -> list[list[int]]:
-        """Rows of similar length, at most ``max_tokens`` with padding; one row at least."""
+    def score(self, trees: Sequence[Tree]) -> TreeScores:
+        """The logit of every response, by tree; ``NumericsError`` for one that is no number."""
+        found = iter(self.logits([tree.prompt + one for tree in trees for one in tree.responses]))
+        rows = [[next(found) for _ in tree.responses] for tree in trees]
+        for tree, row in zip(trees, rows, strict=True):
+            if not all(map(math.isfinite, row)):
+                raise NumericsError(f"classifier {self.name} gives {tree.id} {row}, no number")
+        return rows
+
+    def judge(self, trees: Sequence[Tree]) -> list[list[Judgement]]:
+        """The same without parts, which there are none of."""
+        return [[Judgement(one, {}) for one in row] for row in self.score(trees)]
+
+    def logits(self, rows: Sequence[tuple[int, ...]], advance: Advance = silent) -> list[float]:
+        """The logit of each conversation, those of similar length in one pass."""
+        found = [0.0] * len(rows)
+        for group in self._batches(rows):
+            for place, logit in zip(group, self._logits([rows[n] for n in group]), strict=True):
+                found[place] = logit
+            advance(len(group))
+        return found
+
+    def _batches(self, rows: Sequence[tuple[int, ...]]) -> list[list[int]]:
+        """Rows of similar length, ``tokens_per_pass`` with padding at most; one row at least."""
         groups: list[list[int]] = []
-        for number in order:
-            room = self.max_tokens // len(rows[number])
+        for number in sorted(range(len(rows)), key=lambda number: len(rows[number])):
+            room = self.tokens_per_pass // len(rows[number])
             if not groups or self.pad is None or len(groups[-1]) >= room:
                 groups.append([])
             groups[-1].append(number)
@@ -97,7 +106,7 @@ class ClassifierScorer:
             alone = self._forward(rows[:1])[0]
             if abs(alone - found[0]) > TOLERANCE * max(1.0, abs(alone)):
                 raise ProofError(
-                    f"{self.directory} gives a conversation {alone:.4g} alone and {found[0]:.4g} "
+                    f"{self.name} gives a conversation {alone:.4g} alone and {found[0]:.4g} "
                     "in a padded batch; set pad_token_id in its config.json to the token that its "
                     "tokeniser pads with"
                 )
@@ -117,16 +126,41 @@ class ClassifierScorer:
         return [float(one) for one in logits[:, 0].float().tolist()]
 
 
-def load_classifier(directory: Path, dtype: str) -> tuple[Any, Any]:
-    """Model and tokeniser of a directory; raises ``DataError`` for what is no such reward model.
+class ClassifierScorer:
+    """A ``ClassifierReward`` as a reward card asks for scores."""
 
-    Refused are weights that are not safetensors, code beside them, more than one label, a head
-    that is not in the file (it would be random), and a tokeniser without a chat template.
-    """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    reads_pairs = False
+    counts: Counts = "answers"
+    scale = "sequence classifier, its logit"
 
-    from heedful.model.device import default_device
+    def __init__(self, directory: Path, *, max_tokens: int, dtype: str = "auto") -> None:
+        self.reward = ClassifierReward(directory, tokens_per_pass=max_tokens, dtype=dtype)
 
+    def score(self, pairs: Sequence[Preference], advance: Advance = silent) -> Scored:
+        """See ``Scorer``."""
+        return score_rated(self, pairs, advance)
+
+    def rate(self, asked: Sequence[Asked], advance: Advance = silent) -> Rated:
+        """See ``Rater``; what the template refuses or the model is too short for is left out."""
+        rows: dict[int, tuple[int, ...]] = {}
+        drops: dict[str, int] = {}
+        for number, (prompt, answer) in enumerate(asked):
+            try:
+                ids = self.reward.ids(prompt, answer)
+            except (DataError, jinja2.TemplateError):
+                drops["not_rendered"] = drops.get("not_rendered", 0) + 1
+                continue
+            if len(ids) > self.reward.max_tokens:
+                drops["too_long"] = drops.get("too_long", 0) + 1
+                continue
+            rows[number] = ids
+        advance(len(asked) - len(rows))
+        logits = self.reward.logits(list(rows.values()), advance)
+        return Rated(scores=dict(zip(rows, logits, strict=True)), drops=drops)
+
+
+def check_safe(directory: Path) -> None:
+    """Raise ``DataError`` for code or weights that could run something; loads nothing."""
     told = json.loads((directory / CONFIG).read_text())
     if "auto_map" in told:
         raise DataError(
@@ -138,6 +172,19 @@ def load_classifier(directory: Path, dtype: str) -> tuple[Any, Any]:
             f"{directory} has no *.safetensors; other weights can run code when they are loaded: "
             "save it with save_pretrained of a current transformers"
         )
+
+
+def load_classifier(directory: Path, dtype: str) -> tuple[Any, Any]:
+    """Model and tokeniser of a directory; raises ``DataError`` for what is no such reward model.
+
+    Refused are weights that are not safetensors, code beside them, more than one label, a head
+    that is not in the file (it would be random), and a tokeniser without a chat template.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from heedful.model.device import default_device
+
+    check_safe(directory)
     try:
         model, found = AutoModelForSequenceClassification.from_pretrained(
             str(directory),

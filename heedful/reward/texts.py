@@ -59,6 +59,10 @@ class TextReward:
         """Characters between two signs of progress."""
         return 65_536
 
+    def tree(self, id: str, prompt: Prompt, answers: Sequence[Sequence[Message]]) -> Tree:
+        """A prompt and its answers in characters."""
+        return answers_tree(PLAIN, id, prompt, answers)
+
     def score(self, trees: Sequence[Tree]) -> TreeScores:
         """The reward of every response; raises ``NumericsError`` for one that is no number."""
         rows = [
@@ -128,6 +132,9 @@ class ReadsTexts(Protocol):
     def max_tokens(self) -> int:
         """The longest conversation it reads."""
 
+    def tree(self, id: str, prompt: Prompt, answers: Sequence[Sequence[Message]]) -> Tree:
+        """A prompt and its answers as it reads them."""
+
     def score(self, trees: Sequence[Tree]) -> TreeScores:
         """The reward of every response, by tree."""
 
@@ -163,7 +170,7 @@ class ApartReward:
         trees = []
         for prompt, text in asked:
             answer = (Message(role="assistant", content=text),)
-            tree = answers_tree(self.reward.tokenizer, prompt.id, prompt, [answer])
+            tree = self.reward.tree(prompt.id, prompt, [answer])
             if tree.num_tokens > self.reward.max_tokens:
                 raise DataError(
                     f"an answer to prompt {prompt.id} has {tree.num_tokens} tokens with it, and "

@@ -1,15 +1,17 @@
 """The memory budget of a fit: printed by role, and refused when it cannot fit."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from heedful.config import FitConfig, OnlineConfig, PPOConfig, RewardConfig
 from heedful.engine.local import PREFILL_TOKENS
-from heedful.jobs import models
+from heedful.jobs import models, rewards
 from heedful.model import budget
 from heedful.model.adapter_files import member_directories
 from heedful.model.base import resolve
@@ -133,7 +135,9 @@ def online_lines(
 ) -> list[budget.Line]:
     """The reward that scores, with its base where that is another, and the engine's cache."""
     lines = []
-    if not models.is_rule(config.reward):
+    if rewards.is_classifier(config.reward, store):
+        lines.append(classifier_line(Path(config.reward)))
+    elif not models.is_rule(config.reward):
         found = models.find_model(config.reward, store)
         directory, card = found.adapter, found.card()
         if card is not None and card.backbone == "adapter" and card.base_hash != base_hash:
@@ -167,6 +171,14 @@ def online_lines(
         )
     )
     return lines
+
+
+def classifier_line(directory: Path) -> budget.Line:
+    """The weights of a classifier as they are on disk, which is how they are loaded."""
+    size = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+    shapes = budget.stored_shapes(directory).values()
+    num = sum(math.prod(shape) for shape in shapes)
+    return budget.Line(role="reward", num_parameters=num, num_bytes=size)
 
 
 AboutTree = tuple[int, list[int]]  # tokens of a prompt and of the responses that share it

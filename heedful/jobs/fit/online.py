@@ -122,14 +122,15 @@ def fit_online(
 def open_reward(
     name: str, trunk: Trunk, store: Store | None, reference: str | None, mix: str | None = None
 ) -> tuple[Any, models.ModelRef | None]:
-    """A trained reward as role ``reward`` or its members; a rule has no model behind it.
+    """A trained reward as role ``reward`` or its members; others have no model of ours behind them.
 
-    A rule, and a reward on features or on another base than the trunk's, is apart and reads texts.
+    A rule, a sequence classifier, and a reward on features or on another base than the trunk's are
+    apart and read texts.
     ``mix`` is how the parts of a single model make one reward. Raises as
     ``jobs.rewards.check_reward``.
     """
     ref = None
-    if not models.is_rule(name):
+    if rewards.is_ours(name, store):
         ref, directory, card = rewards.find_reward(name, store, mix)
         if not is_apart(card, trunk):
             return load_reward(trunk, directory, mix=mix)[0], ref
