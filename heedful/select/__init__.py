@@ -8,6 +8,7 @@ from heedful.select.by_slice import slice_scores
 from heedful.select.d_optimal import design_gains, pair_information
 from heedful.select.disagreement import bald, closeness, margin_variance
 from heedful.select.optimal import Design, label_counts, label_sequence, optimal_design
+from heedful.select.projected import projected_weights
 
 __all__ = [
     "Design",
@@ -19,5 +20,6 @@ __all__ = [
     "margin_variance",
     "optimal_design",
     "pair_information",
+    "projected_weights",
     "slice_scores",
 ]
