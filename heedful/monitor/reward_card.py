@@ -46,6 +46,20 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WithoutLength:
+    """Scores less the curve by which they follow length, beside the scores as they are.
+
+    ``before`` and ``after`` are correlations with the logarithm of the words within prompts;
+    ``accuracy`` is that of what is left, ``matched`` the same on pairs matched by length.
+    """
+
+    before: Interval
+    after: Interval
+    accuracy: Interval
+    matched: MatchedAccuracy | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
     """What a temperature does to calibration, seen on pairs that it was not fitted to.
 
@@ -181,6 +195,7 @@ class RewardCard:
     matched: MatchedAccuracy | None
     correlations: Mapping[str, Interval]
     style: Interval | None
+    without_length: WithoutLength | None = None
     people: People | None
     annotators: Sequence[Judged] = ()
     scaling: Scaling | None

@@ -29,6 +29,7 @@ from heedful.monitor.reward_card import (
     People,
     RewardCard,
     Slice,
+    WithoutLength,
     findings,
 )
 from heedful.monitor.reward_checks import spread
@@ -40,6 +41,7 @@ from heedful.monitor.reward_checks_report import (
 )
 from heedful.stats.calibration import Calibration
 from heedful.stats.intervals import Interval
+from heedful.stats.shortcuts import MatchedAccuracy
 from heedful.types import Finding
 
 Row = dict[str, Any]
@@ -299,6 +301,8 @@ def shortcuts(card: RewardCard) -> list[Block]:
             "pairs without a match": f"{matched.num_unmatched:,}",
         }
         blocks.append(KeyValues(title="Length", items=items, width="half"))
+    if card.without_length is not None:
+        blocks.append(length_table(card, card.without_length))
     if card.correlations:
         ordered = sorted(
             card.correlations.items(),
@@ -323,6 +327,31 @@ def shortcuts(card: RewardCard) -> list[Block]:
             )
         )
     return blocks
+
+
+def length_table(card: RewardCard, without: WithoutLength) -> Table:
+    """The scores as they are beside what is left without the curve of length."""
+
+    def row(
+        name: str, all_pairs: Interval, matched: MatchedAccuracy | None, follows: Interval
+    ) -> tuple[str, ...]:
+        same = "" if matched is None else spread(matched.accuracy)
+        told = f"{number(follows.value)} ({number(follows.low)} to {number(follows.high)})"
+        return (name, spread(all_pairs), same, true_minus(told))
+
+    return Table(
+        title="Without length",
+        columns=("scores", "accuracy", "length matched", "correlation with log words"),
+        rows=[
+            row("as they are", card.accuracy, card.matched, without.before),
+            row("less a curve of length", without.accuracy, without.matched, without.after),
+        ],
+        caption="What is left of the scores when the curve by which they follow the number of "
+        "words within prompts is taken off, each fifth of the prompts by the curve of the others. "
+        "No label is read for it. Where accuracy stays, length did no work; where it rises, length "
+        "was in the way; where it falls, people like length, or what goes with it.",
+        width="half",
+    )
 
 
 def slices_section(card: RewardCard) -> Section:

@@ -142,6 +142,71 @@ def within_slope(scores: ArrayLike, feature: ArrayLike, prompts: ArrayLike) -> f
     return float(x @ y / (x @ x))
 
 
+def without_curve(
+    scores: ArrayLike,
+    feature: ArrayLike,
+    prompts: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    num_knots: int = 5,
+    num_folds: int = 5,
+) -> Array:
+    """Scores [N] less the curve by which they follow a feature, such as length, within prompts.
+
+    One entry an answer. The curve is a natural cubic spline of the feature (``spline_basis``), by
+    least squares with a level of its own for each prompt, on the other folds of prompts: nothing is
+    taken off an answer by a curve that was fitted to it. No label is read, so what people like
+    about a feature goes too: a reward of length alone keeps nothing. Only differences within a
+    prompt mean something. Raises ``ValueError`` for fewer prompts than folds, values that are not
+    finite, or a feature that does not vary within a prompt.
+
+    Huang et al. 2024 (arXiv:2409.17407), there by local regression over all answers; prompts that
+    take long answers are then taken for longer answers.
+    """
+    table = spline_basis(feature, num_knots=num_knots)
+    given = np.asarray(scores, dtype=float)
+    y, x = _within(given, prompts)[:, 0], _within(table, prompts)
+    if not x[:, 0].any():
+        raise ValueError("the feature does not vary within a prompt; give several answers to one")
+    fold = _folds(prompts, num_folds, rng)
+    found = np.empty_like(given)
+    for held in range(num_folds):
+        out = fold == held
+        found[out] = given[out] - table[out] @ np.linalg.lstsq(x[~out], y[~out], rcond=None)[0]
+    return found
+
+
+def spline_basis(feature: ArrayLike, *, num_knots: int = 5) -> Array:
+    """Columns whose sums are the natural cubic splines of a feature, the constant left out.
+
+    Shape [N, K - 1] for K knots at even quantiles from 0.05 to 0.95, of which equal ones count
+    once; the feature alone below three. The first column is the feature; beyond the outer knots
+    every column is straight, so that long answers are not at the mercy of a cubic. Raises
+    ``ValueError`` for values that are not finite. Stone and Koo 1985; Harrell 2001, section 2.4.5.
+    """
+    x = np.asarray(feature, dtype=float)
+    _refuse_missing("a feature", x)
+    knots = np.unique(np.quantile(x, np.linspace(0.05, 0.95, num_knots)))
+    columns = [x]
+    if len(knots) >= 3:
+        *inner, before, last = knots.tolist()
+        unit = (last - knots[0]) ** 2
+
+        def cubed(knot: float) -> Array:
+            return np.asarray(np.maximum(x - knot, 0.0) ** 3)
+
+        columns += [
+            (
+                cubed(knot)
+                - cubed(before) * (last - knot) / (last - before)
+                + cubed(last) * (before - knot) / (last - before)
+            )
+            / unit
+            for knot in inner
+        ]
+    return np.stack(columns, axis=1)
+
+
 def within_correlation(
     scores: ArrayLike,
     feature: ArrayLike,
@@ -189,20 +254,16 @@ def style_share(
     folds or scores that do not vary within a prompt.
     """
     y, x = _within(scores, prompts)[:, 0], _within(features, prompts)
-    _, prompt = np.unique(prompts, return_inverse=True)
-    num_prompts = int(prompt.max()) + 1
-    if num_prompts < num_folds:
-        raise ValueError(f"there are {num_prompts} prompts; {num_folds} folds need as many")
+    fold = _folds(prompts, num_folds, rng)
     if not y.any():
         raise ValueError("scores do not vary within a prompt; give several answers to a prompt")
-    fold = rng.permutation(num_prompts)[prompt] % num_folds
     error = np.empty_like(y)
     for held in range(num_folds):
         out = fold == held
         weights = np.linalg.lstsq(x[~out], y[~out], rcond=None)[0]
         error[out] = y[out] - x[out] @ weights
 
-    sums = _sums_by_prompt(np.stack([error**2, y**2], axis=1), prompt)
+    sums = _sums_by_prompt(np.stack([error**2, y**2], axis=1), prompts)
 
     def share(drawn: NDArray[np.int64]) -> float:
         unexplained, total = sums[drawn].sum(axis=0)
@@ -210,6 +271,15 @@ def style_share(
 
     found = bootstrap(share, len(sums), rng=rng, num_resamples=num_resamples, confidence=confidence)
     return replace(found, num=len(y))
+
+
+def _folds(prompts: ArrayLike, num_folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The fold of each answer, the same for all answers to a prompt."""
+    _, prompt = np.unique(prompts, return_inverse=True)
+    num_prompts = int(prompt.max()) + 1
+    if num_prompts < num_folds:
+        raise ValueError(f"there are {num_prompts} prompts; {num_folds} folds need as many")
+    return np.asarray(rng.permutation(num_prompts)[prompt] % num_folds)
 
 
 def _strata(sizes: Array, num_strata: int) -> NDArray[np.int64]:

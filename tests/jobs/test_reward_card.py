@@ -82,6 +82,13 @@ def test_a_reward_of_length_alone_is_right_until_length_is_matched() -> None:
     assert card.style.value > 0.7
     assert max(card.correlations, key=lambda name: card.correlations[name].value) == "length"
     assert {"length", "style"} <= rules(card)
+    left = card.without_length
+    assert left is not None
+    assert left.before.low > 0.9
+    assert left.after.low < 0 < left.after.high
+    assert left.accuracy.value < card.accuracy.value - 0.1
+    page = render(reward_report(card))
+    assert "less a curve of length" in page
 
 
 def test_a_reward_of_quality_is_not_accused_of_length() -> None:
@@ -91,6 +98,8 @@ def test_a_reward_of_quality_is_not_accused_of_length() -> None:
     assert card.matched is not None
     assert card.matched.accuracy.value == pytest.approx(card.accuracy.value, abs=0.03)
     assert not {"length", "style", "chance", "few_pairs"} & rules(card)
+    assert card.without_length is not None
+    assert card.without_length.accuracy.value == pytest.approx(card.accuracy.value, abs=0.02)
 
 
 def test_the_temperatures_of_two_halves_mend_each_other_and_leave_accuracy() -> None:

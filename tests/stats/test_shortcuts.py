@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.utils.class_weight import compute_class_weight
@@ -9,9 +10,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from heedful.stats.shortcuts import (
     balancing_weights,
     matched_accuracy,
+    spline_basis,
     style_share,
     within_correlation,
     within_slope,
+    without_curve,
 )
 
 
@@ -225,3 +228,66 @@ def test_the_slope_within_prompts_takes_the_correlation_away():
     assert left.value == pytest.approx(0, abs=1e-9)
     with pytest.raises(ValueError, match="does not vary within a prompt"):
         within_slope([1.0, 2.0], [3.0, 4.0], [0, 1])
+
+
+def test_spline_basis_holds_every_natural_spline_through_its_knots() -> None:
+    x = np.random.default_rng(0).normal(size=400)
+    knots = np.quantile(x, [0.05, 0.275, 0.5, 0.725, 0.95])
+    natural = CubicSpline(knots, np.sin(3 * knots), bc_type="natural")
+    inside = (x >= knots[0]) & (x <= knots[-1])
+    table = np.column_stack([np.ones(len(x)), spline_basis(x)])
+    fitted = np.linalg.lstsq(table[inside], natural(x[inside]), rcond=None)[0]
+    np.testing.assert_allclose(table[inside] @ fitted, natural(x[inside]), atol=1e-9)
+    # and beyond the knots each column is a line
+    ends = spline_basis(np.concatenate([x, [10.0, 11.0, 12.0, -10.0, -11.0, -12.0]]))
+    for rows in (ends[-6:-3], ends[-3:]):
+        np.testing.assert_allclose(rows[1] - rows[0], rows[2] - rows[1], rtol=1e-6)
+
+
+def planted(
+    seed: int, curve: float, num: int = 600, answers: int = 4
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Quality, log length, scores that follow both, and prompts, some with longer answers."""
+    rng = np.random.default_rng(seed)
+    prompts = np.repeat(np.arange(num), answers)
+    length = 4 + 0.5 * rng.normal(size=num)[prompts] + rng.normal(size=num * answers)
+    quality = rng.normal(size=num * answers)
+    scores = quality + rng.normal(size=num)[prompts] + curve * np.tanh(2 * (length - 4))
+    return quality, length, scores, prompts
+
+
+def in_order(scores: np.ndarray, quality: np.ndarray) -> float:
+    pairs = scores.reshape(-1, 4), quality.reshape(-1, 4)
+    first, second = (one[:, 0] - one[:, 1] for one in pairs)
+    return float(np.mean(np.sign(first) == np.sign(second)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_planted_curve_of_length_is_taken_off_and_quality_shows(seed: int) -> None:
+    quality, length, scores, prompts = planted(seed, curve=1.5)
+    found = without_curve(scores, length, prompts, rng=np.random.default_rng(0))
+    before, after = (
+        within_correlation(one, length, prompts, rng=np.random.default_rng(0))
+        for one in (scores, found)
+    )
+    assert before.low > 0.5
+    assert after.low < 0 < after.high
+    assert abs(after.value) < 0.05
+    assert in_order(found, quality) > in_order(scores, quality) + 0.15
+    # a line leaves the bends of the curve
+    straight = scores - within_slope(scores, length, prompts) * length
+    assert in_order(found, quality) > in_order(straight, quality) + 0.02
+
+
+def test_without_a_curve_nothing_is_lost() -> None:
+    quality, length, scores, prompts = planted(0, curve=0.0)
+    found = without_curve(scores, length, prompts, rng=np.random.default_rng(0))
+    assert abs(in_order(found, quality) - in_order(scores, quality)) < 0.01
+
+
+def test_a_curve_needs_prompts_and_a_feature_that_varies() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="there are 2 prompts; 5 folds need as many"):
+        without_curve([1, 2, 3, 4], [1, 2, 3, 4], [0, 0, 1, 1], rng=rng)
+    with pytest.raises(ValueError, match="does not vary within a prompt"):
+        without_curve(range(12), np.arange(12) // 2, np.arange(12) // 2, rng=rng)

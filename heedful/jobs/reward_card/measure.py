@@ -30,7 +30,14 @@ from heedful.jobs.reward_card.slices import Kind, slices_of
 from heedful.jobs.reward_card.writers import writers_of
 from heedful.monitor.answer_figures import AnswerFigures
 from heedful.monitor.demo_figures import calibration_rows
-from heedful.monitor.reward_card import Doubt, Mistake, RewardCard, Scaling, Slice
+from heedful.monitor.reward_card import (
+    Doubt,
+    Mistake,
+    RewardCard,
+    Scaling,
+    Slice,
+    WithoutLength,
+)
 from heedful.monitor.reward_checks import Rewording
 from heedful.reward.scorers import Scored
 from heedful.stats.calibration import (
@@ -41,7 +48,12 @@ from heedful.stats.calibration import (
     scale_by_halves,
 )
 from heedful.stats.intervals import Interval, share_by_cluster
-from heedful.stats.shortcuts import matched_accuracy, style_share, within_correlation
+from heedful.stats.shortcuts import (
+    matched_accuracy,
+    style_share,
+    within_correlation,
+    without_curve,
+)
 from heedful.stats.uncertainty import error_by_bin, error_detection, risk_coverage
 from heedful.stats.votes import encode
 from heedful.types import Preference
@@ -133,6 +145,11 @@ def measure(
         ),
         correlations=correlations,
         style=style,
+        without_length=attempt(
+            notes,
+            "scores without length",
+            lambda: without_length(kept, scored, words, rngs[8]),
+        ),
         annotators=judged_annotators(kept, deltas, background, about.reliability, notes),
         people=agreement_of_people(kept, form, deltas, background, notes, rng=rngs[3]),
         scaling=scale(kept, deltas, prompts, about.seed, notes, rngs[4]),
@@ -161,7 +178,7 @@ def measure(
 
 def generators(seed: int) -> list[np.random.Generator]:
     """One for each part of a card, so that none depends on what others draw."""
-    return [np.random.default_rng(one) for one in np.random.SeedSequence([seed, 6]).spawn(8)]
+    return [np.random.default_rng(one) for one in np.random.SeedSequence([seed, 6]).spawn(9)]
 
 
 def words_of_sides(rows: Sequence[Preference]) -> Array:
@@ -271,6 +288,42 @@ def follow_style(
             found[name] = one
     share = attempt(notes, "share of style", lambda: style_share(values, table, prompts, rng=rng))
     return found, share
+
+
+def without_length(
+    rows: Sequence[Preference], scored: Scored, words: Array, rng: np.random.Generator
+) -> WithoutLength:
+    """What is left of the scores when the curve of length is taken off.
+
+    Each distinct answer of a prompt counts once in the curve. Raises as ``without_curve``.
+    """
+    place: dict[tuple[str, str], int] = {}
+    scores: list[float] = []
+    lengths: list[float] = []
+    sides = np.empty((len(rows), 2), dtype=np.int64)
+    for n, row in enumerate(rows):
+        for side, answer in enumerate((row.chosen, row.rejected)):
+            key = (row.prompt.id, text_of(answer))
+            if key not in place:
+                place[key] = len(scores)
+                scores.append(float(scored.sides[n, side]))
+                lengths.append(float(np.log1p(words[n, side])))
+            sides[n, side] = place[key]
+    prompts = np.array([prompt for prompt, _ in place])
+    left = without_curve(scores, lengths, prompts, rng=rng)
+    right = (np.sign(left[sides[:, 0]] - left[sides[:, 1]]) + 1) / 2
+    _, clusters = encode([row.prompt.id for row in rows])
+    gaps = words[:, 0] - words[:, 1]
+    before, after = (
+        within_correlation(one, lengths, prompts, rng=rng, num_resamples=NUM_RESAMPLES)
+        for one in (scores, left)
+    )
+    return WithoutLength(
+        before=before,
+        after=after,
+        accuracy=share_by_cluster(right, clusters),
+        matched=attempt([], "", lambda: matched_accuracy(right, gaps, rng=rng, clusters=clusters)),
+    )
 
 
 def consistent(

@@ -23,6 +23,8 @@ def result_of(card: RewardCard) -> dict[str, JSON]:
         result |= named("mean_of_subsets", card.mean_of_subsets)
     if card.matched is not None:
         result |= named("length_matched_accuracy", card.matched.accuracy)
+    if card.without_length is not None:
+        result |= named("accuracy_without_length", card.without_length.accuracy)
     if card.people is not None and card.people.ceiling is not None:
         result |= named("human_accuracy", card.people.ceiling.human)
     if card.style is not None:
