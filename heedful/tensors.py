@@ -33,20 +33,25 @@ class Rankings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judges:
+    """Who judged each pair, or gave each rating: the number of a skill or of an offset, and the
+    pair's share of that person's weight."""
+
+    skills: Int[Tensor, "P"]
+    shares: Float[Tensor, "P"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """What was said of single responses: ``values[g]`` of response ``rows[g]``."""
+    """What was said of single responses: ``values[g]`` of response ``rows[g]``.
+
+    ``judges`` are of all of them, None where nobody's offset is learned.
+    """
 
     rows: Int[Tensor, "G"]
     values: Float[Tensor, "G"]
     weights: Float[Tensor, "G"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judges:
-    """Who judged each pair: the number of a skill, and the pair's share of that person's weight."""
-
-    skills: Int[Tensor, "P"]
-    shares: Float[Tensor, "P"]
+    judges: Judges | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,8 @@ class RewardLoss(Section):
     likelihood they are learned from; ``pairs`` of a ranking are all pairs that it implies. Ratings
     are learned from on all criteria, or on ``criterion`` alone. What comes from a form, a source
     or a data set is multiplied by its weight. ``annotators`` says whether how reliable each of
-    them is in pairs is learned with the scores.
+    them is in pairs is learned with the scores, ``rater_offsets`` whether it is learned how much
+    higher than others each of them rates.
     """
 
     pairs: str = Field("bradley_terry", description="or constant_error, unbiased")
@@ -72,6 +73,7 @@ class RewardLoss(Section):
     criterion: str | None = None
     thumbs: Literal["logistic", "drop"] = "logistic"
     annotators: Literal["none", "reliability"] = "none"
+    rater_offsets: bool = Field(False, description="learn how high each annotator rates")
     heads: Literal["shared", "criteria", "groups"] = "shared"
     group_by: str | None = Field(None, description="attribute of annotators, for heads=groups")
     group_pull: float = Field(0.1, ge=0)

@@ -45,10 +45,11 @@ class Ranking(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Who judged a pair: the place of a skill, and the pair's share of that person's weight.
+    """Who judged a pair, or gave a rating: the place of a skill or of an offset, and its share of
+    that person's weight.
 
-    Over the training pairs the shares of a person sum to 1, so a prior that is counted by share is
-    counted once in an epoch.
+    Over the training pairs, or ratings, the shares of a person sum to 1, so a prior that is counted
+    by share is counted once in an epoch.
     """
 
     skill: int
@@ -56,11 +57,12 @@ class Judge(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A value of one response."""
+    """A value of one response; ``judge`` gave it, where people's offsets are learned."""
 
     response: int
     value: float
     weight: float
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,12 +281,7 @@ def collate(trees: Sequence[Tree], device: torch.device, *, shares: bool = True)
         probabilities=torch.tensor(flat_probabilities, device=device)
         if any(probability < 1 for probability in flat_probabilities)
         else None,
-        judges=Judges(
-            skills=long([judge.skill for judge in judges]),
-            shares=torch.tensor([judge.share for judge in judges], device=device),
-        )
-        if judges
-        else None,
+        judges=judging(judges, device),
         groups=long([place for tree in trees for place in tree.groups])
         if any(tree.groups for tree in trees)
         else None,
@@ -324,4 +321,15 @@ def marked(marks: Sequence[Mark], device: torch.device) -> Marks:
         rows=torch.tensor([one.response for one in marks], dtype=torch.long, device=device),
         values=torch.tensor([float(one.value) for one in marks], device=device),
         weights=torch.tensor([float(one.weight) for one in marks], device=device),
+        judges=judging([one.judge for one in marks if one.judge is not None], device),
+    )
+
+
+def judging(judges: Sequence[Judge], device: torch.device) -> Judges | None:
+    """Who judged as tensors; None of nobody."""
+    if not judges:
+        return None
+    return Judges(
+        skills=torch.tensor([one.skill for one in judges], dtype=torch.long, device=device),
+        shares=torch.tensor([one.share for one in judges], device=device),
     )

@@ -22,7 +22,7 @@ from heedful.types import OVERALL, Part
 
 
 class Voice(NamedTuple):
-    """An annotator: the place of their skill, and the weight of all their pairs."""
+    """An annotator: the place of their skill or offset, and the weight of all they said."""
 
     skill: int
     weight: float
@@ -35,7 +35,8 @@ class Reading:
     ``levels`` are the ratings that occur, in order, of every criterion that is learned; ``flags``
     have the mean severity of every flag that is. ``parts`` are the heads, none for one score alone.
     ``drops`` counts the statements that are left out, by rule. ``crowd`` are the annotators by
-    number, where their reliability is learned, in the order of their skills.
+    number, where their reliability is learned, in the order of their skills; ``raters`` are those
+    who rated each criterion, where their offsets are, in the order of these.
     """
 
     loss: RewardLoss
@@ -45,6 +46,7 @@ class Reading:
     parts: tuple[Part, ...] = ()
     drops: Mapping[str, int] = field(default_factory=dict)
     crowd: Mapping[int, Voice] = field(default_factory=dict)
+    raters: Mapping[str, Mapping[int, Voice]] = field(default_factory=dict)
 
     def weight(self, said: Said) -> float:
         """The weight of a statement by its own, its form's, its source's and its data set's."""
@@ -134,6 +136,7 @@ def plan_reading(loss: RewardLoss, trees: Sequence[Tree]) -> Reading:
     return replace(
         reading,
         crowd=_crowd(said, reading) if loss.annotators == "reliability" else {},
+        raters=_raters(said, reading) if loss.rater_offsets else {},
         parts=plan_parts(
             loss,
             own,
@@ -176,6 +179,27 @@ def _crowd(said: Sequence[Said], reading: Reading) -> dict[int, Voice]:
     return {one: Voice(skill, found[one]) for skill, one in enumerate(people)}
 
 
+def _raters(said: Sequence[Said], reading: Reading) -> dict[str, dict[int, Voice]]:
+    """Everybody who rated, by criterion; a criterion that one person rated has no offsets."""
+    weights: dict[str, dict[int, float]] = {}
+    for one in said:
+        if one.scale == "rating" and reading.uses(one):
+            of = weights.setdefault(one.criterion, {})
+            num = len(one.responses)
+            of[one.annotator] = of.get(one.annotator, 0.0) + num * reading.weight(one)
+    found = {
+        criterion: {one: Voice(place, of[one]) for place, one in enumerate(sorted(of))}
+        for criterion, of in weights.items()
+        if len(of) > 1
+    }
+    if not found:
+        raise DataError(
+            f"loss.rater_offsets is on, but no criterion of {len(weights)} was rated by two known "
+            "annotators: how high one person rates cannot be told from the thresholds; leave it off"
+        )
+    return found
+
+
 def learned(tree: Tree, reading: Reading) -> Tree | None:
     """The tree with what its responses teach; None when they teach nothing."""
     pairs: list[tuple[int, int]] = []
@@ -212,8 +236,11 @@ def learned(tree: Tree, reading: Reading) -> Tree | None:
         elif one.scale == "rating":
             levels = reading.levels[one.criterion]
             is_ordinal = reading.loss.ratings == "ordinal"
+            people = reading.raters.get(one.criterion)
+            rater = people[one.annotator] if people else None
+            judge = Judge(rater.skill, weight / rater.weight) if rater else None
             ratings.setdefault(one.criterion, []).extend(
-                Mark(response, levels.index(value) if is_ordinal else value, weight)
+                Mark(response, levels.index(value) if is_ordinal else value, weight, judge)
                 for response, value in zip(one.responses, one.values, strict=True)
             )
         elif one.scale == "flag":

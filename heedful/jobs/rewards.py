@@ -192,10 +192,8 @@ def reads_texts(name: str, store: Store | None) -> bool:
 def refuse_mix(name: str, mix: str | None) -> None:
     """Raise ``ConfigError`` for a mix of what has no parts."""
     if mix is not None:
-        raise ConfigError(
-            f"mix is {mix!r} and {name} is no reward model of Heedful's, so it has no parts; leave "
-            "mix out"
-        )
+        kind = "rule" if models.is_rule(name) else "sequence classifier"
+        raise ConfigError(f"mix is {mix!r} and {name} is a {kind} without parts; leave mix out")
 
 
 def open_reward(

@@ -83,6 +83,18 @@ def ordinal(
     return -logprobs.gather(-1, classes[..., None]).squeeze(-1)
 
 
+def offset_prior(offsets: Float[Tensor, "A"], *, spread: float) -> Float[Tensor, "A"]:
+    """``offset^2 / (2 spread^2)``: minus the log of a normal density around 0, up to a constant.
+
+    Of how far above others each of A annotators rates: who rated little stays near 0, and the mean
+    offset, which the thresholds could take as well, is drawn to 0. Raises ``ValueError`` unless
+    ``spread`` is above 0.
+    """
+    if not spread > 0:
+        raise ValueError(f"spread is {spread}; it must be above 0; inf leaves offsets free")
+    return at_least_float32(offsets).square() / (2 * spread**2)
+
+
 def expected_class(logprobs: Float[Tensor, "*B K"]) -> Float[Tensor, "*B"]:
     """Mean of the classes 0 to K - 1 under ``cumulative_link``; ascends with the score."""
     classes = torch.arange(logprobs.size(-1), dtype=logprobs.dtype, device=logprobs.device)

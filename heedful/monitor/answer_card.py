@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from heedful.monitor.answer_figures import AnswerFigures, answer_findings, answers_section
-from heedful.monitor.charts import number, share
+from heedful.monitor.charts import share
 from heedful.monitor.part_report import parts_section
 from heedful.monitor.records import KeyValues, Note, Report, Section, Stat
 from heedful.monitor.reward_card import FEW, PartFigures
-from heedful.monitor.reward_checks import spread
+from heedful.monitor.reward_checks import correlation_in_words, spread
 from heedful.monitor.reward_report import ALL_FINE, left_out
 from heedful.types import Finding
 
@@ -127,12 +127,11 @@ def headline(card: AnswerCard) -> list[Stat]:
         stats.append(share(f"order of {one.name}", order.value, order.low, order.high, marks=marks))
         if "spearman" in one.correlations:
             found = one.correlations["spearman"]
-            detail = f"{number(found.low)} to {number(found.high)}; 0 is no order"
             stats.append(
                 Stat(
                     label=f"Spearman with {one.name}",
-                    value=number(found.value),
-                    detail=detail if found.low == found.low else "0 is no order",
+                    value=correlation_in_words(found).partition(" (")[0],
+                    detail=f"{correlation_in_words(found)}; 0 is no order",
                 )
             )
     return stats
@@ -144,7 +143,7 @@ def answer_figures_in_words(card: AnswerCard) -> dict[str, str]:
     for one in card.answers:
         shown[f"order of {one.name}"] = spread(one.concordance)
         for name, found in one.correlations.items():
-            shown[f"{name.capitalize()} with {one.name}"] = number(found.value)
+            shown[f"{name.capitalize()} with {one.name}"] = correlation_in_words(found)
     named = answer_card_findings(card)
     rules = [one.rule.replace("_", " ") for one in named if one.level != "info"]
     shown["warnings"] = ", ".join(rules) or "none"

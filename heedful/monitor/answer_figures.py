@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 from heedful.monitor import charts
-from heedful.monitor.charts import number, percent
+from heedful.monitor.charts import percent
 from heedful.monitor.demo_figures import shares_in_words
 from heedful.monitor.records import Block, Figure, Section, Table
-from heedful.monitor.reward_checks import spread
+from heedful.monitor.reward_checks import correlation_in_words, spread
 from heedful.monitor.reward_checks_report import share_row
 from heedful.stats.calibration import Calibration
 from heedful.stats.ceiling import HumanCeiling
@@ -138,15 +138,18 @@ def answers_section(found: Sequence[AnswerFigures]) -> list[Section]:
 def _ranks(found: Sequence[AnswerFigures]) -> Table:
     return Table(
         title="What was rated",
-        columns=("scale", "ratings", "answers", "prompts", "Spearman", "from to",
-                 "Kendall tau-b", "from to", "pairs judged alike", "scored alike"),
+        columns=("scale", "ratings", "answers", "prompts", "Spearman", "Kendall tau-b",
+                 "pairs judged alike", "scored alike"),
         rows=[
             (
                 one.name,
                 one.num,
                 one.num_answers,
                 one.num_prompts,
-                *(word for name in ("spearman", "kendall") for word in _told(one, name)),
+                *(
+                    correlation_in_words(one.correlations[name]) if one.correlations else ""
+                    for name in ("spearman", "kendall")
+                ),
                 one.within.num_judged_alike if one.within else "",
                 one.within.num_scored_alike if one.within else "",
             )
@@ -157,19 +160,11 @@ def _ranks(found: Sequence[AnswerFigures]) -> Table:
     )  # fmt: skip
 
 
-def _told(one: AnswerFigures, name: str) -> tuple[str, str]:
-    found = one.correlations.get(name)
-    return ("", "") if found is None else (number(found.value), _bounds(found))
-
-
-def _bounds(one: Interval) -> str:
-    return "" if one.low != one.low else f"{number(one.low)} to {number(one.high)}"
-
-
 def _ceilings(found: Sequence[AnswerFigures]) -> Table | None:
     rows = [
-        (one.name, one.people.human.num, *_pair(one.people.human), *_pair(one.people.model),
-         *_pair(one.people.lead))
+        (one.name, one.people.human.num,
+         *(correlation_in_words(each)
+           for each in (one.people.human, one.people.model, one.people.lead)))
         for one in found
         if one.people is not None and one.people.model is not None and one.people.lead is not None
     ]  # fmt: skip
@@ -177,17 +172,11 @@ def _ceilings(found: Sequence[AnswerFigures]) -> Table | None:
         return None
     return Table(
         title="Beside a person",
-        columns=("scale", "ratings", "a person", "from to", "model", "from to",
-                 "model minus person", "from to"),
+        columns=("scale", "ratings", "a person", "model", "model minus person"),
         rows=rows,
         caption="Spearman's correlation with the mean of what the other people gave the same "
         "answer: of a person's own ratings, and of the scores.",
-    )  # fmt: skip
-
-
-def _pair(one: Interval | None) -> tuple[str, str]:
-    assert one is not None
-    return number(one.value), _bounds(one)
+    )
 
 
 def _thumbs(found: Sequence[AnswerFigures]) -> Table | None:

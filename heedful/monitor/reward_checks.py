@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from heedful.monitor.charts import percent
+from heedful.monitor.charts import number, percent
 from heedful.stats.intervals import Interval
 from heedful.types import Finding
 
@@ -65,6 +65,15 @@ def spread(interval: Interval) -> str:
     if interval.low != interval.low:  # NaN
         return percent(interval.value)
     return f"{percent(interval.value)} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+
+
+def correlation_in_words(one: Interval) -> str:
+    """``0.31 (0.22 to 0.4)``, without bounds where there are none."""
+    if one.value != one.value:  # NaN
+        return "no variation"
+    if one.low != one.low:
+        return number(one.value)
+    return f"{number(one.value)} ({number(one.low)} to {number(one.high)})"
 
 
 def wording_findings(found: Sequence[Rewording]) -> Iterator[Finding]:

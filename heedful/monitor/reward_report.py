@@ -32,7 +32,7 @@ from heedful.monitor.reward_card import (
     WithoutLength,
     findings,
 )
-from heedful.monitor.reward_checks import spread
+from heedful.monitor.reward_checks import correlation_in_words, spread
 from heedful.monitor.reward_checks_report import (
     share_row,
     short_names,
@@ -336,8 +336,7 @@ def length_table(card: RewardCard, without: WithoutLength) -> Table:
         name: str, all_pairs: Interval, matched: MatchedAccuracy | None, follows: Interval
     ) -> tuple[str, ...]:
         same = "" if matched is None else spread(matched.accuracy)
-        told = f"{number(follows.value)} ({number(follows.low)} to {number(follows.high)})"
-        return (name, spread(all_pairs), same, true_minus(told))
+        return (name, spread(all_pairs), same, correlation_in_words(follows))
 
     return Table(
         title="Without length",

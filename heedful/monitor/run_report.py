@@ -22,6 +22,7 @@ from heedful.types import Finding
 Row = Mapping[str, Any]
 NUM_HEADLINE = 6
 ANNOTATORS = "annotators"
+RATERS = "rater_offsets"
 MOST_ANNOTATORS = 40  # in a figure
 # shares of choices between two, one half by chance
 CHOICES = ("accuracy", "win_rate")
@@ -212,12 +213,14 @@ def results(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[Block
         from heedful.monitor.demo_figures import calibration
 
         blocks.append(calibration(metrics, int(config.get("seed") or 0), width="half"))
-    apart = ("deltas", "parts", "datasets", ANNOTATORS)
+    apart = ("deltas", "parts", "datasets", ANNOTATORS, RATERS)
     facts = {readable(key): shown(value) for key, value in metrics.items() if key not in apart}
     if metrics.get("parts"):
         blocks.append(parts_table(metrics["parts"]))
     if metrics.get(ANNOTATORS):
         blocks.append(annotators(metrics[ANNOTATORS]))
+    if metrics.get(RATERS):
+        blocks.append(raters(metrics[RATERS]))
     sets = [by_set(metrics["datasets"])] if metrics.get("datasets") else []
     result = KeyValues(title="Result", items=facts, width="half" if blocks else "full")
     return [*sets, *blocks, result]
@@ -286,6 +289,32 @@ def annotators(found: Sequence[Mapping[str, Any]]) -> Figure:
             for row in rows
         )
         + ".",
+        width="half",
+    )
+
+
+def raters(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    """How much higher than others each annotator rates, by criterion, the strictest first."""
+    rows = [
+        (
+            criterion,
+            annotator_name(one),
+            charts.number(one["offset"]),
+            " to ".join(map(charts.number, one["offset_ci"])),
+            one["num_ratings"],
+        )
+        for criterion, people in found.items()
+        for one in sorted(people, key=lambda one: (one["offset"], one["annotator"]))[
+            :MOST_ANNOTATORS
+        ]
+    ]
+    return Table(
+        title="How high annotators rate",
+        columns=("criterion", "annotator", "offset, log-odds", "95 % interval", "ratings"),
+        rows=rows,
+        caption="What is added to the score of an answer when this annotator rates it; below 0 is "
+        "strict. Given the final scores and thresholds. At most "
+        f"{MOST_ANNOTATORS} a criterion, the strictest.",
         width="half",
     )
 

@@ -16,7 +16,7 @@ from heedful.data.reading import Reading
 from heedful.model.forward import forward
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch, Outputs
-from heedful.train import crowd
+from heedful.train import crowd, raters
 from heedful.train.objectives import Objective
 
 # keeps a slope finite where the first scores tell good from bad without a mistake
@@ -33,6 +33,8 @@ def new_links(loss: RewardLoss, reading: Reading) -> dict[str, Tensor]:
         is_ordinal = loss.ratings == "ordinal"
         links[f"{name}/log_slope"] = torch.zeros(())
         links[f"{name}/shift"] = torch.tensor(0.0 if is_ordinal else sum(levels) / len(levels))
+        if people := reading.raters.get(criterion):
+            links[raters.name_of(criterion)] = torch.zeros(len(people))
         if is_ordinal and len(levels) > 2:
             links[f"{name}/gaps"] = torch.full((len(levels) - 2,), math.log(math.expm1(1.0)))
     if reading.thumbs:

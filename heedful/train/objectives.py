@@ -20,7 +20,7 @@ from heedful.maths import judgements, kl, policy, preference, reward
 from heedful.maths.masked import masked_sum
 from heedful.registry import Registry, nearest
 from heedful.tensors import Batch, Marks, Outputs
-from heedful.train import crowd
+from heedful.train import crowd, raters
 
 
 class Share(NamedTuple):
@@ -163,8 +163,11 @@ def feedback_reward(
             add("ranking", likelihood, found.weights)
         for criterion, marks in batch.ratings.items():
             own = outputs.parts.get(criterion, scores)[marks.rows]
-            losses = rating_losses(own, marks.values, criterion, loss, outputs.links)
+            losses = rating_losses(own, marks, criterion, loss, outputs.links)
             add(f"rating_{criterion}" if criterion else "rating", losses, marks.weights)
+            if marks.judges is not None:
+                away = raters.prior(marks, criterion, outputs.links)
+                add("rater_prior", away, torch.ones_like(away))
         if batch.thumbs is not None:
             scaled = scores[batch.thumbs.rows] * outputs.links["thumb/log_slope"].exp()
             threshold = outputs.links["thumb/threshold"]
@@ -204,6 +207,7 @@ def pair_loss(loss: RewardLoss) -> Callable[[Tensor, Tensor, Tensor | None, Link
     """The loss of pairs that were decided, with their margins where it knows margins."""
     formula = PAIR_LOSSES[loss.pairs]
     crowd.check_loss(loss)
+    raters.check_loss(loss)
     if "margin" in loss.params:
         raise ConfigError(
             f"loss.params.margin is {loss.params['margin']}; margins are the stated strengths "
@@ -240,19 +244,21 @@ def pair_loss(loss: RewardLoss) -> Callable[[Tensor, Tensor, Tensor | None, Link
 
 
 def rating_losses(
-    scores: Tensor, values: Tensor, criterion: str, loss: RewardLoss, links: Links
+    scores: Tensor, marks: Marks, criterion: str, loss: RewardLoss, links: Links
 ) -> Tensor:
     """Loss of ratings by regression or of their classes by cumulative link.
 
-    A slope and a shift per criterion link the one score to what is rated.
+    A slope and a shift per criterion link the one score to what is rated; the offset of whoever
+    gave the rating adds to it, where offsets are learned. ``scores`` are those of the marks.
     """
     scaled = scores * links[f"rating/{criterion}/log_slope"].exp()
+    scaled = raters.shifted(scaled, marks, criterion, links)
     shift = links[f"rating/{criterion}/shift"]
     if loss.ratings == "regression":
-        return judgements.rating_regression(scaled, values, offsets=shift)
+        return judgements.rating_regression(scaled, marks.values, offsets=shift)
     gaps = links.get(f"rating/{criterion}/gaps", scores.new_zeros(0))
     thresholds = judgements.ordered_thresholds(gaps) - shift
-    return judgements.ordinal(scaled, values.long(), thresholds)
+    return judgements.ordinal(scaled, marks.values.long(), thresholds)
 
 
 def soft(

@@ -13,7 +13,7 @@ from heedful.data.collate import collate
 from heedful.data.examples import answer, feedback_trees
 from heedful.data.reading import learned, plan_reading
 from heedful.data.snapshot import freeze, read_snapshot
-from heedful.errors import DataError
+from heedful.errors import ConfigError, DataError
 from heedful.exchange.importing import import_preferences
 from heedful.jobs import models
 from heedful.jobs.fit import FitResult, fit_reward
@@ -203,3 +203,40 @@ def test_one_annotator_cannot_be_compared() -> None:
     assert card.annotators == []
     assert any(note.startswith("No figures by annotator") for note in card.notes)
     assert "Agreement with each annotator" not in render(reward_report(card))
+
+
+def test_a_strict_rater_is_named_in_the_result_and_the_report(tmp_path: Path) -> None:
+    says = {"mild": (5.0, 3.0), "usual": (4.0, 2.0), "strict": (3.0, 1.0)}
+    rows = [
+        Feedback(
+            prompt=row.prompt,
+            responses=(row.chosen, row.rejected),
+            scale="rating",
+            values=values,
+            criterion="kind",
+            form="rating",
+            source="human",
+            annotator=who,
+        )
+        for row in testing.preferences()
+        for who, values in says.items()
+    ]
+    path = freeze(rows, "feedback", tmp_path).path
+    flags = {"data": path, "model": "test"}
+    config = resolve(RewardConfig, overrides=["loss.rater_offsets=true", "epochs=1"], flags=flags)
+    result = fit_reward(config, tmp_path / "run")
+    offsets: Any = result.metrics["rater_offsets"]
+    found = {one["annotator"]: one for one in offsets["kind"]}
+    assert found["strict"]["offset_ci"][1] < found["usual"]["offset_ci"][0]
+    assert found["usual"]["offset_ci"][1] < found["mild"]["offset_ci"][0]
+    assert sum(one["num_ratings"] for one in found.values()) == result.metrics["num_train"]
+    links: Any = result.metrics["links"]
+    assert "rating/kind/offsets" not in links
+    assert load_file(Path(result.path) / HEAD)["link/rating/kind/offsets"].shape == (3,)
+    page = (Path(result.run) / "report.html").read_text()
+    assert "How high annotators rate" in page
+    refused = resolve(
+        RewardConfig, overrides=["loss.rater_offsets=true", "ensemble.members=2"], flags=flags
+    )
+    with pytest.raises(ConfigError, match="learn the offsets with one model"):
+        fit_reward(refused, tmp_path / "other")

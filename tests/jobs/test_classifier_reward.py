@@ -130,7 +130,7 @@ def test_what_could_run_code_is_refused_before_anything_is_loaded(
 ) -> None:
     directory, _ = classifier
     check_reward(directory, None)
-    with pytest.raises(ConfigError, match="has no parts"):
+    with pytest.raises(ConfigError, match="is a sequence classifier without parts"):
         check_reward(directory, None, "a=1")
     told = json.loads((Path(directory) / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(told | {"auto_map": {"AutoModel": "x.Y"}}))

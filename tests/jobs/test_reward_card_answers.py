@@ -131,6 +131,13 @@ def test_thumbs_that_a_score_separates_have_no_curve_and_say_so() -> None:
     assert any("chances of a thumb up" in note for note in notes)
 
 
+def test_equal_scores_have_no_rank_correlation_and_a_page_all_the_same() -> None:
+    found, _ = figures_of(ratings(), {f"an answer {n} of {n % 5}": 0.0 for n in range(12)})
+    assert found.concordance.value == 0.5
+    assert np.isnan(found.correlations["spearman"].value)
+    assert "no variation" in render(answer_report(card_of([found])))
+
+
 @pytest.fixture(scope="module")
 def reward(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
     root = tmp_path_factory.mktemp("reward")
@@ -174,7 +181,7 @@ def test_a_data_set_of_ratings_alone_has_a_card_and_evidence(
     with store.read() as tx:
         version = model_table.at_path(tx, str(Path(reward.run).resolve()))
         assert version is not None
-        (one, other) = runs.evidence_of(tx, version)
+        one, other = sorted(runs.evidence_of(tx, version), key=lambda one: one.test)
     assert one.test == "concordance with helpful on held-out data"
     assert one.detail["card"]["order of helpful"]
     assert "card" not in other.detail

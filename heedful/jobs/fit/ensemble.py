@@ -42,6 +42,11 @@ def check_ensemble(config: RewardConfig) -> None:
             f"ensemble.members is {num} and loss.annotators is {loss.annotators!r}; the samples of "
             "members hold different labels of a person: learn the reliability with one model"
         )
+    if num > 1 and loss.rater_offsets:
+        raise ConfigError(
+            f"ensemble.members is {num} and loss.rater_offsets is on; the samples of members hold "
+            "different ratings of a person: learn the offsets with one model"
+        )
     if num > 1 and (loss.heads != "shared" or loss.flags != "drop" or loss.mix is not None):
         raise ConfigError(
             f"ensemble.members is {num} and the reward is to have parts of its own (loss.heads is "

@@ -13,6 +13,7 @@ from heedful.model.trunk import Trunk
 from heedful.reward.ensemble import EnsembleReward
 from heedful.reward.trained import TrainedReward, pair_deltas
 from heedful.train.crowd import SKILLS
+from heedful.train.raters import OFFSETS
 from heedful.types import JSON
 
 NUM_ANSWERS = 256  # that the moments of a reward are taken from
@@ -96,8 +97,8 @@ def reward_moments(
 def links_of(trunk: Trunk, roles: Sequence[str] = ("reward",)) -> dict[str, JSON]:
     """What lies between scores and judgements, as it is saved; nothing for plain pairs.
 
-    Of an ensemble the links are those of each member. Skills are left to ``reliabilities_of``,
-    which names whose they are.
+    Of an ensemble the links are those of each member. Skills and offsets are left to
+    ``jobs.fit.annotators``, which names whose they are.
     """
     penalty = trunk.length_penalty.get("reward")
     found: dict[str, JSON] = {"length_penalty": penalty} if penalty else {}
@@ -105,7 +106,7 @@ def links_of(trunk: Trunk, roles: Sequence[str] = ("reward",)) -> dict[str, JSON
         {
             name: value.detach().cpu().tolist()
             for name, value in trunk.links[role].items()
-            if name not in SKILLS
+            if name not in SKILLS and not name.endswith(OFFSETS)
         }
         for role in roles
     ]

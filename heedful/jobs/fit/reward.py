@@ -12,7 +12,7 @@ from heedful.data.reading import tally, without_unused
 from heedful.data.snapshot import split_by_prompt
 from heedful.errors import ConfigError
 from heedful.forms import FORMS
-from heedful.jobs.fit.annotators import announce, reliabilities_of
+from heedful.jobs.fit.annotators import announce, offsets_of, reliabilities_of
 from heedful.jobs.fit.base import (
     FitResult,
     Plan,
@@ -78,7 +78,7 @@ def fit_reward(
         kept, held = split(encoded, *split_by_prompt(rows, config.held_out_share, config.seed))
         lesson = lesson_of(config, kept, trunk.tokenizer, num_flags)
         taught, reading = lesson.taught, lesson.reading
-        announce(taught, len(reading.crowd))
+        announce(taught, reading)
         algorithm = algorithms.reward(
             config.loss,
             flag_weights(taught, reading),
@@ -120,6 +120,9 @@ def fit_reward(
                 | links_of(trunk, roles)
                 | reliabilities_of(
                     trunk, taught, reading, encoded.annotators, rows, max_tokens=limit
+                )
+                | offsets_of(
+                    trunk, config.loss, taught, reading, encoded.annotators, rows, max_tokens=limit
                 )
             )
 
