@@ -18,7 +18,8 @@ class AnswerCard:
     """The card. Made by ``jobs.reward_card``, kept as JSON.
 
     ``answers`` are figures by scale, at least one. ``num_learned`` statements were left out because
-    the model or its parents were fitted to their prompts, None: that could not be told.
+    the model or its parents were fitted to their prompts, None: that could not be told;
+    ``num_near`` of the others have a prompt that is nearly equal to a learned one.
     """
 
     model: str
@@ -26,6 +27,7 @@ class AnswerCard:
     scale: str
     seed: int
     num_learned: int | None
+    num_near: int | None = None
     answers: Sequence[AnswerFigures]
     without_pair: Mapping[str, int]
     notes: Sequence[str]
@@ -48,6 +50,15 @@ def _data(card: AnswerCard) -> Iterator[Finding]:
             cause="It is not known whether the model was fitted to these prompts, so nothing here "
             "is a claim about held-out data.",
             remedy="Measure it on a data set that it cannot have seen.",
+        )
+    if card.num_near:
+        yield Finding(
+            rule="near_leakage",
+            level="warning",
+            value=float(card.num_near),
+            cause=f"{card.num_near:,} ratings are of answers to a prompt that is nearly equal to "
+            "one that was learned from.",
+            remedy="Measure it on other prompts.",
         )
     yield Finding(
         rule="no_pairs",
@@ -103,6 +114,9 @@ def answer_report(card: AnswerCard) -> Report:
                             "left out: learned from": "not known"
                             if card.num_learned is None
                             else card.num_learned,
+                            "prompt nearly learned": "not known"
+                            if card.num_near is None
+                            else card.num_near,
                             **{
                                 f"no pair: {rule.replace('_', ' ')}": num
                                 for rule, num in card.without_pair.items()

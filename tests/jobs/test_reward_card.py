@@ -30,7 +30,7 @@ from heedful.monitor.reward_report import main_figures, reward_report
 from heedful.reward.scorers import Counts, Scored
 from heedful.store import Store, annotations, people, runs, tasks
 from heedful.store import models as model_table
-from heedful.types import Annotation, Preference, Prompt, User
+from heedful.types import Annotation, Feedback, Preference, Prompt, User
 
 ABOUT = About(model="m", data="d", scale="made up", seed=0, num_learned=0)
 FLAGS = {"data": "test", "model": "test"}
@@ -421,7 +421,8 @@ def test_prompts_that_are_nearly_learned_are_counted_and_accuracy_is_told_withou
         for first, place in (("where", 0), ("whence", 20))
     )
     write("taught", learned)
-    write("asked", [*new[:12], *(f"{one.upper()}?" for one in learned[12:])])
+    asked = [*new[:12], *(f"{one.upper()}?" for one in learned[12:])]
+    write("asked", asked)
     flags = {"data": "taught", "backbone": "features"}
     config = resolve(RewardConfig, overrides=["held_out_share=0"], flags=flags)
     fitted = fit_reward(config, tmp_path / "reward", store=store)
@@ -438,6 +439,16 @@ def test_prompts_that_are_nearly_learned_are_counted_and_accuracy_is_told_withou
     data = make_snapshot(store, "asked", "preference", tmp_path).path
     away = reward_card(RewardCardConfig(model=fitted.run, data=data), tmp_path / "away")
     assert "num_nearly_learned" not in away
+    thumbs = [
+        Feedback(prompt=Prompt.of(one), responses=(answer("yes"),), scale="thumb", values=(n % 2,))
+        for n, one in enumerate(asked)
+    ]
+    data = freeze(thumbs, "feedback", tmp_path).path
+    alone = reward_card(
+        RewardCardConfig(model=fitted.run, data=data), tmp_path / "alone", store=store
+    )
+    assert (alone["accuracy_is"], alone["num_nearly_learned"]) == ("concordance_thumbs", 8)
+    assert "near_leakage" in {one["rule"] for one in alone["warnings"]}
 
 
 def test_two_cards_of_one_seed_are_alike(reward: FitResult, tmp_path: Path) -> None:

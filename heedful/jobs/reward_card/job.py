@@ -105,7 +105,7 @@ def reward_card(
             claims, figures = claims_of(card.card), main_figures(card.card)
             write_scores(run.path / SCORES, held, card.scored)
         else:
-            alone = card_of_answers(config, held, opened.scorer, measured)
+            alone = card_of_answers(config, subject, held, opened.scorer, measured, store)
             page, result = answer_report(alone), answer_result(alone)
             claims = {f"concordance with {one.name}": one.concordance for one in alone.answers}
             figures = answer_figures_in_words(alone)
@@ -131,8 +131,6 @@ def card_of_pairs(
     """Score the pairs and measure all that they allow."""
     scored, orders = score_pairs(scorer, held.rows)
     notes = list(measured.notes)
-    is_known = held.num_learned is not None
-    learned = learned_from([subject.ref], ()) if is_known and subject.ref else None
     further = Further(
         forms=held.forms,
         orders=orders,
@@ -146,7 +144,7 @@ def card_of_pairs(
             seed=config.seed,
         ),
         moments=moments_of(config, subject),
-        near=near_learned(store, learned, held.rows, notes),
+        near=near_learned(store, learned_prompts(subject, held), held.rows, notes),
         learned_writers=learned_writers(store, subject.ref),
     )
     about = About(
@@ -170,8 +168,20 @@ def card_of_pairs(
     return CardOfPairs(card=replace(card, parts=measured.parts, mix=measured.mix), scored=scored)
 
 
+def learned_prompts(subject: Subject, held: HeldOutFeedback) -> frozenset[str] | None:
+    """The prompts that the model learned from; None where that is not known."""
+    if held.num_learned is None or subject.ref is None:
+        return None
+    return learned_from([subject.ref], ())
+
+
 def card_of_answers(
-    config: RewardCardConfig, held: HeldOutFeedback, scorer: Scorer, measured: Measured
+    config: RewardCardConfig,
+    subject: Subject,
+    held: HeldOutFeedback,
+    scorer: Scorer,
+    measured: Measured,
+    store: Store | None,
 ) -> AnswerCard:
     """The card of ratings and thumbs alone; raises ``NoPairsError`` when none could be scored."""
     if not measured.answers:
@@ -179,15 +189,19 @@ def card_of_answers(
             f"{config.data} has no two answers to a prompt that were told apart, and its ratings "
             f"and thumbs cannot be measured: {' '.join(measured.notes)}"
         )
+    notes = list(measured.notes)
+    rated = [row for row in held.said if row.scale in ("rating", "thumb")]
+    near = near_learned(store, learned_prompts(subject, held), rated, notes)
     return AnswerCard(
         model=config.model,
         data=config.data,
         scale=scorer.scale,
         seed=config.seed,
         num_learned=held.num_learned,
+        num_near=None if near is None else sum(row.prompt.id in near for row in rated),
         answers=measured.answers,
         without_pair=held.without_pair,
-        notes=measured.notes,
+        notes=notes,
         mix=measured.mix,
         parts=measured.parts,
     )

@@ -11,7 +11,7 @@ from heedful.stats.near import near
 from heedful.stats.votes import encode
 from heedful.store import completions
 from heedful.store.database import Store
-from heedful.types import Preference, Prompt
+from heedful.types import Feedback, Preference, Prompt
 
 Array = NDArray[np.float64]
 NUM_EXAMPLES = 3
@@ -20,7 +20,7 @@ NUM_EXAMPLES = 3
 def near_learned(
     store: Store | None,
     learned: Collection[str] | None,
-    rows: Sequence[Preference],
+    rows: Sequence[Preference | Feedback],
     notes: list[str],
 ) -> dict[str, str] | None:
     """By the id of a prompt the text of a learned one that is nearly equal; None: not compared.

@@ -49,6 +49,8 @@ def answer_result(card: AnswerCard) -> dict[str, JSON]:
     result: dict[str, Any] = {"num_held_out": first.num}
     result |= named("accuracy", first.concordance)
     result |= {"accuracy_is": f"concordance_{first.name}", "num_learned": card.num_learned}
+    if card.num_near is not None:
+        result["num_nearly_learned"] = card.num_near
     result |= named_answers(card.answers)
     if card.mix is not None:
         result["mix"] = card.mix
