@@ -182,7 +182,7 @@ def default_out(model: str, data: str) -> Path:
 
 def counted(result: Mapping[str, Any]) -> str:
     """What the accuracy of a result is counted over."""
-    return "ratings" if "accuracy_is" in result else "pairs"
+    return "judgements" if "accuracy_is" in result else "pairs"
 
 
 def card_lines(result: dict[str, Any]) -> list[str]:

@@ -74,7 +74,7 @@ def _data(card: AnswerCard) -> Iterator[Finding]:
                 rule="few_answers",
                 level="warning",
                 value=float(one.num_prompts),
-                cause=f"There are {one.name} on {one.num_prompts} prompts, so every figure is "
+                cause=f"There are {one.called} on {one.num_prompts} prompts, so every figure is "
                 "rough.",
                 remedy=f"Measure at least {FEW} prompts.",
             )
@@ -85,9 +85,10 @@ def answer_report(card: AnswerCard) -> Report:
     first = card.answers[0]
     return Report(
         title=f"Reward card of {card.model}",
-        subtitle=f"{first.num:,} ratings of {first.num_answers:,} answers from {card.data}, seed "
-        f"{card.seed}. Scores: {card.scale}.",
-        verdict=f"It orders {spread(first.concordance)} of any two answers as {first.name} do.",
+        subtitle=f"{first.num:,} {first.called} for {first.num_answers:,} answers from "
+        f"{card.data}, seed {card.seed}. Scores: {card.scale}.",
+        verdict=f"It orders any two answers as {first.called} do in {spread(first.concordance)} of "
+        "cases.",
         notice=""
         if card.num_learned is not None
         else "It is not known whether the model was fitted to these prompts: no claim about "
@@ -141,13 +142,9 @@ def headline(card: AnswerCard) -> list[Stat]:
         stats.append(share(f"order of {one.name}", order.value, order.low, order.high, marks=marks))
         if "spearman" in one.correlations:
             found = one.correlations["spearman"]
-            stats.append(
-                Stat(
-                    label=f"Spearman with {one.name}",
-                    value=correlation_in_words(found).partition(" (")[0],
-                    detail=f"{correlation_in_words(found)}; 0 is no order",
-                )
-            )
+            value, _, bounds = correlation_in_words(found).partition(" (")
+            detail = f"{bounds.removesuffix(')')}; 0 is no order" if bounds else "0 is no order"
+            stats.append(Stat(label=f"Spearman with {one.name}", value=value, detail=detail))
     return stats
 
 

@@ -56,6 +56,11 @@ class AnswerFigures:
     people: HumanCeiling | None = None
     thumbs: ThumbCalibration | None = None
 
+    @property
+    def called(self) -> str:
+        """What people gave, in words."""
+        return self.name if self.name in ("thumbs", "ratings") else f"ratings of {self.name}"
+
 
 def answer_findings(found: Sequence[AnswerFigures]) -> Iterator[Finding]:
     """What to be wary of, in words."""
@@ -65,8 +70,8 @@ def answer_findings(found: Sequence[AnswerFigures]) -> Iterator[Finding]:
             yield Finding(
                 rule="against_ratings",
                 level="error",
-                cause=f"It orders {spread(one.concordance)} of the answers as {one.name} do: worse "
-                "than tossing a coin.",
+                cause=f"It orders two answers as {one.called} do in {spread(one.concordance)} of "
+                "cases: worse than tossing a coin.",
                 remedy="Look whether more means better on this scale.",
                 **shared,
             )
@@ -74,8 +79,8 @@ def answer_findings(found: Sequence[AnswerFigures]) -> Iterator[Finding]:
             yield Finding(
                 rule="chance_on_ratings",
                 level="warning",
-                cause=f"It orders {spread(one.concordance)} of the answers as {one.name} do: no "
-                f"better than tossing a coin, as far as {one.num:,} of them tell.",
+                cause=f"It orders two answers as {one.called} do in {spread(one.concordance)} of "
+                f"cases: no better than tossing a coin, as far as {one.num:,} of them tell.",
                 remedy="Measure more answers, or fit to feedback of this kind.",
                 **shared,
             )
@@ -96,7 +101,7 @@ def answer_findings(found: Sequence[AnswerFigures]) -> Iterator[Finding]:
                 rule="below_raters",
                 level="info",
                 value=lead.value,
-                cause=f"On {one.name} its rank correlation with the others is {-lead.value:.2f} "
+                cause=f"On {one.called} its rank correlation with the others is {-lead.value:.2f} "
                 "below that of a person.",
                 remedy="There is something left to learn: more labels, or a larger model.",
             )

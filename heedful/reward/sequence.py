@@ -35,7 +35,10 @@ def is_classifier(directory: Path) -> bool:
 
 
 class ClassifierReward:
-    """The logit that a sequence classifier gives a conversation, raw: no mean is taken off.
+    """The logit that a sequence classifier gives a conversation, and the offset that it states.
+
+    One that ``heedful export reward`` wrote states what its logit lacks to the reward; of any other
+    the reward is the raw logit.
 
     A conversation is written by the classifier's own chat template and tokenised in one piece, as
     transformers does, so a tree has no prompt and whole conversations as responses.
@@ -51,6 +54,7 @@ class ClassifierReward:
         config = self.model.config.get_text_config()
         # without padding of its own a classifier of transformers reads the wrong token of a batch
         self.pad = config.pad_token_id
+        self.offset = stated_offset(directory)
         limit = getattr(config, "max_position_embeddings", None)
         longest = self.tokenizer.model_max_length
         self.max_tokens: int = min(limit or longest, longest)
@@ -69,9 +73,9 @@ class ClassifierReward:
         return tokenize(self.tokenizer, text)
 
     def score(self, trees: Sequence[Tree]) -> TreeScores:
-        """The logit of every response, by tree; ``NumericsError`` for one that is no number."""
+        """The reward of every response, by tree; ``NumericsError`` for one that is no number."""
         found = iter(self.logits([tree.prompt + one for tree in trees for one in tree.responses]))
-        rows = [[next(found) for _ in tree.responses] for tree in trees]
+        rows = [[next(found) + self.offset for _ in tree.responses] for tree in trees]
         for tree, row in zip(trees, rows, strict=True):
             if not all(map(math.isfinite, row)):
                 raise NumericsError(f"classifier {self.name} gives {tree.id} {row}, no number")
@@ -157,6 +161,17 @@ class ClassifierScorer:
         advance(len(asked) - len(rows))
         logits = self.reward.logits(list(rows.values()), advance)
         return Rated(scores=dict(zip(rows, logits, strict=True)), drops=drops)
+
+
+def stated_offset(directory: Path) -> float:
+    """What ``reward.classifier`` wrote into the config; 0 of other classifiers."""
+    stated = json.loads((directory / CONFIG).read_text()).get("heedful")
+    offset = stated.get("offset", 0.0) if isinstance(stated, dict) else 0.0
+    if not isinstance(offset, int | float) or not math.isfinite(offset):
+        raise DataError(
+            f"{directory / CONFIG} states the offset {offset!r:.40}; it must be a number"
+        )
+    return float(offset)
 
 
 def check_safe(directory: Path) -> None:

@@ -1,6 +1,7 @@
 """A sequence classifier of transformers wherever a reward goes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,14 +59,30 @@ def test_score_gives_the_rewards_of_the_model_that_was_exported(
     classifier: tuple[str, float], tiny_reward: Path, pairs: Path
 ) -> None:
     directory, offset = classifier
+    assert abs(offset) > 1e-3
     found, wanted = rewards(directory, pairs), rewards(str(tiny_reward), pairs)
-    assert [one + offset for one in found] == pytest.approx(wanted, abs=1e-4)
+    assert found == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_classifier_of_others_gives_its_raw_logit(
+    classifier: tuple[str, float], pairs: Path, tmp_path: Path
+) -> None:
+    directory, offset = classifier
+    copy = tmp_path / "copy"
+    shutil.copytree(directory, copy)
+    told = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({k: v for k, v in told.items() if k != "heedful"}))
+    found, own = rewards(str(copy), pairs), rewards(directory, pairs)
+    assert [one + offset for one in found] == pytest.approx(own, abs=1e-4)
+    (copy / "config.json").write_text(json.dumps(told | {"heedful": {"offset": "much"}}))
+    with pytest.raises(DataError, match="states the offset 'much'"):
+        open_reward(str(copy), None)
 
 
 def test_the_service_gives_the_logits_of_transformers(
     classifier: tuple[str, float], pairs: Path
 ) -> None:
-    directory, _ = classifier
+    directory, offset = classifier
     items = [json.loads(line) for line in pairs.read_text().splitlines()]
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForSequenceClassification.from_pretrained(directory)
@@ -82,7 +99,7 @@ def test_the_service_gives_the_logits_of_transformers(
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         with torch.no_grad():
-            wanted.append(model(input_ids=ids).logits[0, 0].item())
+            wanted.append(model(input_ids=ids).logits[0, 0].item() + offset)
     with (
         RewardWorker(open_reward(directory, None)) as worker,
         TestClient(create_service(worker, token=None)) as client,

@@ -177,7 +177,7 @@ def test_a_data_set_of_ratings_alone_has_a_card_and_evidence(
     said = "\n".join(card_lines(result))
     assert "order of helpful  " in said
     assert "Spearman with helpful" in said
-    assert "ratings  24" in said
+    assert "judgements  24" in said
     with store.read() as tx:
         version = model_table.at_path(tx, str(Path(reward.run).resolve()))
         assert version is not None
