@@ -65,7 +65,7 @@ def run(
 
 
 def calibrated(deltas: np.ndarray) -> dict[str, float]:
-    """ECE after scaling each half by the other's temperature; a prompt of this data has one pair."""
+    """ECE after scaling each half by the other's temperature; a prompt here has one pair."""
     scaled, _ = scale_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)
     p_chosen = expit(scaled)
     return {
