@@ -1,5 +1,6 @@
-// Keys of the labelling page: scales, rankings (also by dragging), buttons and the list of all keys.
+// Keys of the labelling page: scales, rankings, buttons and the list of all keys.
 
+import { letDrag } from "./drag.js";
 import { areOn, digitOf, obey } from "./shortcuts.js";
 
 const place = document.querySelector("#item");
@@ -87,25 +88,9 @@ const isForRanking = (field, { key }) =>
   field.matches("[data-ranking] select") &&
   ((key.length === 1 && key !== " ") || key === "Enter" || key === "Backspace");
 
-let dragged = null;
-place.addEventListener("dragstart", (event) => {
-  dragged = event.target.closest?.("[data-ranking] > li") ?? null;
-});
-place.addEventListener("dragover", (event) => {
-  const over = event.target.closest("[data-ranking] > li");
-  if (!dragged || !over || over === dragged) return;
-  event.preventDefault();
-  const box = over.getBoundingClientRect();
-  over.parentNode.insertBefore(dragged, event.clientY > box.top + box.height / 2 ? over.nextSibling : over);
-});
-place.addEventListener("drop", (event) => {
-  if (dragged) event.preventDefault();
-});
-place.addEventListener("dragend", () => {
-  if (!dragged) return;
-  dragged = null;
-  [...ranked().children].forEach((one, at) => setRank(one, String(at + 1)));
-});
+letDrag(place, "[data-ranking]", (list) =>
+  [...list.children].forEach((one, at) => setRank(one, String(at + 1))),
+);
 
 // keys
 const spelled = (event) => {
