@@ -66,7 +66,7 @@ def install(parser: "MarkdownIt") -> None:
 def math_css() -> str:
     """Alignment, lines and boxes of formulas, which MathML Core leaves to the stylesheet."""
     return """\
-div.math { overflow-x: auto; }
+div.math { overflow: auto hidden; padding-block: 3px; }
 math .left { text-align: left; padding-left: 0; }
 math .right { text-align: right; padding-right: 0; }
 math .gap { padding-left: 1em; }

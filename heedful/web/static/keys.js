@@ -1,6 +1,7 @@
 // Keys of the labelling page: scales, rankings, buttons and the list of all keys.
 
 import { letDrag } from "./drag.js";
+import { movesBy } from "./scrolls.js";
 import { areOn, digitOf, obey } from "./shortcuts.js";
 
 const place = document.querySelector("#item");
@@ -114,6 +115,7 @@ export function listen(isSettled) {
     }
     if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
     if (document.querySelector("dialog[open]")) return;
+    if (event.target.matches?.("[tabindex='0']") && movesBy(event.key, event.target)) return;
     if (!isSettled() || !areOn()) return;
     const wanted = spelled(event);
     if (onScale(wanted) || onRanking(wanted)) {
