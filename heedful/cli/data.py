@@ -74,15 +74,24 @@ def import_file(
     lines = [
         f"data set    {result.dataset}",
         f"rows read   {result.num_rows}",
-        f"new         {result.num_new}",
-        f"known       {result.num_duplicates}",
+        f"new items   {result.num_new}",
         f"answers     {result.num_answers} new",
+        *(
+            [f"old items   {result.num_duplicates} rows are about items that were there"]
+            if result.num_duplicates
+            else []
+        ),
         *([f"known answers  {result.num_known} new"] if result.num_known else []),
         *([f"queued      {result.num_queued} new tasks for people"] if result.num_queued else []),
         f"dropped     {result.num_dropped}",
         *dropped(result.drops_by_rule, result.drops, listed=show_dropped),
         *(_ignored(key, num, result.near_keys) for key, num in result.ignored_keys.items()),
     ]
+    if not result.num_brought:
+        why = (
+            "had all of it already" if result.num_duplicates else "is as it was: no row can be used"
+        )
+        lines.append(f"nothing new  {result.dataset} {why}")
     if result.num_more_ignored:
         lines.append(f"ignored     and {result.num_more_ignored} times other keys")
     step = f"fit reward --data {result.dataset} --out runs/reward"

@@ -23,6 +23,7 @@ from heedful.data.formats import (
     Parsed,
     Record,
     RowDropped,
+    first_keys,
     read_files,
 )
 from heedful.data.formats.base import usable
@@ -66,9 +67,9 @@ _MAX_INT = 2**31 - 1  # of an INTEGER on every database
 class ImportResult:
     """What an import did. Made by ``import_preferences``, printed by the command line.
 
-    Rows are new to the dataset, duplicates of what it has, or dropped; ``num_answers`` counts the
-    annotations that are new to the store, ``num_known`` the known answers and ``num_queued`` the
-    tasks that are new to a project's queue. ``drops`` lists the first ``MAX_DROPS`` rows, and
+    Rows bring an item that is new to the dataset, are about one that it has, or are dropped;
+    ``num_answers`` counts the annotations that are new to the store, ``num_known`` the known
+    answers and ``num_queued`` the tasks that are new to a project's queue. ``drops`` lists the first ``MAX_DROPS`` rows, and
     answers in rows that were used, and ``drops_by_rule`` counts all. ``ignored_keys`` counts the
     rows that had a key the format gives no meaning to, for the first ``MAX_IGNORED`` keys;
     ``num_more_ignored`` counts how often there were others. ``near_keys`` has the known ones that
@@ -92,6 +93,11 @@ class ImportResult:
     def num_dropped(self) -> int:
         """Number of all drops."""
         return sum(self.drops_by_rule.values())
+
+    @property
+    def num_brought(self) -> int:
+        """Number of items and answers that are new."""
+        return self.num_new + self.num_answers + self.num_known
 
     def summary(self) -> dict[str, JSON]:
         """The counts as JSON, for the API and ``--json``."""
@@ -163,7 +169,7 @@ def import_preferences(
     The dataset is named after the file unless a name is given; who is not named by the file is the
     annotator ``import:DATASET``. In a project's dataset, tasks without an answer are queued and
     known answers kept, in the name of ``who``. Raises ``DataError`` or ``MissingError`` that names
-    file and line; then nothing was imported.
+    file and line, also when no row can be used for a new dataset; then nothing was imported.
     """
     keys = FORMATS[format].keys
     name = dataset if dataset is not None else default_dataset(paths)
@@ -173,7 +179,7 @@ def import_preferences(
     counts = _Counts()
     rows = read_files(format, paths)
     with store.write() as tx:
-        datasets.add_tasks(tx, name, ())
+        is_new = not datasets.exists(tx, name)
         into = _Target(
             dataset=name,
             annotator=annotator or imported,
@@ -191,6 +197,8 @@ def import_preferences(
             counts.num_rows += len(batch)
             if progress:
                 progress(counts.num_rows)
+        if is_new and not counts.num_new:
+            raise DataError(_nothing_used(format, paths, counts))
     return ImportResult(
         dataset=name,
         num_rows=counts.num_rows,
@@ -204,6 +212,21 @@ def import_preferences(
         ignored_keys=dict(sorted(counts.ignored.items())),
         near_keys={one: like for one in counts.ignored if (like := near(one, keys))},
         num_more_ignored=counts.num_more_ignored,
+    )
+
+
+def _nothing_used(format: str, paths: Sequence[Path | str], counts: _Counts) -> str:
+    """Why an import brings no row: the rules, the first row and what its file has."""
+    named = ", ".join(map(str, paths))
+    expected = f"expected {FORMATS[format].expects}"
+    if not counts.num_rows:
+        return f"{named} has no rows; {expected}"
+    rules = ", ".join(f"{num} {rule}" for rule, num in sorted(counts.rules.items()))
+    first = counts.drops[0]
+    seen = ", ".join(first_keys(FORMATS[format], Path(first.file)))
+    return (
+        f"no row of {named} can be used ({rules}; line {first.line}: {first.detail}); "
+        f"it has {seen:.200}; {expected}"
     )
 
 

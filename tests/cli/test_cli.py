@@ -67,6 +67,28 @@ def test_import_counts_drops_and_adds_nothing_the_second_time(
     assert json.loads(out.splitlines()[-1])["new"] == 0
 
 
+def test_import_says_what_was_there_already_and_makes_nothing_of_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from heedful.store import datasets, open_store
+
+    file, foreign = tmp_path / "a.csv", tmp_path / "b.csv"
+    store = ("--store", str(tmp_path / "s.db"))
+    file.write_text("prompt,answer_1,answer_2,judgement\nq,a,b,1\nr,a,b,2\n")
+    foreign.write_text("question,left,right\nq,a,b\n")
+    _, out, _ = run(monkeypatch, capsys, "import", "csv", str(file), *store)
+    assert "new items   2\n" in out
+    assert "old items" not in out
+    _, out, _ = run(monkeypatch, capsys, "import", "csv", str(file), *store)
+    assert "old items   2 rows are about items that were there\n" in out
+    assert "nothing new  a had all of it already\n" in out
+    code, _, err = run(monkeypatch, capsys, "import", "csv", str(foreign), *store)
+    assert code == 2
+    assert "has the columns question, left, right; expected the columns prompt, answer_1" in err
+    with open_store(tmp_path / "s.db") as opened, opened.read() as tx:
+        assert datasets.names(tx) == ["a"]
+
+
 def test_import_into_a_project_queues_tasks_and_keeps_known_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from fresh import fresh_store
 
 from heedful.data.formats.csv_table import guarded, unguarded
-from heedful.errors import ConfigError, MissingError, ResourceError
+from heedful.errors import ConfigError, DataError, MissingError, ResourceError
 from heedful.exchange.exporting import export_dataset
 from heedful.exchange.importing import import_preferences
 from heedful.store import Store, annotations, datasets, integrity, items, tables, tasks
@@ -169,12 +169,18 @@ def test_an_export_without_a_name_stays_in_the_folder(
 
 
 @pytest.mark.parametrize("format", ["json", "parquet", "csv"])
-def test_an_empty_data_set_comes_back(store: Store, tmp_path: Path, format: str) -> None:
+def test_the_file_of_an_empty_data_set_makes_none(
+    store: Store, tmp_path: Path, format: str
+) -> None:
     with store.write() as tx:
         datasets.add_tasks(tx, "empty", ())
     export_dataset(store, "empty", tmp_path / "empty", format=format)
     with fresh_store(tmp_path / "other.db") as other:
-        assert import_preferences(other, format, [tmp_path / "empty"]).num_rows == 0
+        with pytest.raises(DataError, match=r"empty has no rows; expected"):
+            import_preferences(other, format, [tmp_path / "empty"])
+        with other.read() as tx:
+            assert datasets.names(tx) == []
+    assert import_preferences(store, format, [tmp_path / "empty"]).num_rows == 0
 
 
 def test_an_answer_with_a_time_outside_of_the_calendar_is_dropped_alone(tmp_path: Path) -> None:

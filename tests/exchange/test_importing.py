@@ -139,6 +139,29 @@ def test_import_of_a_broken_line_stores_nothing(store: Store, tmp_path: Path) ->
     assert set(count(store).values()) == {0}
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("question,left\nq,a\n",
+         "has the columns question, left; expected the columns prompt, answer_1, answer_2"),
+        ("prompt,answer_1,answer_2,judgement\nq,a,b,left\n,a,b,1\n",
+         r"no row of .*a\.csv can be used \(1 missing_key, 1 wrong_judgement; line 2: judgement is "
+         r"'left'.*\); it has answer_1, answer_2, judgement, prompt; expected the columns prompt,"),
+        ("prompt,answer_2\nq,b\n,c\n",
+         r"\(2 missing_key; line 2: .*\); it has answer_2, prompt; expected the columns prompt,"),
+        ("prompt,answer_1\n", "a.csv has no rows; expected the columns prompt, answer_1, answer_2"),
+    ],
+)  # fmt: skip
+def test_import_that_brings_no_row_makes_nothing_and_names_the_columns(
+    store: Store, tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        import_preferences(store, "csv", [path])
+    assert set(count(store).values()) == {0}
+
+
 def test_import_counts_keys_without_meaning(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [pair(1) | {"id": 1}, pair(2) | {"id": 2, "x": 0}])
     assert import_preferences(store, "hh", [path]).ignored_keys == {"id": 2, "x": 1}
@@ -298,7 +321,7 @@ def test_the_first_drops_are_kept_and_all_are_counted(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "MAX_DROPS", 2)
-    rows = [pair(number, chosen="") for number in range(4)]
+    rows = [*(pair(number, chosen="") for number in range(4)), pair(9)]
     result = import_preferences(store, "hh", [write(tmp_path / "a.jsonl", rows)])
     assert [one.line for one in result.drops] == [1, 2]
     assert (result.num_dropped, result.drops_by_rule) == (4, {"empty_side": 4})

@@ -154,10 +154,12 @@ def test_an_upload_says_what_became_of_its_rows_and_adds_nothing_the_second_time
     store, client = studio
     visitor(store, client, "own", "owner")
     page = upload(client, ROWS).text
-    assert "1 new in" in page
+    assert "1 new item and 1 new answer in" in page
     assert "empty side" in page
-    assert "2 rows read" in page
-    assert "0 new in" in upload(client, gzip.compress(ROWS), "pairs.jsonl.gz").text
+    assert "2 rows read · 1 left out" in page
+    again = upload(client, gzip.compress(ROWS), "pairs.jsonl.gz").text
+    assert 'Nothing new: <a href="/data/pairs">pairs</a> had all of it already' in again
+    assert "2 rows read · 1 row about items that were there · 1 left out" in again
     assert client.get("/data/pairs").text.count("/items/") == 1
     known = client.post("/api/data/pairs/import?format=trl", content=ROWS,
                         headers={"x-csrf-token": csrf_of(client.get("/").text)})  # fmt: skip
@@ -165,6 +167,27 @@ def test_an_upload_says_what_became_of_its_rows_and_adds_nothing_the_second_time
                             "known_answers": 0, "queued": 0,
                             "dropped": {"empty_side": 1}, "ignored": {},
                             "more_ignored": 0}  # fmt: skip
+
+
+def test_an_upload_of_which_no_row_can_be_used_makes_nothing(studio) -> None:
+    store, client = studio
+    visitor(store, client, "own", "owner")
+    for content, columns in (
+        (b"question,left,right\nq,a,b\n", "the columns question, left, right"),
+        (
+            b"prompt,answer_1,answer_2,judgement\nq,a,b,left\n",
+            "answer_1, answer_2, judgement, prompt",
+        ),
+    ):
+        page = upload(client, content, "foreign.csv", format="csv")
+        assert page.status_code == 422
+        assert "Nothing was imported" in page.text
+        assert columns in page.text
+        assert "expected the columns prompt, answer_1, answer_2 and judgement" in page.text
+    with store.read() as tx:
+        assert datasets.names(tx) == ["support"]
+    no_more = upload(client, b'{"prompt": "q", "chosen": "", "rejected": "b"}\n', dataset="support")
+    assert "is as it was, since no row can be used" in no_more.text
 
 
 def test_a_broken_upload_names_its_line_and_leaves_the_data_as_it_was(

@@ -27,7 +27,7 @@ from heedful.data.formats.parquet import PARQUET
 from heedful.data.formats.plain_json import JSON_FORMAT
 from heedful.data.formats.prm800k import PRM800K
 from heedful.data.formats.ranking import RANKING
-from heedful.data.formats.reading import read
+from heedful.data.formats.reading import first_keys, read
 from heedful.data.formats.trl import TRL, TRL_IMPLICIT, TRL_SFT, TRL_STANDARD
 from heedful.registry import Registry
 
@@ -55,5 +55,6 @@ __all__ = [
     "Record",
     "RowDropped",
     "Tally",
+    "first_keys",
     "read_files",
 ]

@@ -351,7 +351,7 @@ def _check_width(path: Path, line: int, cells: list[str], header: list[str]) -> 
 CSV = Format(
     name="csv",
     title="CSV, one line for each answer",
-    expects="a header with prompt, answer_1, answer_2 and judgement",
+    expects="the columns prompt, answer_1, answer_2 and judgement",
     keys=frozenset({*_FRONT, *_ANSWERS, *_BACK, *_MODELS, *_SAMPLINGS, *_TASK, "known"}),
     recognises=recognises,
     parse=parse,

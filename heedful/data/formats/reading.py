@@ -81,13 +81,22 @@ def _printable(key: str) -> str:
 def _wrong_format(
     format: Format, path: Path, line: int, row: Mapping[str, JSON], others: Iterable[Format]
 ) -> str:
-    keys = _printable(", ".join(sorted(row))) or "none"
+    keys = ", ".join(_keys(row)) or "none"
     seen = f"{path} line {line} is not in format {format.name!r}: its keys are {keys:.200}"
     alike = (other for other in others if other.rows is format.rows)
     fitting = [other.name for other in alike if other.recognises(row)]
     if fitting:
         return f"{seen}; it looks like {fitting[0]!r}: heedful import {fitting[0]} {path}"
     return f"{seen}; expected {format.expects}"
+
+
+def first_keys(format: Format, path: Path) -> list[str]:
+    """The keys, or columns, of a file's first row, sorted; none when it has no rows."""
+    return next((_keys(row) for _, row in (format.rows or json_rows)(path)), [])
+
+
+def _keys(row: Row) -> list[str]:
+    return sorted(map(_printable, row))
 
 
 def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, JSON]]]:
