@@ -69,11 +69,11 @@ class ImportResult:
 
     Rows bring an item that is new to the dataset, are about one that it has, or are dropped;
     ``num_answers`` counts the annotations that are new to the store, ``num_known`` the known
-    answers and ``num_queued`` the tasks that are new to a project's queue. ``drops`` lists the first ``MAX_DROPS`` rows, and
-    answers in rows that were used, and ``drops_by_rule`` counts all. ``ignored_keys`` counts the
-    rows that had a key the format gives no meaning to, for the first ``MAX_IGNORED`` keys;
-    ``num_more_ignored`` counts how often there were others. ``near_keys`` has the known ones that
-    are like some of them.
+    answers and ``num_queued`` the tasks that are new to a project's queue. ``drops`` lists the
+    first ``MAX_DROPS`` rows, and answers in rows that were used, and ``drops_by_rule`` counts all.
+    ``ignored_keys`` counts the rows that had a key the format gives no meaning to, for the first
+    ``MAX_IGNORED`` keys; ``num_more_ignored`` counts how often there were others. ``near_keys`` has
+    the known ones that are like some of them.
     """
 
     dataset: str
