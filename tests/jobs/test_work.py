@@ -284,3 +284,25 @@ def test_up_starts_a_worker_that_crashed_again_and_stops_it_at_the_end(
     with pytest.raises(ProcessLookupError):
         os.kill(second, 0)
     assert len(pids()) == 2
+
+
+def children(pid: int) -> list[int]:
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(one) for file in files for one in file.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of children")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_up_ends_its_worker_whichever_signal_ends_it(tmp_path: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "heedful", "up", "--store", str(tmp_path / "s.db"),
+               "--port", "0", "--runs", str(tmp_path / "runs")]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as up:
+        try:
+            up.stdout.readline()  # type: ignore[union-attr]
+            worker = wait_until(lambda: children(up.pid))[0]
+            up.send_signal(how)
+            up.wait(60)
+        finally:
+            up.kill()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
