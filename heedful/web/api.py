@@ -31,8 +31,9 @@ from heedful.types import (
 )
 from heedful.web.access import Visitor, allows, needs_session, store_of, visitor_of
 from heedful.web.fields import with_completions
-from heedful.web.label import AHEAD, Given, Round, given, hide, refuse_hidden
+from heedful.web.label import AHEAD, Round, refuse_hidden
 from heedful.web.nothing import in_words
+from heedful.web.shown import Given, given, hide
 from heedful.web.sign_in import make_link, new_id
 
 router = APIRouter(prefix="/api")

@@ -10,8 +10,8 @@ from heedful.store import Transaction, disputes, people, projects, queue, tasks
 from heedful.types import last_text
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.api import item_json
-from heedful.web.label import given
 from heedful.web.pages import page
+from heedful.web.shown import given
 
 router = APIRouter()
 Name = Annotated[str, Path(min_length=1, max_length=200)]

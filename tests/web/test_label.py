@@ -8,8 +8,8 @@ from studio import SECRET_MODEL, Fields, csrf_of, make_studio, visitor
 from heedful.store import annotations, completions, people, projects, queue, tasks
 from heedful.types import Completion, Message, Project, Prompt, Task
 from heedful.web import render
-from heedful.web.label import hide
 from heedful.web.render import HIDDEN
+from heedful.web.shown import hide
 
 LABEL = "/projects/support/label"
 ANSWERS = "/projects/support/answers"
