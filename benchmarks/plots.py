@@ -1,6 +1,7 @@
 """Draw the pictures of docs/results.md from the rows in benchmarks/results/.
 
 python benchmarks/plots.py
+python benchmarks/palette.py docs/*.png  # a third of the bytes
 """
 
 from pathlib import Path

@@ -72,6 +72,29 @@ def test_every_local_link_leads_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_every_picture_is_shown_and_all_of_them_are_small() -> None:
+    pictures = set((ROOT / "docs").rglob("*.png"))
+    named = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(
+            r"""[("]((?:docs/|pages/)?[\w-]+(?:/[\w-]+)?\.png)""", page.read_text()
+        )
+    }
+    assert pictures - named == set()
+    assert sum(one.stat().st_size for one in pictures) < 3_000_000
+
+
+def test_every_picture_has_words_for_those_who_cannot_see_it() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        assert re.search(r"!\[\s*\]\(", text) is None, page.name
+        for tag in re.findall(r"<img[^>]*>", text):
+            assert re.search(r'alt="[^"]{10,}"', tag), f"{page.name}: {tag}"
+            source = re.search(r'src="([^"]+)"', tag)
+            assert source and (page.parent / source[1]).exists(), f"{page.name}: {tag}"
+
+
 def leaves(command: Any, path: str) -> list[tuple[str, Any]]:
     if not hasattr(command, "commands"):
         return [(path, command)]

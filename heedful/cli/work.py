@@ -78,7 +78,7 @@ def up(
         typer.echo("        works once, for 30 minutes; Ctrl-C ends studio and worker", err=True)
         worker = Worker([sys.executable, "-m", "heedful", "work", "--store", store,
                          "--runs", str(runs), "--parent", str(os.getpid())])  # fmt: skip
-        # The server raises the signal that ended it once more, which must not kill us before the worker.
+        # The server raises the signal that ended it again; it must not end us before the worker.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             server(create_app(opened_store)).run(sockets=[listener])

@@ -139,7 +139,9 @@ document.addEventListener("click", (event) => {
     event.preventDefault();
     const part = document.getElementById(target.dataset.opens);
     if (part.matches("details")) part.open = true;
-    part.querySelector("textarea, select").focus();
+    const field = part.querySelector("textarea, select");
+    field.focus();
+    if (field.matches("textarea")) field.setSelectionRange(field.value.length, field.value.length);
   }
   if (target?.matches("[data-notes]")) {
     event.preventDefault();
