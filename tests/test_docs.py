@@ -92,7 +92,8 @@ def test_every_picture_has_words_for_those_who_cannot_see_it() -> None:
         for tag in re.findall(r"<img[^>]*>", text):
             assert re.search(r'alt="[^"]{10,}"', tag), f"{page.name}: {tag}"
             source = re.search(r'src="([^"]+)"', tag)
-            assert source and (page.parent / source[1]).exists(), f"{page.name}: {tag}"
+            assert source is not None, f"{page.name}: {tag}"
+            assert (page.parent / source[1]).exists(), f"{page.name}: {tag}"
 
 
 def leaves(command: Any, path: str) -> list[tuple[str, Any]]:
