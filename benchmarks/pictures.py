@@ -179,6 +179,8 @@ def main() -> None:
         done.touch()
     for old in options.work.glob("heedful.db*"):
         old.unlink()
+    for left in options.work.glob("runs/job_*"):
+        shutil.rmtree(left)
     shutil.copy(trained, store)
     with studio(str(store), options.work / "runs") as (address, link):
         owner = Person(address, link)

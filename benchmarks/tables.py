@@ -111,8 +111,7 @@ def reward_hh() -> list[str]:
             return f"{row['peer']}, one epoch in {row['dtype']}, rate {row['learning_rate']:g}"
         if "peer" in row:
             return str(row["peer"])
-        rates = [one for one in row.get("overrides", ()) if one.startswith("optimiser.learning")]
-        return ", rate ".join(["heedful", *(one.partition("=")[2] for one in rates)])
+        return ", ".join(["heedful", *settings_of(row)])
 
     def minutes(row: Row) -> str:
         if "cpu_seconds" in row:
@@ -134,6 +133,44 @@ def reward_hh() -> list[str]:
             "ECE": [f"{row['ece']:.3f}" for row in found],
             "memory": [f"{row['peak_memory_gb']:.1f} GB" for row in found],
             "machine": [row["note"].partition(",")[0] for row in found],
+        }
+    )
+
+
+def settings_of(row: Row) -> list[str]:
+    """What a fit of reward_hh.py was told beside its defaults, in words."""
+    words = {
+        "dtype=": "",
+        "adapter.depth=30": "depth 30",
+        "adapter.rank=": "rank ",
+        "optimiser.learning_rate=": "rate ",
+        "optimiser.full_learning_rate=": "rate ",
+        "batch.max_tokens=": "tokens ",
+        "warm_start=false": "no probe",
+    }
+    return [
+        word + one.removeprefix(key)
+        for one in row.get("overrides", ())
+        for key, word in words.items()
+        if one.startswith(key)
+    ]
+
+
+def reward_hh_choice() -> list[str]:
+    """Settings side by side on training pairs of hh-harmless that were held out."""
+    found = rows("reward_hh_choice")
+    if not found:
+        return []
+    return table(
+        {
+            "settings": [", ".join(settings_of(row)) for row in found],
+            "pairs held out": [str(row["num_held_out"]) for row in found],
+            "accuracy": [percent(row, "accuracy") for row in found],
+            "NLL, nats": [f"{row['nll']:.3f}" for row in found],
+            "ECE": [f"{row['ece']:.3f}" for row in found],
+            "temperature": [f"{row['temperature']:.2f}" for row in found],
+            "processor": [f"{row['cpu_seconds'] / 60:.0f} min" for row in found],
+            "memory": [f"{row['peak_memory_gb']:.1f} GB" for row in found],
         }
     )
 
@@ -452,6 +489,7 @@ TABLES = (
     demo_tuning,
     score_so_far,
     reward_hh,
+    reward_hh_choice,
     selection,
     label_noise,
     label_noise_recovery,
