@@ -13,9 +13,10 @@ from heedful.data import testing
 from heedful.data.snapshot import Example, Kind, freeze, split_by_prompt
 from heedful.errors import DataError, MissingError
 from heedful.jobs import models
+from heedful.jobs.arms import Answer, compare
 from heedful.jobs.asking import Sampling, sample
 from heedful.jobs.chatting import write_draft
-from heedful.jobs.evaluate import Answer, compare, evaluate
+from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_ppo, fit_reward, fit_sft
 from heedful.model.adapter_files import read_card, read_learned
 from heedful.store import Store, chat, completions, people, runs
