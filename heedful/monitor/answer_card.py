@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from heedful.monitor.answer_figures import AnswerFigures, answer_findings, answers_section
 from heedful.monitor.charts import share
 from heedful.monitor.part_report import parts_section
-from heedful.monitor.records import KeyValues, Note, Report, Section, Stat
+from heedful.monitor.records import KeyValues, Report, Section, Stat
 from heedful.monitor.reward_card import FEW, PartFigures
 from heedful.monitor.reward_checks import correlation_in_words, spread
-from heedful.monitor.reward_report import ALL_FINE, left_out
+from heedful.monitor.reward_report import left_out
+from heedful.monitor.wary import gravest_first, no_claim, unknown_leakage, wary_section
 from heedful.types import Finding
 
 
@@ -37,20 +38,11 @@ class AnswerCard:
 
 def answer_card_findings(card: AnswerCard) -> list[Finding]:
     """What to be wary of, in words, the gravest first."""
-    order = {"error": 0, "warning": 1, "info": 2}
-    return sorted([*_data(card), *answer_findings(card.answers)], key=lambda one: order[one.level])
+    return gravest_first([*_data(card), *answer_findings(card.answers)])
 
 
 def _data(card: AnswerCard) -> Iterator[Finding]:
-    if card.num_learned is None:
-        yield Finding(
-            rule="leakage_unknown",
-            level="warning",
-            value=float("nan"),
-            cause="It is not known whether the model was fitted to these prompts, so nothing here "
-            "is a claim about held-out data.",
-            remedy="Measure it on a data set that it cannot have seen.",
-        )
+    yield from unknown_leakage(card.num_learned)
     if card.num_near:
         yield Finding(
             rule="near_leakage",
@@ -89,17 +81,10 @@ def answer_report(card: AnswerCard) -> Report:
         f"{card.data}, seed {card.seed}. Scores: {card.scale}.",
         verdict=f"It orders any two answers as {first.called} do in {spread(first.concordance)} of "
         "cases.",
-        notice=""
-        if card.num_learned is not None
-        else "It is not known whether the model was fitted to these prompts: no claim about "
-        "held-out data.",
+        notice=no_claim(card.num_learned),
         headline=headline(card),
         sections=(
-            Section(
-                title="What to be wary of",
-                short="Warnings",
-                blocks=[Note(finding=one) for one in answer_card_findings(card) or [ALL_FINE]],
-            ),
+            wary_section(answer_card_findings(card)),
             *answers_section(card.answers),
             *parts_section(card.parts, card.mix),
             Section(

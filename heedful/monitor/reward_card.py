@@ -16,6 +16,7 @@ from heedful.monitor.reward_checks import (
     wording_findings,
     writer_findings,
 )
+from heedful.monitor.wary import gravest_first, unknown_leakage
 from heedful.stats.calibration import Calibration
 from heedful.stats.ceiling import HumanCeiling
 from heedful.stats.intervals import Interval, mean_of_shares
@@ -243,21 +244,12 @@ def findings(card: RewardCard) -> list[Finding]:
         *lean_findings(card.leans),
         *_data(card),
     ]
-    order = {"error": 0, "warning": 1, "info": 2}
-    return sorted(found, key=lambda one: order[one.level])
+    return gravest_first(found)
 
 
 def _leakage(card: RewardCard) -> Iterator[Finding]:
-    if card.num_learned is None:
-        yield Finding(
-            rule="leakage_unknown",
-            level="warning",
-            value=float("nan"),
-            cause="It is not known whether the model was fitted to these prompts, so nothing here "
-            "is a claim about held-out data.",
-            remedy="Measure it on a data set that it cannot have seen.",
-        )
-    elif card.num_learned:
+    yield from unknown_leakage(card.num_learned)
+    if card.num_learned:
         yield Finding(
             rule="leakage",
             level="info",

@@ -16,7 +16,6 @@ from heedful.monitor.records import (
     Block,
     Figure,
     KeyValues,
-    Note,
     Report,
     Section,
     Stat,
@@ -39,20 +38,13 @@ from heedful.monitor.reward_checks_report import (
     wording_blocks,
     writer_sections,
 )
+from heedful.monitor.wary import no_claim, wary_section
 from heedful.stats.calibration import Calibration
 from heedful.stats.intervals import Interval
 from heedful.stats.shortcuts import MatchedAccuracy
-from heedful.types import Finding
 
 Row = dict[str, Any]
 MAX_TEXT = 400
-ALL_FINE = Finding(
-    rule="none",
-    level="info",
-    value=0.0,
-    cause="Nothing to be wary of was found.",
-    remedy="That is no proof: read the mistakes.",
-)
 
 
 def reward_report(card: RewardCard) -> Report:
@@ -62,17 +54,10 @@ def reward_report(card: RewardCard) -> Report:
         subtitle=f"{card.accuracy.num:,} pairs of {card.num_prompts:,} prompts from {card.data}, "
         f"seed {card.seed}. Scores: {card.scale}.",
         verdict=verdict(card),
-        notice=""
-        if card.num_learned is not None
-        else "It is not known whether the model was "
-        "fitted to these prompts: no claim about held-out data.",
+        notice=no_claim(card.num_learned),
         headline=headline(card),
         sections=(
-            Section(
-                title="What to be wary of",
-                short="Warnings",
-                blocks=[Note(finding=one) for one in findings(card) or [ALL_FINE]],
-            ),
+            wary_section(findings(card)),
             accuracy_section(card),
             *annotators_section(card),
             calibration_section(card),
