@@ -194,8 +194,9 @@ def _raters(said: Sequence[Said], reading: Reading) -> dict[str, dict[int, Voice
     }
     if not found:
         raise DataError(
-            f"loss.rater_offsets is on, but no criterion of {len(weights)} was rated by two known "
-            "annotators: how high one person rates cannot be told from the thresholds; leave it off"
+            f"loss.rater_offsets is on, but no criterion of {len(weights)} was rated by two "
+            "annotators, where all who are not named are one: how high one person rates cannot be "
+            "told from the thresholds; leave it off"
         )
     return found
 

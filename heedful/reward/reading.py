@@ -63,8 +63,14 @@ class RenderedText:
 
     def as_it_stands(self, id: str, text: str) -> Tree:
         """A conversation in one piece, for a model that reads what a classifier of transformers
-        would: nothing is added but the first token that callers leave out."""
-        return Tree(id=id, prompt=(), responses=(tokenize(self.tokenizer, self._whole(text)),))
+        would: nothing is added but the first token that callers leave out.
+
+        Raises ``DataError`` for a text without a token.
+        """
+        ids = tokenize(self.tokenizer, self._whole(text))
+        if not ids:
+            raise DataError(f"{id} is empty; send text of this model's template, or messages")
+        return Tree(id=id, prompt=(), responses=(ids,))
 
     def _whole(self, text: str) -> str:
         return text if text.startswith(self.start) else self.start + text

@@ -12,6 +12,7 @@ from scipy.special import expit
 from heedful.select.simulation import fit_weights
 
 Array = NDArray[np.float64]
+FLAT = 1e-4  # slope of the distance, as a share of it where the search starts
 
 
 def projected_weights(
@@ -64,9 +65,15 @@ def projected_weights(
         along = at / radius
         return float(gap @ gap), radius / size * (slope - (slope @ along) * along)
 
+    start = on_sphere(weights)[0]
     found = minimize(
-        on_sphere, weights, jac=True, method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-10}
+        lambda free: tuple(one / start for one in on_sphere(free)),
+        weights,
+        jac=True,
+        method="L-BFGS-B",
+        options={"ftol": 1e-14, "gtol": 1e-10},
     )
-    if not found.success:
+    # rounding ends many a search before these tolerances, and calls it abnormal
+    if not (found.success or np.linalg.norm(found.jac) < FLAT):
         raise ArithmeticError(f"the projection does not end: {found.message}; scale the features")
     return np.asarray(radius * found.x / np.linalg.norm(found.x))

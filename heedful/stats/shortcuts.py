@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from heedful.stats.intervals import Interval, bootstrap
 
 Array = NDArray[np.float64]
+FREE_OF_COLUMN = 10  # observations a coefficient, the rule of thumb for regressions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +159,8 @@ def without_curve(
     taken off an answer by a curve that was fitted to it. No label is read, so what people like
     about a feature goes too: a reward of length alone keeps nothing. Only differences within a
     prompt mean something. Raises ``ValueError`` for fewer prompts than folds, values that are not
-    finite, or a feature that does not vary within a prompt.
+    finite, a feature that does not vary within a prompt, or too few answers to tell a curve from
+    noise, which would be put into the scores: 10 more than prompts for each column of the spline.
 
     Huang et al. 2024 (arXiv:2409.17407), there by local regression over all answers; prompts that
     take long answers are then taken for longer answers.
@@ -169,6 +171,12 @@ def without_curve(
     if not x[:, 0].any():
         raise ValueError("the feature does not vary within a prompt; give several answers to one")
     fold = _folds(prompts, num_folds, rng)
+    num_free, needed = len(given) - len(np.unique(prompts)), FREE_OF_COLUMN * table.shape[1]
+    if num_free < needed:
+        raise ValueError(
+            f"there are {num_free} answers more than prompts; a curve of {table.shape[1]} "
+            f"coefficients needs {needed}"
+        )
     found = np.empty_like(given)
     for held in range(num_folds):
         out = fold == held

@@ -111,6 +111,19 @@ def test_the_service_gives_the_logits_of_transformers(
     assert by_text["rewards"] == pytest.approx(wanted, abs=1e-4)
 
 
+def test_the_service_refuses_an_empty_text_and_answers_the_next(
+    classifier: tuple[str, float],
+) -> None:
+    with (
+        RewardWorker(open_reward(classifier[0], None)) as worker,
+        TestClient(create_service(worker, token=None)) as client,
+    ):
+        refused = client.post("/get_reward", json={"query": ["", "hello"]})
+        answered = client.post("/get_reward", json={"query": ["hello"]})
+    assert (refused.status_code, answered.status_code) == (422, 200)
+    assert "query[0] is empty; send text" in refused.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("kind", ["ppo", "grpo"])
 def test_a_policy_is_trained_on_a_classifier(
     kind: str, classifier: tuple[str, float], tmp_path: Path

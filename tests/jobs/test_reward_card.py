@@ -102,6 +102,30 @@ def test_a_reward_of_quality_is_not_accused_of_length() -> None:
     assert card.without_length.accuracy.value == pytest.approx(card.accuracy.value, abs=0.02)
 
 
+def test_scores_of_log_length_alone_keep_no_order_but_rounding() -> None:
+    rows = judged(np.random.default_rng(0), 400, 0.0, 1.5)
+    deltas = [float(np.log1p(a) - np.log1p(b)) for a, b in map(num_words, rows)]
+    sides = np.array([[np.log1p(n) for n in num_words(row)] for row in rows])
+    of_length = replace(scored(deltas), chosen=sides[:, :1], rejected=sides[:, 1:])
+    left = measure(ABOUT, rows, of_length, Background()).without_length
+    assert left is not None
+    assert left.accuracy.value == 0.5
+
+
+def test_verdicts_on_pairs_stay_those_of_each_pair_without_length() -> None:
+    """A judge of pairs gives the middle of three answers one score as winner, one as loser."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(100):
+        best, middle, worst = (f"{'word ' * n}{name}" for n, name in zip(
+            rng.integers(3, 30, size=3), "abc", strict=True))  # fmt: skip
+        rows += [pair(number, best, middle), pair(number, best, worst), pair(number, middle, worst)]
+    card = measure(ABOUT, rows, scored([1.0] * 300), Background())
+    assert card.accuracy.value == 1
+    assert card.without_length is not None
+    assert card.without_length.accuracy.value > 0.98
+
+
 def test_the_temperatures_of_two_halves_mend_each_other_and_leave_accuracy() -> None:
     rng = np.random.default_rng(2)
     truth = rng.normal(0.0, 1.5, 2000)

@@ -18,7 +18,7 @@ from heedful.data import testing
 from heedful.data.collate import silent
 from heedful.data.examples import answer
 from heedful.engine.remote import Remote, seconds_asked
-from heedful.errors import ConfigError, DataError
+from heedful.errors import ConfigError, DataError, ProofError
 from heedful.jobs.models import ModelRef, open_trunk
 from heedful.jobs.reward_card import reward_card
 from heedful.reward.judge import (
@@ -29,7 +29,7 @@ from heedful.reward.judge import (
     read_score,
     read_verdict,
 )
-from heedful.reward.sequence import ClassifierScorer, is_classifier
+from heedful.reward.sequence import ClassifierReward, ClassifierScorer, is_classifier
 from heedful.types import Message, Preference, Prompt
 
 KEY = "sk-very-secret"
@@ -72,6 +72,31 @@ def test_a_classifier_scores_as_transformers_does_one_by_one(classifier: Path) -
             with torch.no_grad():
                 wanted = model(**ids).logits[0, 0].item()
             assert given[place, 0] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_rounding_in_bfloat16_is_no_misread_padding(classifier: Path, tmp_path: Path) -> None:
+    """Most reward models are saved so; a wrong padding is still found."""
+    torch.manual_seed(0)
+    told = AutoModelForSequenceClassification.from_pretrained(classifier).config
+    told.update({"hidden_size": 128, "num_hidden_layers": 12, "initializer_range": 0.1})
+    told.head_dim = 64
+    model = AutoModelForSequenceClassification.from_config(told).to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(classifier).save_pretrained(tmp_path)
+    reward = ClassifierReward(tmp_path, tokens_per_pass=400)
+    assert reward.model.dtype == torch.bfloat16
+    gaps = []
+    long = tuple(range(20, 80))
+    for num in range(20, 30):
+        reward = ClassifierReward(tmp_path, tokens_per_pass=400)
+        short = tuple(range(10, 10 + num))
+        alone, found = reward.logits([short])[0], reward.logits([short, long])[0]
+        gaps.append(abs(alone - found) / max(1, abs(alone)))
+    assert 1e-3 < max(gaps) < 0.25
+    reward = ClassifierReward(tmp_path, tokens_per_pass=400)
+    reward.pad = 17  # the model takes another token for padding, so it reads the last of these
+    with pytest.raises(ProofError, match="padded batch; set pad_token_id"):
+        reward.logits([long[:20], long[10:35], long[5:40], long])
 
 
 def test_a_directory_that_is_no_safe_reward_is_refused(classifier: Path, tmp_path: Path) -> None:

@@ -67,3 +67,30 @@ def test_what_is_no_ball_or_no_pair_is_refused() -> None:
         projected_weights([[1.0]], [True], radius=0)
     with pytest.raises(ValueError, match=r"shape \(1, 1\) and is_first \(2,\)"):
         projected_weights([[1.0]], [True, False])
+
+
+@pytest.mark.parametrize(
+    ("num_features", "scale", "seed"), [(2, 1.0, 3), (3, 0.3, 25), (5, 5.0, 45)]
+)
+def test_a_search_that_rounding_ends_has_found_the_nearest_point(
+    num_features: int, scale: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(300, num_features)) * scale
+    truth = rng.normal(size=num_features)
+    first = rng.random(300) < expit(rows @ (1.2 * truth / np.linalg.norm(truth)))
+    ridge = 1 / num_features
+    free = fit_weights(rows, first, ridge=ridge)
+    inverse = np.linalg.inv(ridge * np.eye(num_features) + rows.T @ rows)
+
+    def distance(at: np.ndarray) -> float:
+        gap = ridge * (at - free) + (expit(rows @ at) - expit(rows @ free)) @ rows
+        return float(gap @ inverse @ gap)
+
+    found = projected_weights(rows, first)
+    assert np.linalg.norm(free) > 1
+    assert np.linalg.norm(found) == pytest.approx(1)
+    for _ in range(100):
+        other = found + 10 ** rng.uniform(-4, 0) * rng.normal(size=num_features)
+        other /= max(1, np.linalg.norm(other))
+        assert distance(found) <= distance(other) * (1 + 1e-9)

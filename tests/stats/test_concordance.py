@@ -127,3 +127,11 @@ def test_order_within_prompts_counts_ties_of_both_kinds() -> None:
     assert (found.share.num, found.num_judged_alike, found.num_scored_alike) == (3, 1, 1)
     with pytest.raises(ValueError, match="of 2 prompts none has two answers"):
         order_within([1, 2, 3], [4, 4, 5], list("aab"))
+
+
+def test_two_ratings_have_an_order() -> None:
+    """As few are held out of a small data set, and a fit must not end on them."""
+    assert kendall_tau_b(np.array([1.0, 2.0]), np.array([4.0, 3.0])) == -1
+    found = concordance([1.0, 2.0], [3.0, 4.0], clusters=[0, 1], rng=np.random.default_rng(0))
+    assert (found.value, found.num) == (1.0, 2)
+    assert 0 < found.low < 0.5 < found.high

@@ -291,3 +291,20 @@ def test_a_curve_needs_prompts_and_a_feature_that_varies() -> None:
         without_curve([1, 2, 3, 4], [1, 2, 3, 4], [0, 0, 1, 1], rng=rng)
     with pytest.raises(ValueError, match="does not vary within a prompt"):
         without_curve(range(12), np.arange(12) // 2, np.arange(12) // 2, rng=rng)
+
+
+def test_a_curve_that_few_answers_would_bend_at_will_is_refused() -> None:
+    """Of 10 pairs it would take 10 points of accuracy off scores that do not follow length."""
+    rng = np.random.default_rng(0)
+    for num in (10, 39):
+        length, scores = rng.normal(size=(2, 2 * num))
+        with pytest.raises(ValueError, match=f"{num} answers more than prompts; a curve of 4 co"):
+            without_curve(scores, length, np.arange(2 * num) // 2, rng=rng)
+    lost = []
+    for _ in range(40):
+        quality, length = rng.normal(size=(2, 80))
+        scores = quality + 0.5 * rng.normal(size=80)
+        found = without_curve(scores, length, np.arange(80) // 2, rng=rng)
+        lead, own, left = (one[::2] - one[1::2] for one in (quality, scores, found))
+        lost.append(np.mean(lead * own > 0) - np.mean(lead * left > 0))
+    assert np.mean(lost) < 0.05

@@ -61,6 +61,7 @@ from heedful.types import Preference
 Array = NDArray[np.float64]
 NUM_RESAMPLES = 500  # of each of many features
 NUM_MISTAKES = 20
+SMALLEST_LEAD = 1e-9  # of the largest score; below it is the rounding of what was taken off
 ALL = "all"
 PAIRWISE = "pairwise"
 
@@ -311,7 +312,11 @@ def without_length(
             sides[n, side] = place[key]
     prompts = np.array([prompt for prompt, _ in place])
     left = without_curve(scores, lengths, prompts, rng=rng)
-    right = (np.sign(left[sides[:, 0]] - left[sides[:, 1]]) + 1) / 2
+    # a judge of pairs gives an answer another score in every pair; its length is always the same
+    kept = scored.sides - (np.array(scores) - left)[sides]
+    gap = kept[:, 0] - kept[:, 1]
+    rounding = SMALLEST_LEAD * np.abs(scored.sides).max()
+    right = (np.sign(np.where(np.abs(gap) > rounding, gap, 0.0)) + 1) / 2
     _, clusters = encode([row.prompt.id for row in rows])
     gaps = words[:, 0] - words[:, 1]
     before, after = (
