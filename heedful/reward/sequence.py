@@ -191,6 +191,11 @@ def check_safe(directory: Path) -> None:
             f"{directory} runs code of its own (auto_map in {CONFIG}), which is never done here; "
             "give a model of an architecture that transformers has"
         )
+    if (directory / "adapter_config.json").exists():
+        raise DataError(
+            f"{directory} holds an adapter (adapter_config.json), whose base would be looked for "
+            "elsewhere; merge the adapter into its base and save the whole model"
+        )
     if not any(directory.glob("*.safetensors")):
         raise DataError(
             f"{directory} has no *.safetensors; other weights can run code when they are loaded: "

@@ -125,6 +125,10 @@ def test_a_directory_that_is_no_safe_reward_is_refused(classifier: Path, tmp_pat
     def only_pickle(copy: Path) -> None:
         (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
 
+    def with_adapter(copy: Path) -> None:
+        told = {"peft_type": "LORA", "base_model_name_or_path": "someone/elsewhere"}
+        (copy / "adapter_config.json").write_text(json.dumps(told))
+
     def without_template(copy: Path) -> None:
         (copy / "chat_template.jinja").unlink(missing_ok=True)
         told = json.loads((copy / "tokenizer_config.json").read_text())
@@ -133,6 +137,7 @@ def test_a_directory_that_is_no_safe_reward_is_refused(classifier: Path, tmp_pat
 
     cases = [
         ("code", configured(auto_map={"AutoModel": "evil.Model"}), "runs code of its own"),
+        ("adapter", with_adapter, "would be looked for elsewhere"),
         ("pickle", only_pickle, r"has no \*\.safetensors"),
         ("head", without_head, r"lacks score\.weight"),
         ("labels", configured(num_labels=2, id2label={"0": "a", "1": "b"}), "2 labels|cannot be"),
