@@ -136,6 +136,7 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         "num_held_out": len(deltas),
         "accuracy": accuracy.value,
         "accuracy_ci": [accuracy.low, accuracy.high],
+        "online_accuracy": online_accuracy(trainer),
         "ece": ece(expit(deltas), won),
         "ece_scaled": ece(expit(scaled), won),
         "ece_floor": ece_floor(expit(scaled), rng=rng),
@@ -145,6 +146,12 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
     }
+
+
+def online_accuracy(trainer: trl.RewardTrainer) -> float:
+    """Accuracy on the pairs of the second half of an epoch, each before it is learned from."""
+    logged = [one["accuracy"] for one in trainer.state.log_history if "accuracy" in one]
+    return float(np.mean(logged[len(logged) // 2 :]))
 
 
 @torch.no_grad()
