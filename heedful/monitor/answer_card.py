@@ -48,15 +48,16 @@ def _data(card: AnswerCard) -> Iterator[Finding]:
             rule="near_leakage",
             level="warning",
             value=float(card.num_near),
-            cause=f"{card.num_near:,} ratings are of answers to a prompt that is nearly equal to "
-            "one that was learned from.",
+            cause=f"{card.num_near:,} statements of ratings or thumbs are on a prompt that is "
+            "nearly equal to one that was learned from.",
             remedy="Measure it on other prompts.",
         )
     yield Finding(
         rule="no_pairs",
         level="info",
         value=0.0,
-        cause="No two answers to a prompt are told apart, so there is no accuracy on pairs.",
+        cause="No two answers to a prompt that was not learned from are told apart, so there is no "
+        "accuracy on pairs.",
         remedy="Ask for comparisons, or have several answers to a prompt rated: a policy "
         "learns from differences within a prompt, which pairs alone measure.",
     )

@@ -294,7 +294,11 @@ def annotators(found: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def raters(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
-    """How much higher than others each annotator rates, by criterion, the strictest first."""
+    """How much higher than others annotators rate, by criterion, the strictest first."""
+    far = {
+        criterion: sorted(people, key=lambda one: (-abs(one["offset"]), one["annotator"]))
+        for criterion, people in found.items()
+    }
     rows = [
         (
             criterion,
@@ -303,10 +307,8 @@ def raters(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
             " to ".join(map(charts.number, one["offset_ci"])),
             one["num_ratings"],
         )
-        for criterion, people in found.items()
-        for one in sorted(people, key=lambda one: (one["offset"], one["annotator"]))[
-            :MOST_ANNOTATORS
-        ]
+        for criterion, people in far.items()
+        for one in sorted(people[:MOST_ANNOTATORS], key=lambda one: one["offset"])
     ]
     return Table(
         title="How high annotators rate",
@@ -314,7 +316,7 @@ def raters(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
         rows=rows,
         caption="What is added to the score of an answer when this annotator rates it; below 0 is "
         "strict. Given the final scores and thresholds. At most "
-        f"{MOST_ANNOTATORS} a criterion, the strictest.",
+        f"{MOST_ANNOTATORS} a criterion, those who are farthest from the others.",
         width="half",
     )
 

@@ -159,3 +159,22 @@ def test_score_differences_become_a_calibration_figure() -> None:
 
 def test_a_run_without_steps_or_results_still_renders() -> None:
     assert render(run_report("sft", {}, [], {})).endswith("</html>\n")
+
+
+def test_of_many_raters_the_strictest_and_the_mildest_are_shown() -> None:
+    people = [
+        {"annotator": f"p{n}", "source": "human", "offset": (n - 25) / 10,
+         "offset_ci": [(n - 26) / 10, (n - 24) / 10], "num_ratings": 5}
+        for n in range(51)
+    ]  # fmt: skip
+    (told,) = [
+        block
+        for section in run_report(
+            "reward", CONFIG, [], {"rater_offsets": {"kind": people}}
+        ).sections
+        for block in section.blocks
+        if isinstance(block, Table) and block.title == "How high annotators rate"
+    ]
+    shown = [row[1] for row in told.rows]
+    assert (shown[0], shown[-1], len(shown)) == ("p0", "p50", 40)
+    assert "p25" not in shown

@@ -82,7 +82,7 @@ def refuse_nothing_to_measure(
     rules = ", ".join(f"{num} {rule}" for rule, num in sorted(without.items())) or "none"
     no_pair = (
         f"{config.data} has no two answers to a prompt that were told apart, in {num} "
-        f"statements; without a pair: {rules}"
+        f"statements on prompts that were not learned from; without a pair: {rules}"
     )
     if not told_apart(singles):
         raise NoPairsError(
