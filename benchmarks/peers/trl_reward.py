@@ -4,6 +4,8 @@ of ``reward_hh.py``.
     python benchmarks/peers/trl_reward.py --data DIR --seconds 900 --seeds 0 1 2
     python benchmarks/peers/trl_reward.py --data DIR --epochs 1 --dtype bfloat16 --seeds 0
 
+``--choose 0.5`` measures on that share of the training prompts instead of dev, by the same split
+as ``reward_hh.py --choose``, in ``reward_hh_choice_trl.jsonl``.
 TRL's own defaults, except for the learning rate, steps of 8 pairs one by one (the same gradient
 without padding and with less memory), no gradient checkpointing, and nothing saved. The
 learning rate falls linearly, over the budget or the epochs. ``bfloat16`` is that of autocast, on
@@ -15,11 +17,13 @@ SciPy beside TRL, for our readers and intervals.
 
 import argparse
 import json
+import math
 import os
 import platform
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -32,6 +36,7 @@ from datasets import Dataset
 from scipy.special import expit
 
 from heedful.data.formats import read_files
+from heedful.data.snapshot import split_by_prompt
 from heedful.model.base import resolve
 from heedful.stats.calibration import ece, ece_floor, scale_by_halves
 from heedful.stats.intervals import wilson
@@ -42,13 +47,28 @@ PAIRS_PER_PART = 1
 MAX_LENGTH = 1024  # of TRL's RewardConfig
 
 
-def rows(file: Path) -> Dataset:
-    """Preferences of a file as conversational prompt, chosen and rejected."""
+def pairs_to_learn_and_measure(
+    options: argparse.Namespace, seed: int
+) -> tuple[list[Preference], list[Preference]]:
+    """Train and dev, or the two sides of train."""
+    train = preferences(options.data / "train.jsonl.gz")
+    if options.choose:
+        return split_by_prompt(train, options.choose, seed)
+    return train, preferences(options.data / "dev.jsonl.gz")
+
+
+def preferences(file: Path) -> list[Preference]:
+    """What ``heedful import hh`` keeps of a file."""
+    records = [one.record for one in read_files("hh", [file]) if hasattr(one, "record")]
+    return [record for record in records if isinstance(record, Preference)]
+
+
+def rows(pairs: Sequence[Preference]) -> Dataset:
+    """Preferences as conversational prompt, chosen and rejected."""
 
     def plain(messages: tuple[Message, ...]) -> list[dict[str, str]]:
         return [{"role": message.role, "content": message.content} for message in messages]
 
-    records = [one.record for one in read_files("hh", [file]) if hasattr(one, "record")]
     return Dataset.from_list(
         [
             {
@@ -56,8 +76,7 @@ def rows(file: Path) -> Dataset:
                 "chosen": plain(record.chosen),
                 "rejected": plain(record.rejected),
             }
-            for record in records
-            if isinstance(record, Preference)
+            for record in pairs
         ]
     )
 
@@ -90,7 +109,7 @@ class Clock(transformers.TrainerCallback):
 
 
 def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> dict[str, Any]:
-    """Train within the budget, then measure once on dev."""
+    """Train within the budget, then measure once on the pairs that were not learned from."""
     config = trl.RewardConfig(
         output_dir=str(scratch),
         per_device_train_batch_size=PAIRS_PER_PART,
@@ -109,19 +128,17 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         disable_tqdm=True,
         logging_steps=5,
     )
-    pairs = rows(options.data / "train.jsonl.gz")
+    train, held_out = pairs_to_learn_and_measure(options, seed)
     clock = Clock(options.seconds, options.learning_rate)
     trainer = trl.RewardTrainer(
         model=str(model),
         args=config,
-        train_dataset=pairs,
+        train_dataset=rows(train),
         callbacks=[clock],
     )
     trainer.train()
     cpu_seconds, seconds = time.process_time() - clock.started, time.monotonic() - clock.wall
-    deltas = measure(trainer, rows(options.data / "dev.jsonl.gz"))
-    scaled, _ = scale_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)  # a prompt has one pair
-    rng, won = np.random.default_rng(0), np.ones(len(deltas))
+    deltas = measure(trainer, rows(held_out))
     accuracy = wilson(float((deltas > 0).sum() + 0.5 * (deltas == 0).sum()), len(deltas))
     return {
         "peer": f"trl {trl.__version__} RewardTrainer",
@@ -131,15 +148,15 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         "epochs": options.epochs,
         "dtype": options.dtype,
         "pairs_seen": min(
-            trainer.state.global_step * PAIRS_PER_STEP, round(len(pairs) * config.num_train_epochs)
+            trainer.state.global_step * PAIRS_PER_STEP, round(len(train) * config.num_train_epochs)
         ),
         "num_held_out": len(deltas),
+        "nll": float(np.mean(np.logaddexp(0.0, -deltas))),
         "accuracy": accuracy.value,
         "accuracy_ci": [accuracy.low, accuracy.high],
         "online_accuracy": online_accuracy(trainer),
-        "ece": ece(expit(deltas), won),
-        "ece_scaled": ece(expit(scaled), won),
-        "ece_floor": ece_floor(expit(scaled), rng=rng),
+        "ece": ece(expit(deltas), np.ones(len(deltas))),
+        **calibrated(deltas),
         "fit_seconds": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
@@ -148,9 +165,25 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
     }
 
 
+def calibrated(deltas: np.ndarray) -> dict[str, float]:
+    """ECE after scaling each half by the other's temperature; a prompt here has one pair."""
+    if deltas.mean() <= 0:
+        return {}  # no temperature calibrates a model that is no better than chance
+    p_chosen = expit(scale_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)[0])
+    return {
+        "ece_scaled": ece(p_chosen, np.ones(len(deltas))),
+        "ece_floor": ece_floor(p_chosen, rng=np.random.default_rng(0)),
+    }
+
+
 def online_accuracy(trainer: trl.RewardTrainer) -> float:
-    """Accuracy on the pairs of the second half of an epoch, each before it is learned from."""
+    """Accuracy on the pairs of the second half of an epoch, each before it is learned from.
+
+    A mean of what the trainer logged every few steps; NaN where it logged nothing.
+    """
     logged = [one["accuracy"] for one in trainer.state.log_history if "accuracy" in one]
+    if not logged:
+        return math.nan
     return float(np.mean(logged[len(logged) // 2 :]))
 
 
@@ -182,6 +215,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--learning-rate", type=float, default=3e-5)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--choose", type=float, default=0.0, help="share of training held out")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--note", default="alone", help="what else the machine did")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
@@ -191,7 +225,8 @@ def main() -> None:
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as scratch:
             row = run(options, model, seed, Path(scratch)) | {"note": options.note}
-        with (options.out / "reward_hh_trl.jsonl").open("a") as stream:
+        name = "reward_hh_choice_trl.jsonl" if options.choose else "reward_hh_trl.jsonl"
+        with (options.out / name).open("a") as stream:
             stream.write(json.dumps(row) + "\n")
         print(row, flush=True)
 
