@@ -15,9 +15,11 @@ from heedful.forms import FORMS
 from heedful.jobs import quality as summaries_of
 from heedful.jobs.quality import compute, copies
 from heedful.jobs.quality.agreement import agreement, cohen
+from heedful.jobs.quality.levels import levels
 from heedful.jobs.quality.people import shares_right
 from heedful.jobs.quality.reading import Answers, read
 from heedful.stats.intervals import wilson
+from heedful.stats.raters import rater_offsets
 from heedful.stats.votes import encode_votes
 from heedful.store import (
     Store,
@@ -394,3 +396,78 @@ def test_a_summary_of_before_somebody_was_forgotten_is_not_kept(
         kept = summaries.get(tx, "support", "quality")
     assert kept is not None
     assert kept.data == {"people": []}
+
+
+def rated(offsets: dict[str, float], seed: int = 0) -> tuple[list[Any], list[Annotation]]:
+    """Sixty tasks with two answers on two criteria, three of the people on each."""
+    rng, people = np.random.default_rng(seed), sorted(offsets)
+    tasks, answers = [], []
+    for number in range(60):
+        one, sides = task("rating", number)
+        tasks.append((one, sides))
+        for who in rng.choice(people, size=3, replace=False):
+            ratings = {
+                completion: {
+                    criterion: int(np.clip(round(worth + offsets[who] + 0.5 * rng.normal()), 1, 5))
+                    for criterion in ("helpful", "honest")
+                }
+                for completion, worth in zip(one.completion_ids, (3.5, 2.5), strict=True)
+            }
+            answers.append(answer(one, str(who), {"ratings": ratings}))
+    return tasks, answers
+
+
+def test_who_rates_higher_than_others_is_found_and_the_rest_is_spared(tmp_path: Path):
+    offsets = {"ann": 0.1, "bob": 0.0, "cat": -0.1, "dan": 0.0, "eve": 1.2}
+    with fresh_store(tmp_path / "quality.db") as store:
+        put(store, "rating", *rated(offsets))
+        rows = {one["person"]: one for one in compute(store, "support", "quality").data["people"]}
+    others_mean = {who: (sum(offsets.values()) - b) / 4 for who, b in offsets.items()}
+    for who, b in offsets.items():
+        level = rows[who]["level"]
+        assert level["low"] - 0.1 < b - others_mean[who] < level["high"] + 0.1
+    far = "points above others on the same answers"
+    assert {who for who, row in rows.items() if any(far in one for one in row["flags"])} == {"eve"}
+
+
+def test_levels_count_a_task_once_however_much_it_rates(tmp_path: Path):
+    with fresh_store(tmp_path / "quality.db") as store:
+        put(store, "rating", *rated(dict.fromkeys("abc", 0.0)))
+        with store.read() as tx:
+            found = levels(read(tx, "support"))
+    assert found is not None
+    assert {one.num for one in found.by_annotator.values()} == {60}
+
+
+def test_levels_equal_a_slow_mean_of_differences(tmp_path: Path):
+    tasks, answers = rated({"ann": 0.3, "bob": 0.0, "cat": -0.2, "dan": 0.5}, seed=3)
+    with fresh_store(tmp_path / "quality.db") as store:
+        put(store, "rating", tasks, answers)
+        with store.read() as tx:
+            found = levels(read(tx, "support"))
+    names, slow = [], []
+    for one in answers:
+        rest = [
+            other.payload["ratings"]
+            for other in answers
+            if other.task_id == one.task_id and other.annotator != one.annotator
+        ]
+        above = [
+            score - np.mean([theirs[side][criterion] for theirs in rest])
+            for side, scores in one.payload["ratings"].items()
+            for criterion, score in scores.items()
+        ]
+        names.append(one.annotator)
+        slow.append(float(np.mean(above)))
+    assert found is not None
+    for who, level in rater_offsets(names, slow).by_annotator.items():
+        assert found.by_annotator[who].value == pytest.approx(level.value)
+
+
+def test_nobody_has_a_level_where_nobody_rates_what_others_rate(tmp_path: Path):
+    tasks, answers = rated(dict.fromkeys("abc", 0.0))
+    alone = list({one.task_id: one for one in answers}.values())
+    with fresh_store(tmp_path / "quality.db") as store:
+        put(store, "rating", tasks, alone)
+        data = compute(store, "support", "quality").data
+    assert [one["level"] for one in data["people"]] == [None] * 3

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.jobs.quality.copies import MIN_PEOPLE, find
+from heedful.jobs.quality.levels import levels
 from heedful.jobs.quality.plain import attempt
 from heedful.jobs.quality.reading import Answers
 from heedful.monitor.charts import fixed, percent, percents
@@ -30,6 +31,7 @@ MAX_CANDIDATES = 800  # the fit takes time with the cube of their number
 LOW_SHARE = 0.7  # of repeats answered alike, of gold items answered right
 LOW_SKILL = 0.5  # of a typical person's
 FAST = 1 / 3  # of the project's median
+FAR = 0.5  # points above or below what others gave
 ALPHA = 0.05
 
 
@@ -162,7 +164,7 @@ def people(
     """A row for every annotator, those with most answers first."""
     left = sides(answers)
     by_side = side_bias_p_values(left) if left else {}
-    circles = cycles(answers)
+    circles, heights = cycles(answers), levels(answers)
     num_answers = np.bincount(answers.annotator, minlength=len(answers.annotators))
     rows = []
     for code, person in enumerate(answers.annotators):
@@ -180,6 +182,7 @@ def people(
             "left": left.by_annotator.get(person) if left else None,
             "left_p": by_side.get(person),
             "cycles": circles.by_annotator.get(person) if circles else None,
+            "level": heights.by_annotator.get(person) if heights else None,
             "gold": gold.by_annotator.get(person) if gold else None,
             "repeats": repeats.by_annotator.get(person) if repeats else None,
         }
@@ -207,6 +210,7 @@ def _flagged(rows: list[Row], known: Skill, names: Mapping[str, str]) -> list[Ro
             *_low_shares(row),
             *_side(row),
             *_fast(row, usual),
+            *_level(row),
             *(
                 f"agrees with {names.get(other, other)} more than skill explains: "
                 f"{pair.num_agreed} of {pair.num_common}, expected {percent(pair.expected, 0)}"
@@ -268,6 +272,17 @@ def _fast(row: Row, usual: float) -> list[str]:
         f"takes {seconds.low:.1f} to {seconds.high:.1f} s an item, less than a third of the usual "
         f"{usual:.1f} s"
     ]
+
+
+def _level(row: Row) -> list[str]:
+    level = row["level"]
+    if level is None or level.num < MIN_NUM:
+        return []
+    if level.low <= FAR and level.high >= -FAR:
+        return []
+    near, far = sorted((abs(level.low), abs(level.high)))
+    side = "above" if level.value > 0 else "below"
+    return [f"rates {fixed(near, 1)} to {fixed(far, 1)} points {side} others on the same answers"]
 
 
 def _partner(pair: PairAgreement, person: str) -> list[str]:
