@@ -427,7 +427,10 @@ def test_who_rates_higher_than_others_is_found_and_the_rest_is_spared(tmp_path: 
         level = rows[who]["level"]
         assert level["low"] - 0.1 < b - others_mean[who] < level["high"] + 0.1
     far = "points above others on the same answers"
-    assert {who for who, row in rows.items() if any(far in one for one in row["flags"])} == {"eve"}
+    flags = {who: row["flags"] for who, row in rows.items() if row["flags"]}
+    assert list(flags) == ["eve"]
+    assert far in flags["eve"][0]
+    assert len(flags["eve"]) == 1, "rating high is not guessing"
 
 
 def test_levels_count_a_task_once_however_much_it_rates(tmp_path: Path):

@@ -205,12 +205,15 @@ def _flagged(rows: list[Row], known: Skill, names: Mapping[str, str]) -> list[Ro
     medians = [row["pace"].value for row in rows if row["pace"] and row["pace"].num >= MIN_NUM]
     usual = float(np.median(medians)) if len(medians) >= MIN_PEOPLE else 0.0
     for row in rows:
+        level = _level(row)
         row["flags"] = [
-            *_low_skill(row, floor),
+            # who rates a point higher is seldom "right", and still tells better from worse
+            *([] if level else _seldom_right(row, floor)),
+            *_blind(row),
             *_low_shares(row),
             *_side(row),
             *_fast(row, usual),
-            *_level(row),
+            *level,
             *(
                 f"agrees with {names.get(other, other)} more than skill explains: "
                 f"{pair.num_agreed} of {pair.num_common}, expected {percent(pair.expected, 0)}"
@@ -228,20 +231,24 @@ def skill_floor(skills: Sequence[Interval | None], num_labels: int) -> float:
     return guessing + LOW_SKILL * (float(np.median(values)) - guessing) if values else 0.0
 
 
-def _low_skill(row: Row, floor: float) -> list[str]:
-    found = []
-    right, weight = row["dawid_skene"], row["bradley_terry"]
-    if right is not None and is_surely_below(right, floor, min_num=MIN_NUM):
-        found.append(
-            f"right in {percents(right.low, right.high, 0)} of answers, below {percent(floor, 0)}: "
-            "nearer to guessing than to the typical person"
-        )
-    if weight is not None and is_surely_below(weight, LOW_SKILL, min_num=MIN_NUM):
-        found.append(
-            f"tells better from worse {fixed(weight.low, 2)} to {fixed(weight.high, 2)} times as "
-            f"well as the typical person, below {LOW_SKILL}"
-        )
-    return found
+def _seldom_right(row: Row, floor: float) -> list[str]:
+    right = row["dawid_skene"]
+    if right is None or not is_surely_below(right, floor, min_num=MIN_NUM):
+        return []
+    return [
+        f"right in {percents(right.low, right.high, 0)} of answers, below {percent(floor, 0)}: "
+        "nearer to guessing than to the typical person"
+    ]
+
+
+def _blind(row: Row) -> list[str]:
+    weight = row["bradley_terry"]
+    if weight is None or not is_surely_below(weight, LOW_SKILL, min_num=MIN_NUM):
+        return []
+    return [
+        f"tells better from worse {fixed(weight.low, 2)} to {fixed(weight.high, 2)} times as "
+        f"well as the typical person, below {LOW_SKILL}"
+    ]
 
 
 def _low_shares(row: Row) -> list[str]:
