@@ -12,7 +12,10 @@ def rank(
     project: Annotated[str, typer.Argument(help="A project of the studio.")],
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="A reward model; may be given several times."),
+        typer.Option(
+            "--model",
+            help="A reward model, rule or classifier's directory; may be given several times.",
+        ),
     ] = None,
     strategy: Annotated[
         str | None,
@@ -47,6 +50,9 @@ def rank(
         f"scored    {result.num_tasks} tasks by {result.strategy} of "
         f"{result.card or ', '.join(result.models)}",
     ]
-    if result.num_too_long:
-        lines.append(f"too long  {result.num_too_long} tasks, which come at random only")
+    if result.num_left_out:
+        lines.append(
+            f"left out  {result.num_left_out} tasks that a model cannot read, too long or refused "
+            "by its template; they come at random only"
+        )
     show(asdict(result), as_json, *lines, f"next      heedful studio --store {store}")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -12,13 +13,14 @@ from heedful.data.collate import Advance, Tree, packed
 from heedful.errors import DataError
 from heedful.jobs import models
 from heedful.jobs.progress import progress
-from heedful.jobs.rewards import open_reward, reads_texts
+from heedful.jobs.rewards import check_reward, is_classifier, open_reward, reads_texts
 from heedful.jobs.slice_ranking import find_card, score_by_slice
 from heedful.model.forward import head_outputs, hidden_states, pool
 from heedful.model.trunk import Trunk
 from heedful.reward.ensemble import EnsembleReward, by_tree, load_reward
 from heedful.reward.reading import answers_tree
 from heedful.reward.scorers import Reader, TreeScores
+from heedful.reward.sequence import ClassifierReward
 from heedful.reward.texts import TextReward
 from heedful.reward.trained import TrainedReward
 from heedful.select import bald, closeness, design_gains, margin_variance, pair_information
@@ -27,8 +29,11 @@ from heedful.store import models as model_table
 from heedful.store.database import Store, Transaction
 from heedful.store.page import chunks
 from heedful.store.tasks import AnsweredTask
+from heedful.types import Message, Prompt
 
 MAX_TOKENS = 4096
+TREES_AT_ONCE = 64  # between two signs of progress
+TreeMaker = Callable[[str, Prompt, Sequence[Sequence[Message]]], Tree]
 MAX_KNOWN = 2_000  # answered tasks that a design goes on from
 # What says how much the scores of several models, or of one, leave open about a task.
 OF_SCORES: Mapping[str, Callable[[ArrayLike], float]] = {
@@ -40,7 +45,7 @@ OF_SCORES: Mapping[str, Callable[[ArrayLike], float]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankResult:
-    """What was scored: tasks that nobody was given yet, and those too long for the models.
+    """What was scored: tasks that nobody was given yet, and those that a model cannot read.
 
     ``models`` scored them, or the reward card of one of them, whose directory is ``card``.
     """
@@ -49,7 +54,7 @@ class RankResult:
     strategy: str
     models: tuple[str, ...]
     num_tasks: int
-    num_too_long: int
+    num_left_out: int
     card: str | None = None
 
 
@@ -96,9 +101,11 @@ def rank(
             strategy=chosen,
             models=(),
             num_tasks=len(asked),
-            num_too_long=0,
+            num_left_out=0,
             card=str(card),
         )
+    for name in names if given else ():
+        check_reward(name, store)
     least = 2 if chosen in ("disagreement", "bald") else 1
     is_enough = is_design or (not given and num_members(store, names[:1]) >= least)
     names = names[:1] if is_enough else names
@@ -117,7 +124,7 @@ def rank(
         strategy=chosen,
         models=tuple(names),
         num_tasks=len(scores),
-        num_too_long=len(asked) - len(scores),
+        num_left_out=len(asked) - len(scores),
     )
 
 
@@ -153,28 +160,30 @@ def _scores(
     limit: int,
 ) -> dict[str, float]:
     """What the strategy says of every task that all models can read, by task."""
-    on_models = [name for name in names if not reads_texts(name, store)]
+    on_models = [name for name in names if not is_apart(name, store)]
     if strategy == "d_optimal" and not on_models:
         raise DataError(
-            f"d_optimal takes the states of a model and {names[0]} runs none; name a reward model "
-            "on one, or choose disagreement"
+            f"d_optimal takes the states of a reward model that Heedful fitted on a base, and "
+            f"{names[0]} is none; name one, or choose disagreement"
         )
     members: list[dict[str, list[float]]] = []  # the scores of each by task
     for name in names:
         if name not in on_models:
-            texts = open_reward(name, store)
-            assert isinstance(texts, TextReward)
-            members.append(_text_scores(texts, asked, models.is_rule(name)))
+            apart = open_reward(name, store)
+            assert isinstance(apart, TextReward | ClassifierReward)
+            has_unit = not models.is_rule(name) and (
+                isinstance(apart, TextReward) or strategy in ("bald", "margin")
+            )
+            members.append(_scores_apart(apart, asked, has_unit=has_unit))
     refs = [models.find_model(name, store) for name in on_models]
     trunk = models.open_trunk(refs[0], dtype="auto") if refs else None
-    trees = _trees(trunk, asked, limit) if trunk is not None else []
-    known = _trees(trunk, answered, limit) if trunk is not None else []
+    trees = _trees(tree_maker(trunk), asked, limit) if trunk is not None else []
+    known = _trees(tree_maker(trunk), answered, limit) if trunk is not None else []
     # the answers of a task may together be longer than one conversation
     widest = max([limit, *(tree.num_tokens + len(tree.responses) for tree in [*known, *trees])])
     for number, ref in enumerate(refs):
         assert trunk is not None
-        if ref.adapter is None:
-            raise DataError(f"{on_models[number]} is a base model; name a reward model")
+        assert ref.adapter is not None, "check_reward refuses a base"
         reward, _ = load_reward(trunk, Path(ref.adapter), f"reward {number}")
         if not trees:
             return {}
@@ -199,17 +208,26 @@ def log_odds_unit(reward: TrainedReward | EnsembleReward) -> float:
     return reward.std if isinstance(reward, TrainedReward) else reward.members[0].std
 
 
-def _text_scores(
-    reward: TextReward, asked: Sequence[AnsweredTask], is_rule: bool
+def is_apart(name: str, store: Store) -> bool:
+    """Does it run without one of our adapters: a rule, features, a sequence classifier?"""
+    return reads_texts(name, store) or is_classifier(name, store)
+
+
+def _scores_apart(
+    reward: TextReward | ClassifierReward, asked: Sequence[AnsweredTask], *, has_unit: bool
 ) -> dict[str, list[float]]:
-    """The scores of a reward that runs no model, by task; those of a rule in deviations."""
-    trees = _trees(reward, asked, reward.max_tokens)
-    rows = reward.score(trees)
-    scale = float(np.std([one for row in rows for one in row])) if is_rule and rows else 1.0
-    return {
-        tree.id: [one / (scale or 1.0) for one in row]
-        for tree, row in zip(trees, rows, strict=True)
-    }
+    """The scores of such a reward, by task; those without a unit of their own in deviations."""
+    trees = _trees(reward.tree, asked, reward.max_tokens)
+    found: dict[str, list[float]] = {}
+    with progress(f"score with {reward.name}", len(trees)) as advance:
+        for chunk in chunks(trees, TREES_AT_ONCE):
+            for tree, row in zip(chunk, reward.score(chunk), strict=True):
+                found[tree.id] = list(row)
+            advance(len(chunk))
+    if has_unit or not found:
+        return found
+    scale = float(np.std([one for row in found.values() for one in row])) or 1.0
+    return {task: [one / scale for one in row] for task, row in found.items()}
 
 
 def _member_scores(
@@ -221,14 +239,22 @@ def _member_scores(
     return [by_tree(trees, own.tolist()) for own in reward.read_trees(trees, limit, advance).T]
 
 
-def _trees(reader: Reader, asked: Sequence[AnsweredTask], limit: int) -> list[Tree]:
-    """The tasks as token ids; those with a conversation above the limit are left out."""
+def tree_maker(reader: Reader) -> TreeMaker:
+    """How a prompt and its answers become tokens of a base."""
+    return lambda id, prompt, answers: answers_tree(reader.tokenizer, id, prompt, answers)
+
+
+def _trees(tree: TreeMaker, asked: Sequence[AnsweredTask], limit: int) -> list[Tree]:
+    """The tasks as token ids; those that no template writes or above the limit are left out."""
     trees = []
     for one in asked:
         answers = [one.completions[each].messages for each in one.task.completion_ids]
-        tree = answers_tree(reader.tokenizer, one.task.id, one.task.prompt, answers)
-        if len(tree.prompt) + max(map(len, tree.responses)) <= limit:
-            trees.append(tree)
+        try:
+            made = tree(one.task.id, one.task.prompt, answers)
+        except (DataError, jinja2.TemplateError):
+            continue
+        if len(made.prompt) + max(map(len, made.responses)) <= limit:
+            trees.append(made)
     return trees
 
 

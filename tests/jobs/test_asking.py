@@ -18,6 +18,7 @@ from heedful.jobs.asking import Sampling, ask, num_shown, read_prompts
 from heedful.jobs.fit import fit_reward
 from heedful.jobs.ranking import rank
 from heedful.jobs.reward_card import reward_card
+from heedful.jobs.rewards import export_classifier
 from heedful.store import Store, people, picking, projects, queue, tables, tasks
 from heedful.store.queue import Nothing
 from heedful.types import Project, Prompt, User
@@ -54,7 +55,7 @@ def test_what_people_answer_becomes_a_reward_model(store: Store, tmp_path: Path)
     assert (asked.num_prompts, asked.num_completions, asked.num_tasks) == (12, 24, 12)
     assert answer_all(store, "usr_a") == 12
     flags = {"data": "support", "model": "test"}
-    config = resolve(RewardConfig, overrides=["held_out_share=0.25"], flags=flags)
+    config = resolve(RewardConfig, overrides=["held_out_share=0.25", "pooling=last"], flags=flags)
     fitted = fit_reward(config, tmp_path / "reward", store=store)
     assert fitted.metrics["num_train"] + fitted.metrics["num_held_out"] == 12
 
@@ -126,7 +127,9 @@ def test_reward_models_say_which_task_comes_next(
         rank(store, "support", strategy="d_optimal")
     for seed in (0, 1):
         flags = {"data": "support", "model": "test", "seed": seed}
-        config = resolve(RewardConfig, overrides=["held_out_share=0.25"], flags=flags)
+        config = resolve(
+            RewardConfig, overrides=["held_out_share=0.25", "pooling=last"], flags=flags
+        )
         fit_reward(config, tmp_path / f"reward{seed}", store=store)
     ask(store, PROJECT, prompts[12:18], ["test"], SAMPLING)
     with store.write() as tx:
@@ -177,6 +180,22 @@ def test_reward_models_say_which_task_comes_next(
         assert len(set(left)) == 4
         assert low < min(left)
         assert max(left) <= high
+    # a sequence classifier with the same scores ranks alike, and does beside another model
+    directory = export_classifier(str(tmp_path / "reward0"), store, tmp_path / "out").path
+    orders = []
+    for name in (str(tmp_path / "reward0"), directory):
+        rank(store, "support", strategy="margin", names=[name])
+        with store.read() as tx:
+            query = select(items.task_id).where(items.scored_by == "margin")
+            orders.append(tx.connection.execute(query.order_by(items.score)).scalars().all())
+    assert orders[0] == orders[1]
+    both = [directory, str(tmp_path / "reward1")]
+    ranked = rank(store, "support", strategy="disagreement", names=both)
+    assert (ranked.num_tasks, ranked.num_left_out) == (4, 0)
+    with pytest.raises(DataError, match=r"out is none; name one"):
+        rank(store, "support", strategy="d_optimal", names=[directory])
+    with pytest.raises(MissingError, match="'test' is no reward model"):
+        rank(store, "support", strategy="margin", names=["test"])
     told = {"model": str(tmp_path / "reward0"), "data": "support", "num_rewritten": 0}
     with pytest.raises(MissingError, match="by_slice needs a reward card"):
         rank(store, "support", strategy="by_slice")
