@@ -18,13 +18,12 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit
 
 from heedful.config import EvaluateConfig, RewardConfig, resolve
 from heedful.exchange.importing import import_preferences
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import fit_reward
-from heedful.stats.calibration import ece, ece_floor, scale_by_halves
+from heedful.stats.calibration import ece_by_halves
 from heedful.store import open_store
 
 
@@ -48,7 +47,9 @@ def run(
         else:
             settings = EvaluateConfig(data="hh-dev", model=fitted.run, tokens_per_micro_step=1024)
             measured = evaluate(settings, scratch / f"dev-{seed}", store=store)
-            measured |= calibrated(np.array(measured.pop("deltas")))
+            deltas = np.array(measured.pop("deltas"))
+            is_even = np.arange(len(deltas)) % 2 == 0  # a prompt here has one pair
+            measured["ece_scaled"], measured["ece_floor"] = ece_by_halves(deltas, is_even)
     return {
         "model": model,
         "seed": seed,
@@ -61,16 +62,6 @@ def run(
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-    }
-
-
-def calibrated(deltas: np.ndarray) -> dict[str, float]:
-    """ECE after scaling each half by the other's temperature; a prompt here has one pair."""
-    scaled, _ = scale_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)
-    p_chosen = expit(scaled)
-    return {
-        "ece_scaled": ece(p_chosen, np.ones(len(deltas))),
-        "ece_floor": ece_floor(p_chosen, rng=np.random.default_rng(0)),
     }
 
 

@@ -38,7 +38,7 @@ from scipy.special import expit
 from heedful.data.formats import read_files
 from heedful.data.snapshot import split_by_prompt
 from heedful.model.base import resolve
-from heedful.stats.calibration import ece, ece_floor, scale_by_halves
+from heedful.stats.calibration import ece, ece_by_halves
 from heedful.stats.intervals import wilson
 from heedful.types import Message, Preference
 
@@ -166,14 +166,11 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
 
 
 def calibrated(deltas: np.ndarray) -> dict[str, float]:
-    """ECE after scaling each half by the other's temperature; a prompt here has one pair."""
+    """ECE after scaling; a prompt here has one pair."""
     if deltas.mean() <= 0:
         return {}  # no temperature calibrates a model that is no better than chance
-    p_chosen = expit(scale_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)[0])
-    return {
-        "ece_scaled": ece(p_chosen, np.ones(len(deltas))),
-        "ece_floor": ece_floor(p_chosen, rng=np.random.default_rng(0)),
-    }
+    scaled, floor = ece_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)
+    return {"ece_scaled": scaled, "ece_floor": floor}
 
 
 def online_accuracy(trainer: trl.RewardTrainer) -> float:

@@ -185,6 +185,17 @@ def scale_by_halves(
     return margins / np.where(first, *reversed(halves)), halves
 
 
+def ece_by_halves(deltas: ArrayLike, is_first: ArrayLike) -> tuple[float, float]:
+    """ECE of score differences that ``scale_by_halves`` scaled, and the floor of its sample.
+
+    ``deltas`` are of chosen over rejected, so every outcome is a win. Raises as
+    ``scale_by_halves``.
+    """
+    p_chosen = expit(scale_by_halves(deltas, is_first)[0])
+    floor = ece_floor(p_chosen, rng=np.random.default_rng(0))
+    return ece(p_chosen, np.ones_like(p_chosen)), floor
+
+
 def _checked(
     probabilities: ArrayLike, outcomes: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

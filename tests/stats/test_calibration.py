@@ -10,6 +10,7 @@ from heedful.stats.calibration import (
     calibration_by_slice,
     confident_mistakes,
     ece,
+    ece_by_halves,
     ece_floor,
     fit_temperature,
     nll,
@@ -107,6 +108,17 @@ def test_no_half_is_scaled_by_its_own_temperature():
     assert (first, others) == (fit_temperature(deltas[:150]), fit_temperature(deltas[150:]))
     np.testing.assert_allclose(scaled[:150] * others, deltas[:150])
     np.testing.assert_allclose(scaled[150:] * first, deltas[150:])
+
+
+def test_halves_of_two_scales_are_calibrated_by_each_other_alone():
+    p = np.random.default_rng(1).uniform(0.05, 0.95, size=4000)
+    won = np.random.default_rng(2).random(4000) < p
+    deltas = np.where(won, 1, -1) * np.log(p / (1 - p))
+    is_first = np.arange(4000) % 2 == 0
+    same, floor = ece_by_halves(3 * deltas, is_first)
+    assert same < 2 * floor
+    assert ece(expit(3 * deltas), np.ones(4000)) > 5 * same
+    assert ece_by_halves(np.where(is_first, 3, 1) * deltas, is_first)[0] > 5 * same
 
 
 def test_brier_and_nll_equal_sklearn():
