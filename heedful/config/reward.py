@@ -196,6 +196,11 @@ class RewardConfig(ExampleConfig):
                 "remedies change what a label says of an answer and loss.annotators="
                 f"{self.loss.annotators} learns how far labels are true; drop one of the two"
             )
+        if self.loss.rater_offsets and self.remedies != Remedies():
+            raise ValueError(
+                "remedies change what a rating says of an answer and loss.rater_offsets learns how "
+                "high each annotator rates; drop one of the two"
+            )
         return self
 
     @field_validator("data", mode="before")

@@ -240,3 +240,7 @@ def test_a_strict_rater_is_named_in_the_result_and_the_report(tmp_path: Path) ->
     )
     with pytest.raises(ConfigError, match="learn the offsets with one model"):
         fit_reward(refused, tmp_path / "other")
+    for remedy in ("covariates=length", "length_head=true", "length_penalty=0.1"):
+        both = ["loss.rater_offsets=true", f"remedies.{remedy}"]
+        with pytest.raises(ConfigError, match="drop one of the two"):
+            resolve(RewardConfig, overrides=both, flags=flags)
