@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -89,14 +90,18 @@ class Prompt:
     @property
     def id(self) -> str:
         """Content hash, ``prm_…``."""
-        return content_id(
-            "prm", {"messages": messages_json(self.messages), "tools": list(self.tools)}
-        )
+        return _prompt_id(self)
 
     @classmethod
     def of(cls, text: str) -> "Prompt":
         """The short case: one user message."""
         return cls(messages=(Message(role="user", content=text),))
+
+
+@lru_cache(maxsize=1024)  # the ids of all that is said of a prompt contain its own
+def _prompt_id(prompt: Prompt) -> str:
+    messages = messages_json(prompt.messages)
+    return content_id("prm", {"messages": messages, "tools": list(prompt.tools)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -342,8 +342,10 @@ def check_json(value: JSON, where: str) -> None:
 
 def check_text(text: str, where: str) -> None:
     """Drop text that UTF-8 cannot hold: half of a surrogate pair, which JSON can spell."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise RowDropped("invalid_text", f"{where} has half of a surrogate pair")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RowDropped("invalid_text", f"{where} has half of a surrogate pair") from None
 
 
 def check_name(text: str, where: str) -> None:
