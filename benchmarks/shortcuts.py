@@ -1,13 +1,14 @@
 """Remedies against a reward that follows length, side by side: every remedy on the same pairs.
 
     python benchmarks/shortcuts.py --out benchmarks/results
-    python benchmarks/shortcuts.py --data DIR --model smollm2 --seeds 0 1 2 --out benchmarks/results
+    python benchmarks/shortcuts.py --data DIR --model smollm2 --seeds 0 --choose 0.5 dtype=bfloat16
 
 Without ``--data`` the task is simulated: an answer has six words of substance, good or bad, between
 empty ones; who chooses likes the better substance and, by ``LIKES_LENGTH``, the longer answer. Of
 that task the truth is known, so accuracy is also measured against people who do not mind length
-(``unbiased``). ``DIR`` holds ``train.jsonl.gz`` and ``dev.jsonl.gz`` in the form of HH. Measures
-are those of the reward card.
+(``unbiased``). ``DIR`` holds ``train.jsonl.gz`` and ``dev.jsonl.gz`` in the form of HH;
+``--choose`` measures on that share of the training prompts instead of dev, as ``reward_hh.py``
+does. Measures are those of the reward card.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -23,7 +25,7 @@ import numpy as np
 
 from heedful.config import RewardConfig, resolve
 from heedful.data.examples import answer
-from heedful.data.snapshot import freeze
+from heedful.data.snapshot import freeze, split_by_prompt
 from heedful.exchange.importing import import_preferences
 from heedful.jobs import models
 from heedful.jobs.fit import fit_reward
@@ -118,6 +120,7 @@ def run(
     flags = {"data": data, "model": model, "seed": seed}
     overrides = ["held_out_share=0", *settings, *REMEDIES[remedy]]
     config = resolve(RewardConfig, overrides=overrides, flags=flags)
+    started = time.process_time()
     fitted = fit_reward(config, scratch / f"{remedy}-{seed}".replace(" ", "-"))
     ref = models.find_model(fitted.path, None)
     trunk = models.open_trunk(ref, dtype=config.dtype)
@@ -138,6 +141,7 @@ def run(
         **named("correlation", card.correlations.get("length")),
         **(named("unbiased", accuracy(scorer, unbiased)) if unbiased else {}),
         "seconds": fitted.metrics["seconds"],
+        "cpu_seconds": round(time.process_time() - started, 1),
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
     }
@@ -151,6 +155,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--remedies", nargs="+", default=list(REMEDIES), choices=list(REMEDIES))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--choose", type=float, default=0.0, help="share of training held out")
+    parser.add_argument("--note", default="alone", help="what else the machine did")
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -168,10 +174,14 @@ def main() -> None:
             else:
                 found = read(given.data, scratch)
                 train, test, unbiased = found["train"], found["dev"], []
+                if given.choose:
+                    train, test = split_by_prompt(train, given.choose, seed)
             for remedy in given.remedies:
                 row = run(
                     remedy, seed, train, test, unbiased, scratch, settings, given.model
-                ) | {"task": "simulated" if simulated else given.data.name}  # fmt: skip
+                )  # fmt: skip
+                row |= {"task": "simulated" if simulated else given.data.name}
+                row |= {"choose": given.choose, "note": given.note}
                 with (given.out / "shortcuts.jsonl").open("a") as stream:
                     stream.write(json.dumps(row) + "\n")
                 print(row, flush=True)
