@@ -428,34 +428,37 @@ def pandalm() -> list[str]:
 
 
 def shortcuts() -> list[str]:
-    """Remedies against length: means over seeds, and how far seeds lie apart."""
-    found = rows("shortcuts")
-    keys = list(dict.fromkeys((row["task"], row["remedy"]) for row in found))
+    """Remedies against length: means over seeds and how far seeds lie apart, or one with its CI."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows("shortcuts"):
+        pairs = row["task"] + (", training pairs held out" if row.get("choose") else "")
+        found.setdefault((pairs, row["remedy"]), []).append(row)
 
-    def mean(key: tuple[str, str], name: str, scale: float, unit: str) -> str:
-        values = [
-            scale * row[name]
-            for row in found
-            if (row["task"], row["remedy"]) == key and row.get(name) is not None
-        ]
+    def mean(group: list[Row], name: str, *, is_share: bool = True) -> str:
+        scale, digits, unit, sign = (100, 1, " %", "") if is_share else (1, 2, "", "+")
+        values = [scale * row[name] for row in group if row.get(name) is not None]
         if not values:
             return ""
         centre = sum(values) / len(values)
-        spread = (sum((one - centre) ** 2 for one in values) / max(len(values) - 1, 1)) ** 0.5
-        shown = f"{centre:.1f}{unit}" if scale == 100 else f"{centre:+.2f}"
-        return f"{shown} ± {spread:.1f}" if scale == 100 else f"{shown} ± {spread:.2f}"
+        shown = f"{centre:{sign}.{digits}f}{unit}"
+        if len(values) == 1:
+            low, high = (scale * one for one in group[0][f"{name}_ci"])
+            return f"{shown} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
+        return f"{shown} ± {statistics.stdev(values):.{digits}f}"
 
     return table(
         {
-            "pairs": [task for task, _ in keys],
-            "remedy": [remedy for _, remedy in keys],
-            "seeds": [
-                str(sum((row["task"], row["remedy"]) == key for row in found)) for key in keys
+            "pairs": [pairs for pairs, _ in found],
+            "remedy": [remedy for _, remedy in found],
+            "seeds": [str(len(group)) for group in found.values()],
+            "accuracy": [mean(group, "accuracy") for group in found.values()],
+            "of pairs of one length": [mean(group, "matched") for group in found.values()],
+            "of people who do not mind length": [
+                mean(group, "unbiased") for group in found.values()
             ],
-            "accuracy": [mean(key, "accuracy", 100, " %") for key in keys],
-            "of pairs of one length": [mean(key, "matched", 100, " %") for key in keys],
-            "of people who do not mind length": [mean(key, "unbiased", 100, " %") for key in keys],
-            "correlation with length": [mean(key, "correlation", 1, "") for key in keys],
+            "correlation with length": [
+                mean(group, "correlation", is_share=False) for group in found.values()
+            ],
         }
     )
 
