@@ -39,6 +39,7 @@ class RewardOptimiser(Optimiser):
     So do thresholds; they are few numbers and may move faster (``link_learning_rate``).
     """
 
+    learning_rate: float = Field(3e-4, gt=0)
     head_learning_rate: float = Field(1e-4, gt=0)
     link_learning_rate: float = Field(1e-3, gt=0)
 
