@@ -54,6 +54,7 @@ def run(
         "model": model,
         "seed": seed,
         "overrides": overrides,
+        "learning_rate": config.optimiser.learning_rate,
         "dtype": config.dtype,
         **measured,
         "num_train": fitted.metrics["num_train"],

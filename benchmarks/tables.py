@@ -111,7 +111,12 @@ def reward_hh() -> list[str]:
             return f"{row['peer']}, one epoch in {row['dtype']}, rate {row['learning_rate']:g}"
         if "peer" in row:
             return str(row["peer"])
-        return ", ".join(["heedful", *settings_of(row)])
+        told = settings_of(row)
+        is_told = any(one.startswith("rate ") for one in told)
+        rate = row.get("learning_rate", 1e-4)  # rows without it are of the time when that was it
+        return ", ".join(["heedful", *told, *([] if is_told else [f"rate {rate:.0e}"])]).replace(
+            "e-0", "e-"
+        )
 
     def minutes(row: Row) -> str:
         if "cpu_seconds" in row:
