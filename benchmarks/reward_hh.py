@@ -47,9 +47,10 @@ def run(
         else:
             settings = EvaluateConfig(data="hh-dev", model=fitted.run, tokens_per_micro_step=1024)
             measured = evaluate(settings, scratch / f"dev-{seed}", store=store)
-            deltas = np.array(measured.pop("deltas"))
-            is_even = np.arange(len(deltas)) % 2 == 0  # a prompt here has one pair
-            measured["ece_scaled"], measured["ece_floor"] = ece_by_halves(deltas, is_even)
+        deltas = np.array(measured["deltas"])
+        measured["deltas"] = deltas.round(3).tolist()  # so that settings compare pair by pair
+        is_even = np.arange(len(deltas)) % 2 == 0  # a prompt here has one pair
+        measured["ece_scaled"], measured["ece_floor"] = ece_by_halves(deltas, is_even)
     return {
         "model": model,
         "seed": seed,

@@ -152,6 +152,8 @@ def settings_of(row: Row) -> list[str]:
         "optimiser.full_learning_rate=": "rate ",
         "batch.max_tokens=": "tokens ",
         "warm_start=false": "no probe",
+        "pooling=": "token ",
+        "ensemble.members=": "members ",
     }
     return [
         word + one.removeprefix(key)
@@ -162,18 +164,23 @@ def settings_of(row: Row) -> list[str]:
 
 
 def reward_hh_choice() -> list[str]:
-    """Settings side by side on training pairs of hh-harmless that were held out."""
-    found = rows("reward_hh_choice")
-    if not found:
+    """Settings and TRL side by side on training pairs of hh-harmless that were held out."""
+    ours, theirs = rows("reward_hh_choice"), rows("reward_hh_choice_trl")
+    if not ours:
         return []
+    found = ours + theirs
     return table(
         {
-            "settings": [", ".join(settings_of(row)) for row in found],
+            "settings": [
+                f"{row['peer']}, {row['dtype']}, rate {row['learning_rate']:g}"
+                if "peer" in row
+                else ", ".join(settings_of(row))
+                for row in found
+            ],
             "pairs held out": [str(row["num_held_out"]) for row in found],
             "accuracy": [percent(row, "accuracy") for row in found],
             "NLL, nats": [f"{row['nll']:.3f}" for row in found],
-            "ECE": [f"{row['ece']:.3f}" for row in found],
-            "temperature": [f"{row['temperature']:.2f}" for row in found],
+            "ECE, and calibrated": [f"{row['ece']:.3f}, {row['ece_scaled']:.3f}" for row in found],
             "processor": [f"{row['cpu_seconds'] / 60:.0f} min" for row in found],
             "memory": [f"{row['peak_memory_gb']:.1f} GB" for row in found],
         }

@@ -154,6 +154,7 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
         "nll": float(np.mean(np.logaddexp(0.0, -deltas))),
         "accuracy": accuracy.value,
         "accuracy_ci": [accuracy.low, accuracy.high],
+        "deltas": deltas.round(3).tolist(),
         "online_accuracy": online_accuracy(trainer),
         "ece": ece(expit(deltas), np.ones(len(deltas))),
         **calibrated(deltas),
@@ -225,7 +226,7 @@ def main() -> None:
         name = "reward_hh_choice_trl.jsonl" if options.choose else "reward_hh_trl.jsonl"
         with (options.out / name).open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-        print(row, flush=True)
+        print({key: value for key, value in row.items() if key != "deltas"}, flush=True)
 
 
 if __name__ == "__main__":
