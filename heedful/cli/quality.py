@@ -31,6 +31,8 @@ def quality(
 def lines(found: dict[str, dict[str, Any]]) -> list[str]:
     """The main figures in words."""
     quality, patterns = found["quality"], found["patterns"]
+    if not quality["num_answers"]:
+        return ["nobody has answered yet; heedful studio shows people what is asked"]
     said = [
         f"{quality['num_answers']} answers of {quality['num_people']} people to "
         f"{quality['num_tasks']} tasks"

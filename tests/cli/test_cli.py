@@ -16,6 +16,8 @@ from typed import run
 
 from heedful.cli import app as cli_app
 from heedful.cli import work
+from heedful.store import open_store, projects
+from heedful.types import Project
 
 PAIR = {
     "chosen": "\n\nHuman: hello\n\nAssistant: Hello, how can I help?",
@@ -414,3 +416,17 @@ def test_studio_serves_at_the_address_it_prints_and_ends_by_ctrl_c(tmp_path: Pat
                 time.sleep(0.05)
         server.send_signal(signal.SIGINT)
         assert server.wait(60) in (0, 130)
+
+
+def test_quality_of_a_project_that_nobody_answered_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "s.db"
+    with open_store(file) as store, store.write() as tx:
+        projects.add(tx, Project(dataset="support", title="Support", form="rating"))
+    code, out, _ = run(monkeypatch, capsys, "quality", "support", "--store", str(file))
+    assert (code, out.count("\n")) == (0, 1)
+    assert out.startswith("nobody has answered yet")
+    code, _, err = run(monkeypatch, capsys, "quality", "supprt", "--store", str(file))
+    assert code == 2
+    assert "choose from: support" in err
