@@ -429,4 +429,4 @@ def test_quality_of_a_project_that_nobody_answered_says_so(
     assert out.startswith("nobody has answered yet")
     code, _, err = run(monkeypatch, capsys, "quality", "supprt", "--store", str(file))
     assert code == 2
-    assert "choose from: support" in err
+    assert "did you mean 'support'?" in err
