@@ -7,7 +7,7 @@ python benchmarks/palette.py docs/*.png  # a third of the bytes
 from pathlib import Path
 from typing import Any
 
-from tables import rows
+from tables import rows, settings_of
 
 from heedful.monitor.charts import HALF, inline
 from heedful.monitor.svg import PALETTE, themed
@@ -124,6 +124,51 @@ def label_noise() -> Any:
     return (bars + points).properties(width=2 * HALF, height=56 * len(worlds))
 
 
+def reward_hh() -> Any:
+    """Held-out accuracy with its interval, and minutes of processor, by setting and for TRL."""
+    import altair as alt
+
+    data = [
+        {
+            "settings": ", ".join(
+                one for one in settings_of(row) if one not in ("bfloat16", "tokens 1024")
+            )
+            if "peer" not in row
+            else f"{row['peer'].partition(' Reward')[0].upper()}, rate {row['learning_rate']:g}",
+            "side": "TRL" if "peer" in row else "heedful",
+            "accuracy": 100 * row["accuracy"],
+            "low": 100 * row["accuracy_ci"][0],
+            "high": 100 * row["accuracy_ci"][1],
+            "minutes": row["cpu_seconds"] / 60,
+        }
+        for row in rows("reward_hh_choice") + rows("reward_hh_choice_trl")
+    ]
+    data.sort(key=lambda one: (one["side"] == "TRL", -one["accuracy"]))
+    for one in data:
+        if one["settings"] == "rate 3e-4":
+            one["settings"] = "the default, rate 3e-4"
+    names = [one["settings"] for one in data]
+    colours = alt.Scale(domain=["heedful", "TRL"], range=[PALETTE["accent"], PALETTE["b"]])
+
+    def panel(*, shows_names: bool) -> Any:
+        labels = alt.Axis(labelLimit=330) if shows_names else None
+        return alt.Chart(inline(data)).encode(
+            y=alt.Y("settings:N", sort=names, title=None, axis=labels),
+            color=alt.Color("side:N", scale=colours, legend=alt.Legend(orient="top", title=None)),
+        )
+
+    title = "right on pairs held out, %, 95 % interval"
+    scale = alt.Scale(domain=[58, 72])
+    spans = panel(shows_names=True).mark_rule(strokeWidth=6, opacity=0.3, strokeCap="round")
+    points = panel(shows_names=True).mark_point(filled=True, size=80, opacity=1)
+    accuracy = spans.encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q")
+    accuracy += points.encode(x=alt.X("accuracy:Q", title=title, scale=scale))
+    bars = panel(shows_names=False).mark_bar(cornerRadiusEnd=3, size=14)
+    minutes = bars.encode(x=alt.X("minutes:Q", title="minutes of processor"))
+    size = {"width": HALF, "height": 30 * len(names)}
+    return accuracy.properties(**size) | minutes.properties(**size)
+
+
 def growth() -> Any:
     """Seconds and memory of a GRPO step, by completion length and by group size."""
     import altair as alt
@@ -190,7 +235,7 @@ def main() -> None:
     """Write every picture."""
     import vl_convert
 
-    for make in (bench, selection, label_noise, growth, ppo_learning):
+    for make in (bench, selection, label_noise, reward_hh, growth, ppo_learning):
         spec = themed(make(), background=PALETTE["paper"])
         (DOCS / f"{make.__name__}.png").write_bytes(vl_convert.vegalite_to_png(spec, scale=2))
 
