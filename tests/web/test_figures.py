@@ -160,6 +160,33 @@ def test_patterns_of_a_form_without_preferences_lead_to_quality(tmp_path: Path) 
             assert ("20 more" in page) == (form == "rating")
 
 
+def test_ratings_show_how_far_above_others_somebody_rates_instead_of_sides(tmp_path: Path) -> None:
+    store, client = make_studio(tmp_path, form="rating", num_tasks=30, num_shown=1)
+    with store:
+        replaced(store, client)
+        with store.write() as tx:
+            for place, one in enumerate(tasks.by_dataset(tx, "support")):
+                (shown,) = one.task.completion_ids
+                annotations.add(tx, [
+                    Annotation(
+                        task_id=one.task.id, annotator=who, source="human", shown_order=(shown,),
+                        payload={"ratings": {shown: {"helpful": 2 + place % 2 + more}}},
+                    )
+                    for who, more in (("ann", 0), ("bob", 0), ("mild", 2))
+                ])  # fmt: skip
+        visitor(store, client, "rea", "reader")
+        page = client.get("/projects/support/quality").text
+        assert "points above others</th>" in page
+        assert "rates 2.0 to 2.0 points above others on the same answers" in page
+        assert "left side</th>" not in page
+        people = client.get("/api/projects/support/quality").json()["data"]["people"]
+        assert {one["person"]: round(one["level"]["value"], 1) for one in people} == {
+            "ann": -1.0,
+            "bob": -1.0,
+            "mild": 2.0,
+        }
+
+
 def test_a_summary_counts_what_was_answered_in_good_english(studio: Any) -> None:
     store, client, _ = studio
     with store.write() as tx:
