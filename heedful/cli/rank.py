@@ -14,7 +14,8 @@ def rank(
         list[str] | None,
         typer.Option(
             "--model",
-            help="A reward model, rule or classifier's directory; may be given several times.",
+            help="A reward model, a rule (gold:NAME) or a sequence classifier's directory; may be "
+            "given several times.",
         ),
     ] = None,
     strategy: Annotated[
@@ -31,7 +32,7 @@ def rank(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Score the tasks of a project that nobody was given yet, by its reward models.
+    """Score the tasks of a project that nobody was given yet, by rewards.
 
     The project's strategy then begins tasks with the highest score first. Without --model, the
     reward models that were fitted to the project's answers are taken; by_slice reads the newest

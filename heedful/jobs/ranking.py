@@ -1,4 +1,4 @@
-"""``heedful rank``: which tasks of a project are worth asking next, by its reward models."""
+"""``heedful rank``: which tasks of a project are worth asking next, by rewards."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +118,7 @@ def rank(
     if chosen in OF_SCORES and found.form in ("demonstration", "critique", "steps"):
         raise DataError(f"{found.form} shows one answer, so there is no margin; choose d_optimal")
     scores = _scores(store, chosen, names, asked, answered, max_tokens)
-    save(store, project, chosen, scores)
+    save(store, project, chosen, {one.task.id: scores.get(one.task.id) for one in asked})
     return RankResult(
         project=project,
         strategy=chosen,
@@ -132,8 +132,11 @@ def _read(tx: Transaction, ids: Sequence[str]) -> list[AnsweredTask]:
     return [one for chunk in chunks(ids) for one in tasks.get(tx, chunk).values()]
 
 
-def save(store: Store, project: str, strategy: str, scores: Mapping[str, float]) -> None:
-    """Keep what the strategy says of the tasks, in parts: nobody draws meanwhile."""
+def save(store: Store, project: str, strategy: str, scores: Mapping[str, float | None]) -> None:
+    """Keep what the strategy says of the tasks, in parts: nobody draws meanwhile.
+
+    A task without a score loses the one that it had.
+    """
     for chunk in chunks(sorted(scores)):
         with store.write() as tx:
             picking.set_scores(tx, project, strategy, {task: scores[task] for task in chunk})
@@ -171,10 +174,9 @@ def _scores(
         if name not in on_models:
             apart = open_reward(name, store)
             assert isinstance(apart, TextReward | ClassifierReward)
-            has_unit = not models.is_rule(name) and (
-                isinstance(apart, TextReward) or strategy in ("bald", "margin")
-            )
-            members.append(_scores_apart(apart, asked, has_unit=has_unit))
+            rows = _scores_apart(apart, asked, limit)
+            factor = unit_apart(apart, strategy, list(rows.values()), models.is_rule(name))
+            members.append({task: [factor * one for one in row] for task, row in rows.items()})
     refs = [models.find_model(name, store) for name in on_models]
     trunk = models.open_trunk(refs[0], dtype="auto") if refs else None
     trees = _trees(tree_maker(trunk), asked, limit) if trunk is not None else []
@@ -214,20 +216,38 @@ def is_apart(name: str, store: Store) -> bool:
 
 
 def _scores_apart(
-    reward: TextReward | ClassifierReward, asked: Sequence[AnsweredTask], *, has_unit: bool
+    reward: TextReward | ClassifierReward, asked: Sequence[AnsweredTask], limit: int
 ) -> dict[str, list[float]]:
-    """The scores of such a reward, by task; those without a unit of their own in deviations."""
-    trees = _trees(reward.tree, asked, reward.max_tokens)
+    """The scores of such a reward, by task; ``limit`` is in tokens, which texts have not."""
+    is_text = isinstance(reward, TextReward)
+    longest = reward.max_tokens if is_text else min(limit, reward.max_tokens)
+    trees = _trees(reward.tree, asked, longest)
     found: dict[str, list[float]] = {}
     with progress(f"score with {reward.name}", len(trees)) as advance:
         for chunk in chunks(trees, TREES_AT_ONCE):
             for tree, row in zip(chunk, reward.score(chunk), strict=True):
                 found[tree.id] = list(row)
             advance(len(chunk))
-    if has_unit or not found:
-        return found
-    scale = float(np.std([one for row in found.values() for one in row])) or 1.0
-    return {task: [one / scale for one in row] for task, row in found.items()}
+    return found
+
+
+def unit_apart(
+    reward: TextReward | ClassifierReward,
+    strategy: str,
+    rows: Sequence[Sequence[float]],
+    is_rule: bool,
+) -> float:
+    """What scores are multiplied by: to log-odds for ``bald``, else to deviations.
+
+    A reward that Heedful fitted knows its deviation in log-odds; the logit of another classifier is
+    in log-odds and a rule in its own unit, so both take the deviation of the scores at hand.
+    """
+    std = None if is_rule else reward.std
+    if strategy == "bald" and not is_rule:
+        return 1.0 if std is None else std
+    if std is not None:
+        return 1.0
+    return 1 / (float(np.std([one for row in rows for one in row] or [1.0])) or 1.0)
 
 
 def _member_scores(
@@ -245,16 +265,25 @@ def tree_maker(reader: Reader) -> TreeMaker:
 
 
 def _trees(tree: TreeMaker, asked: Sequence[AnsweredTask], limit: int) -> list[Tree]:
-    """The tasks as token ids; those that no template writes or above the limit are left out."""
-    trees = []
+    """The tasks as token ids; those that the template refuses or above the limit are left out.
+
+    Raises ``DataError`` with the template's reason when it refuses them all.
+    """
+    trees, refused = [], []
     for one in asked:
         answers = [one.completions[each].messages for each in one.task.completion_ids]
         try:
             made = tree(one.task.id, one.task.prompt, answers)
-        except (DataError, jinja2.TemplateError):
+        except (DataError, jinja2.TemplateError) as error:
+            refused.append(error)
             continue
         if len(made.prompt) + max(map(len, made.responses)) <= limit:
             trees.append(made)
+    if refused and len(refused) == len(asked):
+        raise DataError(
+            f"the chat template refuses all {len(asked)} tasks, the first because: {refused[0]}; "
+            "name a reward model that reads them"
+        )
     return trees
 
 

@@ -96,7 +96,8 @@ def write_classifier(
 ) -> Classifier:
     """Write the float32 checkpoint with tokeniser and chat template to the new directory.
 
-    ``about`` joins the offset under ``heedful`` in ``config.json``. Raises ``ConfigError`` or
+    ``about`` joins the offset and the deviation that the reward is in, in log-odds, under
+    ``heedful`` in ``config.json``. Raises ``ConfigError`` or
     ``DataError`` for what a classifier cannot hold, and ``ProofError`` when what was written gives
     another reward; then nothing is left behind.
     """
@@ -113,7 +114,7 @@ def write_classifier(
     config = shortened(trunk, settings.depth)
     config.pad_token_id = tokenizer.pad_token_id
     config.vocab_size = max(config.vocab_size, len(tokenizer))
-    config.heedful = {"offset": offset, **about}
+    config.heedful = {"offset": offset, "std": card.std, **about}
     model = empty(config, trunk.base.name)
     model.load_state_dict(merged(trunk, role, model, card))
     errors: list[float] = []
@@ -241,6 +242,7 @@ def ending(tokenizer: Any) -> str:
 def prove(trunk: Trunk, role: str, directory: Path, card: AdapterCard, offset: float) -> float:
     """The largest difference between the reward and the classifier that is read back.
 
+    It is relative to the reward, to the offset or to 1, whichever is largest.
     Raises ``ProofError`` when it is above the tolerance.
     """
     trees = [probe_tree(trunk.tokenizer, probe) for probe in PROBES]
@@ -262,7 +264,9 @@ def prove(trunk: Trunk, role: str, directory: Path, card: AdapterCard, offset: f
                 "heedful serve reward"
             )
     given = model.eval()(**rows).logits[:, 0] + offset
-    worst: float = ((given - rewards).abs() / rewards.abs().clamp(min=1)).max().item()
+    # a reward near 0 may be what is left of a large logit and a large offset
+    largest = rewards.abs().clamp(min=max(1.0, abs(offset)))
+    worst: float = ((given - rewards).abs() / largest).max().item()
     if not worst <= TOLERANCE:
         raise ProofError(
             f"the classifier's rewards differ from the model's by {worst:.1e}, allowed is "

@@ -57,7 +57,9 @@ class ClassifierReward:
         config = self.model.config.get_text_config()
         # without padding of its own a classifier of transformers reads the wrong token of a batch
         self.pad = config.pad_token_id
-        self.offset = stated_offset(directory)
+        self.offset = stated(directory, "offset") or 0.0
+        # one that Heedful did not write has no deviation, and its logit is in log-odds
+        self.std = stated(directory, "std")
         limit = getattr(config, "max_position_embeddings", None)
         longest = self.tokenizer.model_max_length
         self.max_tokens: int = min(limit or longest, longest)
@@ -172,15 +174,15 @@ class ClassifierScorer:
         return Rated(scores=dict(zip(rows, logits, strict=True)), drops=drops)
 
 
-def stated_offset(directory: Path) -> float:
-    """What ``reward.classifier`` wrote into the config; 0 of other classifiers."""
-    stated = json.loads((directory / CONFIG).read_text()).get("heedful")
-    offset = stated.get("offset", 0.0) if isinstance(stated, dict) else 0.0
-    if not isinstance(offset, int | float) or not math.isfinite(offset):
-        raise DataError(
-            f"{directory / CONFIG} states the offset {offset!r:.40}; it must be a number"
-        )
-    return float(offset)
+def stated(directory: Path, name: str) -> float | None:
+    """A number that ``reward.classifier`` wrote into the config; other classifiers have none."""
+    told = json.loads((directory / CONFIG).read_text()).get("heedful")
+    found = told.get(name) if isinstance(told, dict) else None
+    if found is None:
+        return None
+    if not isinstance(found, int | float) or not math.isfinite(found):
+        raise DataError(f"{directory / CONFIG} states the {name} {found!r:.40}; write a number")
+    return float(found)
 
 
 def check_safe(directory: Path) -> None:

@@ -181,16 +181,19 @@ def fresh_tasks(tx: Transaction, project: str) -> list[str]:
     return list(tx.connection.scalars(query.order_by(ITEMS.urgency, ITEMS.task_id)))
 
 
-def set_scores(tx: Transaction, project: str, strategy: str, scores: Mapping[str, float]) -> None:
+def set_scores(
+    tx: Transaction, project: str, strategy: str, scores: Mapping[str, float | None]
+) -> None:
     """What a strategy thinks of asking these tasks; the highest score is asked first.
 
-    Nobody draws meanwhile, so write many in parts.
+    ``None`` takes back what was thought before: the task comes at random. Nobody draws meanwhile,
+    so write many in parts.
     """
-    bad = [task for task, score in scores.items() if not math.isfinite(score)]
+    bad = [task for task, score in scores.items() if score is not None and not math.isfinite(score)]
     if bad:
         raise DataError(f"task {bad[0]} has score {scores[bad[0]]}; scores are finite numbers")
     rows = [
-        {"at": project, "task": task, "to_score": float(score), "by": strategy}
+        {"at": project, "task": task, "to_score": score, "by": None if score is None else strategy}
         for task, score in sorted(scores.items())
     ]
     if rows:

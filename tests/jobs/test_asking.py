@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from fresh import fresh_store
 from sqlalchemy import select
+from transformers import AutoTokenizer
 
 from heedful.config import RewardCardConfig, RewardConfig, resolve
 from heedful.data import testing
@@ -180,18 +182,39 @@ def test_reward_models_say_which_task_comes_next(
         assert len(set(left)) == 4
         assert low < min(left)
         assert max(left) <= high
-    # a sequence classifier with the same scores ranks alike, and does beside another model
+    # an exported reward says of tasks what it said before, alone and beside another model
     directory = export_classifier(str(tmp_path / "reward0"), store, tmp_path / "out").path
-    orders = []
+    for strategy, beside in (
+        ("margin", []),
+        ("disagreement", [str(tmp_path / "reward1")]),
+        ("bald", [str(tmp_path / "reward1")]),
+    ):
+        found = []
+        for name in (str(tmp_path / "reward0"), directory):
+            ranked = rank(store, "support", strategy=strategy, names=[name, *beside])
+            assert (ranked.num_tasks, ranked.num_left_out) == (4, 0)
+            with store.read() as tx:
+                query = select(items.task_id, items.score).where(items.scored_by == strategy)
+                found.append({row.task_id: row.score for row in tx.connection.execute(query)})
+        assert found[1] == pytest.approx(found[0], rel=1e-2, abs=1e-4), strategy
+    # what cannot be read has no score, also none of an earlier time
     for name in (str(tmp_path / "reward0"), directory):
         rank(store, "support", strategy="margin", names=[name])
+        ranked = rank(store, "support", strategy="margin", names=[name], max_tokens=3)
+        assert (ranked.num_tasks, ranked.num_left_out) == (0, 4)
         with store.read() as tx:
-            query = select(items.task_id).where(items.scored_by == "margin")
-            orders.append(tx.connection.execute(query.order_by(items.score)).scalars().all())
-    assert orders[0] == orders[1]
-    both = [directory, str(tmp_path / "reward1")]
-    ranked = rank(store, "support", strategy="disagreement", names=both)
-    assert (ranked.num_tasks, ranked.num_left_out) == (4, 0)
+            query = select(items.score, items.scored_by).where(items.place.is_not(None))
+            assert set(tx.connection.execute(query)) == {(None, None)}
+    refusing = tmp_path / "refusing"
+    shutil.copytree(directory, refusing)
+    for file in refusing.glob("*"):
+        if file.name in ("chat_template.jinja", "tokenizer_config.json"):
+            file.unlink()
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer.chat_template = "{{ raise_exception('no roses') }}"
+    tokenizer.save_pretrained(refusing)
+    with pytest.raises(DataError, match="refuses all 4 tasks, the first because: no roses"):
+        rank(store, "support", strategy="margin", names=[str(refusing)])
     with pytest.raises(DataError, match=r"out is none; name one"):
         rank(store, "support", strategy="d_optimal", names=[directory])
     with pytest.raises(MissingError, match="'test' is no reward model"):
