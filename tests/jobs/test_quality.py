@@ -15,7 +15,7 @@ from heedful.forms import FORMS
 from heedful.jobs import quality as summaries_of
 from heedful.jobs.quality import compute, copies
 from heedful.jobs.quality.agreement import agreement, cohen
-from heedful.jobs.quality.levels import levels
+from heedful.jobs.quality.levels import above_others, centred, levels, linked
 from heedful.jobs.quality.people import shares_right
 from heedful.jobs.quality.reading import Answers, read
 from heedful.stats.intervals import wilson
@@ -422,11 +422,10 @@ def test_who_rates_higher_than_others_is_found_and_the_rest_is_spared(tmp_path: 
     with fresh_store(tmp_path / "quality.db") as store:
         put(store, "rating", *rated(offsets))
         rows = {one["person"]: one for one in compute(store, "support", "quality").data["people"]}
-    others_mean = {who: (sum(offsets.values()) - b) / 4 for who, b in offsets.items()}
-    for who, b in offsets.items():
+    for who, b in offsets.items():  # the median person's is 0; the scale ends at 5
         level = rows[who]["level"]
-        assert level["low"] - 0.1 < b - others_mean[who] < level["high"] + 0.1
-    far = "points above others on the same answers"
+        assert level["low"] - 0.1 < b < level["high"] + 0.1
+    far = "points above the usual on the same answers"
     flags = {who: row["flags"] for who, row in rows.items() if row["flags"]}
     assert list(flags) == ["eve"]
     assert far in flags["eve"][0]
@@ -442,29 +441,63 @@ def test_levels_count_a_task_once_however_much_it_rates(tmp_path: Path):
     assert {one.num for one in found.by_annotator.values()} == {60}
 
 
-def test_levels_equal_a_slow_mean_of_differences(tmp_path: Path):
-    tasks, answers = rated({"ann": 0.3, "bob": 0.0, "cat": -0.2, "dan": 0.5}, seed=3)
+def test_levels_equal_least_squares_and_their_intervals_cover_the_planted_ones():
+    covered, planted = [], np.array([0.0, 0.0, 0.0, 0.4, -0.6, 1.5, 0.2, -0.2])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        people = np.array([rng.choice(8, size=2, replace=False) for _ in range(240)])
+        item, person = np.repeat(np.arange(240), 2), people.ravel()
+        points = rng.normal(size=240)[item] + planted[person] + 0.7 * rng.normal(size=480)
+        above = above_others(points, item, person)
+        design = np.concatenate([np.eye(240)[item], np.eye(8)[person]], axis=1)
+        slow = np.linalg.lstsq(design, points, rcond=None)[0][240:]
+        means = np.bincount(person, weights=above) / np.bincount(person)
+        np.testing.assert_allclose(means - means.mean(), slow - slow.mean(), atol=5e-3)
+        names = [str(one) for one in person]
+        found = centred(
+            rater_offsets(names, above).by_annotator, list("01234567"), np.zeros(8, dtype=int)
+        )
+        usual = np.median(planted)
+        covered += [found[str(k)].low <= b - usual <= found[str(k)].high
+                    for k, b in enumerate(planted)]  # fmt: skip
+    assert 0.9 <= np.mean(covered) <= 1.0
+
+
+def test_one_generous_person_does_not_make_the_others_strict(tmp_path: Path):
+    with fresh_store(tmp_path / "quality.db") as store:
+        put(store, "rating", *rated({"ann": 0.0, "bob": 0.0, "eve": 1.2}))
+        rows = {one["person"]: one for one in compute(store, "support", "quality").data["people"]}
+    assert [who for who in ["ann", "bob", "eve"] if rows[who]["flags"]] == ["eve"]
+    assert abs(rows["ann"]["level"]["value"]) < 0.2
+
+
+def test_who_guesses_ratings_is_called_a_guesser_however_high(tmp_path: Path):
+    rng = np.random.default_rng(2)
+    tasks, answers = [], []
+    for number in range(150):
+        one, sides = task("rating", number)
+        tasks.append((one, sides))
+        worth = rng.integers(3, 6, size=2)
+        for who in ("ann", "bob", "cat", "gus"):
+            said = rng.integers(1, 6, size=2) if who == "gus" else worth
+            ratings = {
+                completion: {"helpful": int(points)}
+                for completion, points in zip(one.completion_ids, said, strict=True)
+            }
+            answers.append(answer(one, who, {"ratings": ratings}))
     with fresh_store(tmp_path / "quality.db") as store:
         put(store, "rating", tasks, answers)
-        with store.read() as tx:
-            found = levels(read(tx, "support"))
-    names, slow = [], []
-    for one in answers:
-        rest = [
-            other.payload["ratings"]
-            for other in answers
-            if other.task_id == one.task_id and other.annotator != one.annotator
-        ]
-        above = [
-            score - np.mean([theirs[side][criterion] for theirs in rest])
-            for side, scores in one.payload["ratings"].items()
-            for criterion, score in scores.items()
-        ]
-        names.append(one.annotator)
-        slow.append(float(np.mean(above)))
-    assert found is not None
-    for who, level in rater_offsets(names, slow).by_annotator.items():
-        assert found.by_annotator[who].value == pytest.approx(level.value)
+        rows = {one["person"]: one for one in compute(store, "support", "quality").data["people"]}
+    assert any("nearer to guessing" in one for one in rows["gus"]["flags"])
+    assert any("points below the usual" in one for one in rows["gus"]["flags"])
+    assert not any(rows[who]["flags"] for who in ("ann", "bob", "cat"))
+
+
+def test_people_whom_no_shared_answer_links_are_compared_among_themselves():
+    item = np.array([0, 0, 1, 1, 2, 2])
+    person = np.array([0, 1, 1, 0, 2, 3])
+    group = linked(item, person)
+    assert group[0] == group[1] != group[2] == group[3]
 
 
 def test_nobody_has_a_level_where_nobody_rates_what_others_rate(tmp_path: Path):

@@ -176,15 +176,17 @@ def test_ratings_show_how_far_above_others_somebody_rates_instead_of_sides(tmp_p
                 ])  # fmt: skip
         visitor(store, client, "rea", "reader")
         page = client.get("/projects/support/quality").text
-        assert "points above others</th>" in page
-        assert "rates 2.0 to 2.0 points above others on the same answers" in page
+        assert "points above the usual</th>" in page
+        assert "rates 2.0 to 2.0 points above the usual on the same answers" in page
         assert "left side</th>" not in page
         people = client.get("/api/projects/support/quality").json()["data"]["people"]
         assert {one["person"]: round(one["level"]["value"], 1) for one in people} == {
-            "ann": -1.0,
-            "bob": -1.0,
+            "ann": 0.0,
+            "bob": 0.0,
             "mild": 2.0,
         }
+        assert [one["person"] for one in people if one["flags"]] == ["mild"]
+        assert "Nobody has answered the same task" not in page
 
 
 def test_a_summary_counts_what_was_answered_in_good_english(studio: Any) -> None:

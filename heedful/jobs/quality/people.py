@@ -31,7 +31,7 @@ MAX_CANDIDATES = 800  # the fit takes time with the cube of their number
 LOW_SHARE = 0.7  # of repeats answered alike, of gold items answered right
 LOW_SKILL = 0.5  # of a typical person's
 FAST = 1 / 3  # of the project's median
-FAR = 0.5  # points above or below what others gave
+FAR = 0.5  # points above or below the usual person
 ALPHA = 0.05
 
 
@@ -207,8 +207,7 @@ def _flagged(rows: list[Row], known: Skill, names: Mapping[str, str]) -> list[Ro
     for row in rows:
         level = _level(row)
         row["flags"] = [
-            # who rates a point higher is seldom "right", and still tells better from worse
-            *([] if level else _seldom_right(row, floor)),
+            *([] if level and _surely_tells(row) else _seldom_right(row, floor)),
             *_blind(row),
             *_low_shares(row),
             *_side(row),
@@ -239,6 +238,12 @@ def _seldom_right(row: Row, floor: float) -> list[str]:
         f"right in {percents(right.low, right.high, 0)} of answers, below {percent(floor, 0)}: "
         "nearer to guessing than to the typical person"
     ]
+
+
+def _surely_tells(row: Row) -> bool:
+    """Who rates a point higher is seldom "right" and may still tell better from worse."""
+    weight = row["bradley_terry"]
+    return weight is not None and weight.low > 0  # 0 is guessing
 
 
 def _blind(row: Row) -> list[str]:
@@ -289,7 +294,9 @@ def _level(row: Row) -> list[str]:
         return []
     near, far = sorted((abs(level.low), abs(level.high)))
     side = "above" if level.value > 0 else "below"
-    return [f"rates {fixed(near, 1)} to {fixed(far, 1)} points {side} others on the same answers"]
+    return [
+        f"rates {fixed(near, 1)} to {fixed(far, 1)} points {side} the usual on the same answers"
+    ]
 
 
 def _partner(pair: PairAgreement, person: str) -> list[str]:
