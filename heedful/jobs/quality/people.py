@@ -207,7 +207,7 @@ def _flagged(rows: list[Row], known: Skill, names: Mapping[str, str]) -> list[Ro
     for row in rows:
         level = _level(row)
         row["flags"] = [
-            *([] if level and _surely_tells(row) else _seldom_right(row, floor)),
+            *_seldom_right(row, floor, rates_apart=bool(level)),
             *_blind(row),
             *_low_shares(row),
             *_side(row),
@@ -230,20 +230,18 @@ def skill_floor(skills: Sequence[Interval | None], num_labels: int) -> float:
     return guessing + LOW_SKILL * (float(np.median(values)) - guessing) if values else 0.0
 
 
-def _seldom_right(row: Row, floor: float) -> list[str]:
+def _seldom_right(row: Row, floor: float, *, rates_apart: bool) -> list[str]:
     right = row["dawid_skene"]
     if right is None or not is_surely_below(right, floor, min_num=MIN_NUM):
         return []
+    why = (
+        "by guessing, or because their ratings lie apart"
+        if rates_apart
+        else "nearer to guessing than to the typical person"
+    )
     return [
-        f"right in {percents(right.low, right.high, 0)} of answers, below {percent(floor, 0)}: "
-        "nearer to guessing than to the typical person"
+        f"right in {percents(right.low, right.high, 0)} of answers, below {percent(floor, 0)}: {why}"
     ]
-
-
-def _surely_tells(row: Row) -> bool:
-    """Who rates a point higher is seldom "right" and may still tell better from worse."""
-    weight = row["bradley_terry"]
-    return weight is not None and weight.low > 0  # 0 is guessing
 
 
 def _blind(row: Row) -> list[str]:
