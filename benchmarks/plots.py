@@ -7,7 +7,7 @@ python benchmarks/palette.py docs/*.png  # a third of the bytes
 from pathlib import Path
 from typing import Any
 
-from tables import rows, settings_of
+from tables import rows, settings_of, spoken
 
 from heedful.monitor.charts import HALF, inline
 from heedful.monitor.svg import PALETTE, themed
@@ -128,13 +128,16 @@ def reward_hh() -> Any:
     """Held-out accuracy with its interval, and minutes of processor, by setting and for TRL."""
     import altair as alt
 
+    def named(row: dict[str, Any]) -> str:
+        if "peer" in row:
+            version = row["peer"].partition(" Reward")[0].upper()
+            return f"{version}, rate {spoken(row['learning_rate'])}"
+        told = [one for one in settings_of(row) if one not in ("bfloat16", "tokens 1024")]
+        return ", ".join(told if len(told) > 1 else ["the default", *told])
+
     data = [
         {
-            "settings": ", ".join(
-                one for one in settings_of(row) if one not in ("bfloat16", "tokens 1024")
-            )
-            if "peer" not in row
-            else f"{row['peer'].partition(' Reward')[0].upper()}, rate {row['learning_rate']:g}",
+            "settings": named(row),
             "side": "TRL" if "peer" in row else "heedful",
             "accuracy": 100 * row["accuracy"],
             "low": 100 * row["accuracy_ci"][0],
@@ -144,9 +147,6 @@ def reward_hh() -> Any:
         for row in rows("reward_hh_choice") + rows("reward_hh_choice_trl")
     ]
     data.sort(key=lambda one: (one["side"] == "TRL", -one["accuracy"]))
-    for one in data:
-        if one["settings"] == "rate 3e-4":
-            one["settings"] = "the default, rate 3e-4"
     names = [one["settings"] for one in data]
     colours = alt.Scale(domain=["heedful", "TRL"], range=[PALETTE["accent"], PALETTE["b"]])
 

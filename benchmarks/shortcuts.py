@@ -159,8 +159,10 @@ def main() -> None:
     parser.add_argument("--note", default="alone", help="what else the machine did")
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
     simulated = given.data is None
+    if simulated and given.choose:
+        parser.error("--choose holds out training pairs of --data; simulated pairs are drawn anew")
+    given.out.mkdir(parents=True, exist_ok=True)
     # the tiny model learns faster than a real one may
     settings = [*(["optimiser.learning_rate=1e-3"] if given.model == "test" else ()),
                 *given.overrides]  # fmt: skip

@@ -108,15 +108,12 @@ def reward_hh() -> list[str]:
 
     def side(row: Row) -> str:
         if row.get("epochs"):
-            return f"{row['peer']}, one epoch in {row['dtype']}, rate {row['learning_rate']:g}"
+            return (
+                f"{row['peer']}, one epoch in {row['dtype']}, rate {spoken(row['learning_rate'])}"
+            )
         if "peer" in row:
             return str(row["peer"])
-        told = settings_of(row)
-        is_told = any(one.startswith("rate ") for one in told)
-        rate = row.get("learning_rate", 1e-4)  # rows without it are of the time when that was it
-        return ", ".join(["heedful", *told, *([] if is_told else [f"rate {rate:.0e}"])]).replace(
-            "e-0", "e-"
-        )
+        return ", ".join(["heedful", *settings_of(row)])
 
     def minutes(row: Row) -> str:
         if "cpu_seconds" in row:
@@ -143,24 +140,36 @@ def reward_hh() -> list[str]:
 
 
 def settings_of(row: Row) -> list[str]:
-    """What a fit of reward_hh.py was told beside its defaults, in words."""
+    """What a fit of a reward was told beside its defaults, in words, and always its rate."""
     words = {
         "dtype=": "",
         "adapter.depth=30": "depth 30",
         "adapter.rank=": "rank ",
-        "optimiser.learning_rate=": "rate ",
-        "optimiser.full_learning_rate=": "rate ",
         "batch.max_tokens=": "tokens ",
         "warm_start=false": "no probe",
         "pooling=": "token ",
         "ensemble.members=": "members ",
     }
-    return [
+    found = [
         word + one.removeprefix(key)
         for one in row.get("overrides", ())
         for key, word in words.items()
         if one.startswith(key)
     ]
+    return [*found, f"rate {spoken(rate_of(row))}"]
+
+
+def rate_of(row: Row) -> float:
+    """The rate of the adapter or of whole matrices; 1e-4 was an adapter's when rows had none."""
+    told = dict(one.split("=", 1) for one in row.get("overrides", ()))
+    if told.get("adapter.rank") == "full":
+        return float(told.get("optimiser.full_learning_rate", 1e-5))
+    return float(told.get("optimiser.learning_rate", row.get("learning_rate", 1e-4)))
+
+
+def spoken(rate: float) -> str:
+    """``3e-4``."""
+    return f"{rate:e}".replace("e-0", "e-").replace(".000000", "").replace("00000e", "e")
 
 
 def reward_hh_choice() -> list[str]:
@@ -172,7 +181,7 @@ def reward_hh_choice() -> list[str]:
     return table(
         {
             "settings": [
-                f"{row['peer']}, {row['dtype']}, rate {row['learning_rate']:g}"
+                f"{row['peer']}, {row['dtype']}, rate {spoken(row['learning_rate'])}"
                 if "peer" in row
                 else ", ".join(settings_of(row))
                 for row in found
@@ -180,7 +189,11 @@ def reward_hh_choice() -> list[str]:
             "pairs held out": [str(row["num_held_out"]) for row in found],
             "accuracy": [percent(row, "accuracy") for row in found],
             "NLL, nats": [f"{row['nll']:.3f}" for row in found],
-            "ECE, and calibrated": [f"{row['ece']:.3f}, {row['ece_scaled']:.3f}" for row in found],
+            "ECE, and calibrated": [
+                f"{row['ece']:.3f}, "
+                + (f"{row['ece_scaled']:.3f}" if "ece_scaled" in row else "no temperature")
+                for row in found
+            ],
             "processor": [f"{row['cpu_seconds'] / 60:.0f} min" for row in found],
             "memory": [f"{row['peak_memory_gb']:.1f} GB" for row in found],
         }
@@ -430,7 +443,7 @@ def pandalm() -> list[str]:
     return table(
         {
             "seed": [str(row["seed"]) for row in found],
-            "settings": [", ".join(row["overrides"]) or "default" for row in found],
+            "settings": [", ".join(settings_of(row)) for row in found],
             "pairs": [str(row["with_majority"]) for row in found],
             "model, of the majority": [percent(row, "accuracy") for row in found],
             "model, of the other two": [percent(row, "model_of_others") for row in found],
@@ -444,17 +457,20 @@ def shortcuts() -> list[str]:
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows("shortcuts"):
         pairs = row["task"] + (", training pairs held out" if row.get("choose") else "")
+        if row["task"] != "simulated":
+            pairs += f", {', '.join(settings_of({'overrides': row['settings']}))}"
         found.setdefault((pairs, row["remedy"]), []).append(row)
 
     def mean(group: list[Row], name: str, *, is_share: bool = True) -> str:
         scale, digits, unit, sign = (100, 1, " %", "") if is_share else (1, 2, "", "+")
-        values = [scale * row[name] for row in group if row.get(name) is not None]
+        measured = [row for row in group if row.get(name) is not None]
+        values = [scale * row[name] for row in measured]
         if not values:
             return ""
         centre = sum(values) / len(values)
         shown = f"{centre:{sign}.{digits}f}{unit}"
         if len(values) == 1:
-            low, high = (scale * one for one in group[0][f"{name}_ci"])
+            low, high = (scale * one for one in measured[0][f"{name}_ci"])
             return f"{shown} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
         return f"{shown} ± {statistics.stdev(values):.{digits}f}"
 

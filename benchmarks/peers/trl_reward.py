@@ -17,7 +17,6 @@ SciPy beside TRL, for our readers and intervals.
 
 import argparse
 import json
-import math
 import os
 import platform
 import resource
@@ -168,20 +167,21 @@ def run(options: argparse.Namespace, model: Path, seed: int, scratch: Path) -> d
 
 def calibrated(deltas: np.ndarray) -> dict[str, float]:
     """ECE after scaling; a prompt here has one pair."""
-    if deltas.mean() <= 0:
-        return {}  # no temperature calibrates a model that is no better than chance
-    scaled, floor = ece_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)
+    try:
+        scaled, floor = ece_by_halves(deltas, np.arange(len(deltas)) % 2 == 0)
+    except ValueError:  # a half that is all right or no better than chance
+        return {}
     return {"ece_scaled": scaled, "ece_floor": floor}
 
 
-def online_accuracy(trainer: trl.RewardTrainer) -> float:
+def online_accuracy(trainer: trl.RewardTrainer) -> float | None:
     """Accuracy on the pairs of the second half of an epoch, each before it is learned from.
 
-    A mean of what the trainer logged every few steps; NaN where it logged nothing.
+    A mean of what the trainer logged every few steps; None where it logged nothing.
     """
     logged = [one["accuracy"] for one in trainer.state.log_history if "accuracy" in one]
     if not logged:
-        return math.nan
+        return None
     return float(np.mean(logged[len(logged) // 2 :]))
 
 

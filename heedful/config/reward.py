@@ -34,7 +34,7 @@ class RewardAdapter(Adapter):
 
 
 class RewardOptimiser(Optimiser):
-    """The head starts at its best value on the frozen base, so it moves as slowly as the rest.
+    """The head starts at its best value on the frozen base, so it moves more slowly than the rest.
 
     So do thresholds; they are few numbers and may move faster (``link_learning_rate``).
     """

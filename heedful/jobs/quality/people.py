@@ -239,9 +239,8 @@ def _seldom_right(row: Row, floor: float, *, rates_apart: bool) -> list[str]:
         if rates_apart
         else "nearer to guessing than to the typical person"
     )
-    return [
-        f"right in {percents(right.low, right.high, 0)} of answers, below {percent(floor, 0)}: {why}"
-    ]
+    share = percents(right.low, right.high, 0)
+    return [f"right in {share} of answers, below {percent(floor, 0)}: {why}"]
 
 
 def _blind(row: Row) -> list[str]:
