@@ -124,7 +124,7 @@ def test_a_stock_classifier_gives_the_same_rewards(shape: str, tmp_path: Path) -
         assert logits.shape == (3, 1)
         given = logits[:, 0] + model.config.heedful["offset"]
         torch.testing.assert_close(given, wanted, atol=1e-5, rtol=1e-5)
-    assert model.config.heedful == {"offset": made.offset, "reward": "r"}
+    assert model.config.heedful == {"offset": made.offset, "std": 1.7, "reward": "r"}
     assert made.offset == pytest.approx((-0.8 - 0.3) / 1.7)
     assert model.config.num_hidden_layers == made.num_layers == 2
     assert model.config.num_labels == 1
