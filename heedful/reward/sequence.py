@@ -59,7 +59,7 @@ class ClassifierReward:
         self.pad = config.pad_token_id
         self.offset = stated(directory, "offset") or 0.0
         # one that Heedful did not write has no deviation, and its logit is in log-odds
-        self.std = stated(directory, "std")
+        self.std = stated_std(directory)
         limit = getattr(config, "max_position_embeddings", None)
         longest = self.tokenizer.model_max_length
         self.max_tokens: int = min(limit or longest, longest)
@@ -183,6 +183,14 @@ def stated(directory: Path, name: str) -> float | None:
     if not isinstance(found, int | float) or not math.isfinite(found):
         raise DataError(f"{directory / CONFIG} states the {name} {found!r:.40}; write a number")
     return float(found)
+
+
+def stated_std(directory: Path) -> float | None:
+    """The deviation of the logit that ``reward.classifier`` wrote; ``DataError`` unless positive."""
+    std = stated(directory, "std")
+    if std is not None and std <= 0:
+        raise DataError(f"{directory / CONFIG} states the std {std:g}; write a number above 0")
+    return std
 
 
 def check_safe(directory: Path) -> None:

@@ -77,6 +77,9 @@ def test_a_classifier_of_others_gives_its_raw_logit(
     (copy / "config.json").write_text(json.dumps(told | {"heedful": {"offset": "much"}}))
     with pytest.raises(DataError, match="states the offset 'much'"):
         open_reward(str(copy), None)
+    (copy / "config.json").write_text(json.dumps(told | {"heedful": {"offset": 0.0, "std": 0}}))
+    with pytest.raises(DataError, match="states the std 0; write a number above 0"):
+        open_reward(str(copy), None)
 
 
 def test_the_service_gives_the_logits_of_transformers(
