@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from heedful.stats.intervals import Interval, bootstrap
 
 Array = NDArray[np.float64]
-FREE_OF_COLUMN = 10  # observations a coefficient, the rule of thumb for regressions
+# Answers a coefficient, above those that the prompts' levels take: what a curve then invents costs
+# scores that do not follow the feature about a point of accuracy.
+FREE_OF_COLUMN = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,24 +160,24 @@ def without_curve(
     least squares with a level of its own for each prompt, on the other folds of prompts: nothing is
     taken off an answer by a curve that was fitted to it. No label is read, so what people like
     about a feature goes too: a reward of length alone keeps nothing. Only differences within a
-    prompt mean something. Raises ``ValueError`` for fewer prompts than folds, values that are not
-    finite, a feature that does not vary within a prompt, or too few answers to tell a curve from
-    noise, which would be put into the scores: 10 more than prompts for each column of the spline.
+    prompt mean something. A curve of few answers would put noise into the scores, so each column of
+    the spline takes 40 answers above those that are as many as prompts: fewer than ``num_knots``
+    knots below that, and a line at 40. Raises ``ValueError`` for fewer, for fewer prompts than
+    folds, values that are not finite, or a feature that does not vary within a prompt.
 
     Huang et al. 2024 (arXiv:2409.17407), there by local regression over all answers; prompts that
     take long answers are then taken for longer answers.
     """
-    table = spline_basis(feature, num_knots=num_knots)
     given = np.asarray(scores, dtype=float)
+    num_free = len(given) - len(np.unique(prompts))
+    table = spline_basis(feature, num_knots=min(num_knots, 1 + num_free // FREE_OF_COLUMN))
     y, x = _within(given, prompts)[:, 0], _within(table, prompts)
     if not x[:, 0].any():
         raise ValueError("the feature does not vary within a prompt; give several answers to one")
     fold = _folds(prompts, num_folds, rng)
-    num_free, needed = len(given) - len(np.unique(prompts)), FREE_OF_COLUMN * table.shape[1]
-    if num_free < needed:
+    if num_free < FREE_OF_COLUMN:
         raise ValueError(
-            f"there are {num_free} answers more than prompts; a curve of {table.shape[1]} "
-            f"coefficients needs {needed}"
+            f"there are {num_free} answers more than prompts; a curve needs {FREE_OF_COLUMN}"
         )
     found = np.empty_like(given)
     for held in range(num_folds):
