@@ -9,8 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
 Source = Literal["human", "model", "rule", "simulated"]
@@ -25,6 +24,27 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",
 def content_id(prefix: str, content: JSON) -> str:
     """``prefix_`` and 16 hex digits of the SHA-256 of the canonical JSON of ``content``."""
     return f"{prefix}_{hashlib.sha256(_CANONICAL.encode(content).encode()).hexdigest()[:16]}"
+
+
+class Named:
+    """A record whose ``id`` is ``PREFIX_`` and a hash of its ``content``, taken once."""
+
+    __slots__ = ("_id",)
+    PREFIX: ClassVar[str]
+    _id: str
+
+    @property
+    def id(self) -> str:
+        """Content hash, ``PREFIX_…``: equal for equal content, in every process."""
+        try:
+            return self._id
+        except AttributeError:
+            object.__setattr__(self, "_id", content_id(self.PREFIX, self.content()))
+            return self._id
+
+    def content(self) -> JSON:
+        """What two records must share to be the same."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,31 +97,25 @@ def last_text(messages: Sequence[Message]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
+class Prompt(Named):
     """What a model answers: a conversation that ends with a user's turn.
 
     Made by import, serving and jobs; used by engines and tasks.
     ``Prompt(messages=(Message(role="user", content="Hello"),))``
     """
 
+    PREFIX = "prm"
     messages: tuple[Message, ...]
     tools: tuple[str, ...] = ()
 
-    @property
-    def id(self) -> str:
-        """Content hash, ``prm_…``."""
-        return _prompt_id(self)
+    def content(self) -> JSON:
+        """The conversation and its tools."""
+        return {"messages": messages_json(self.messages), "tools": list(self.tools)}
 
     @classmethod
     def of(cls, text: str) -> "Prompt":
         """The short case: one user message."""
         return cls(messages=(Message(role="user", content=text),))
-
-
-@lru_cache(maxsize=1024)  # the ids of all that is said of a prompt contain its own
-def _prompt_id(prompt: Prompt) -> str:
-    messages = messages_json(prompt.messages)
-    return content_id("prm", {"messages": messages, "tools": list(prompt.tools)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,13 +157,14 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class Completion(Named):
     """An answer to a prompt. Made by jobs, serving and import; shown in tasks.
 
     ``model`` is the id of the ModelVersion that wrote it (``mdl_…``), or ``import:NAME`` for text
     of unknown origin. ``draw`` tells apart several samples of one prompt.
     """
 
+    PREFIX = "cmp"
     prompt: Prompt
     messages: tuple[Message, ...]
     model: str
@@ -157,19 +172,15 @@ class Completion:
     finish_reason: str = "stop"
     params: Mapping[str, JSON] = field(default_factory=dict)
 
-    @property
-    def id(self) -> str:
-        """Content hash, ``cmp_…``."""
-        return content_id(
-            "cmp",
-            {
-                "prompt": self.prompt.id,
-                "messages": messages_json(self.messages),
-                "model": self.model,
-                "draw": self.draw,
-                "params": dict(self.params),
-            },
-        )
+    def content(self) -> JSON:
+        """Text, author, and how and how often it was drawn; not why it ended."""
+        return {
+            "prompt": self.prompt.id,
+            "messages": messages_json(self.messages),
+            "model": self.model,
+            "draw": self.draw,
+            "params": dict(self.params),
+        }
 
     @property
     def text(self) -> str:
@@ -178,12 +189,13 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(Named):
     """A question for an annotator about completions of one prompt. Made by jobs and import.
 
     ``reason`` says why these completions were chosen (``random``, ``import``, ...).
     """
 
+    PREFIX = "tsk"
     form: str
     prompt: Prompt
     completion_ids: tuple[str, ...]
@@ -192,21 +204,17 @@ class Task:
     priority: float = 0.0
     reason: str = "random"
 
-    @property
-    def id(self) -> str:
-        """Content hash, ``tsk_…``."""
-        return content_id(
-            "tsk",
-            {
-                "form": self.form,
-                "completions": list(self.completion_ids),
-                "guideline": self.guideline,
-            },
-        )
+    def content(self) -> JSON:
+        """What is asked about what; not of how many, nor when or why."""
+        return {
+            "form": self.form,
+            "completions": list(self.completion_ids),
+            "guideline": self.guideline,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Annotation:
+class Annotation(Named):
     """One raw answer to a task, never rewritten: an edit is a new revision.
 
     Made by pages, import and annotators; forms turn it into preferences. ``payload`` is as the
@@ -216,6 +224,7 @@ class Annotation:
     once more, a ``gold`` answers one whose answer is known, an ``adjudication`` outranks the votes.
     """
 
+    PREFIX = "ann"
     task_id: str
     annotator: str
     source: Source
@@ -225,16 +234,15 @@ class Annotation:
     seconds: float | None = None
     kind: AnnotationKind = "answer"
 
-    @property
-    def id(self) -> str:
-        """Content hash, ``ann_…``."""
-        content: dict[str, JSON] = {
+    def content(self) -> JSON:
+        """Who said what of what; not how it was shown, nor how long it took."""
+        said: dict[str, JSON] = {
             "task": self.task_id,
             "annotator": self.annotator,
             "payload": dict(self.payload),
             "revision": self.revision,
         }
-        return content_id("ann", content | ({"kind": self.kind} if self.kind != "answer" else {}))
+        return said | ({"kind": self.kind} if self.kind != "answer" else {})
 
 
 def standing_adjudication(
@@ -374,13 +382,14 @@ class Demonstration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Named):
     """A frozen set of training rows. Made by jobs, used by train; one Parquet file.
 
     ``kind`` is that of ``Feedback``, ``Preference``, ``Demonstration`` or ``Prompt``; ``rows_hash``
     covers the content and the order; ``drops`` counts the rows left out, by rule.
     """
 
+    PREFIX = "snp"
     kind: Literal["feedback", "preference", "demonstration", "prompt"]
     dataset: str
     num_rows: int
@@ -389,22 +398,20 @@ class Snapshot:
     parents: tuple[str, ...] = ()
     drops: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def id(self) -> str:
-        """Content hash, ``snp_…``."""
-        return content_id(
-            "snp", {"kind": self.kind, "dataset": self.dataset, "rows": self.rows_hash}
-        )
+    def content(self) -> JSON:
+        """The rows and where they come from; not the file."""
+        return {"kind": self.kind, "dataset": self.dataset, "rows": self.rows_hash}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelVersion:
+class ModelVersion(Named):
     """A set of weights with its lineage. Made by jobs, used by routing, reports and trace.
 
     ``role`` is ``base``, ``policy`` or ``reward``. ``parents`` are model ids (the base, the
     reward it was optimised against), ``snapshot`` the data it learned from (or None for a base).
     """
 
+    PREFIX = "mdl"
     role: Literal["base", "policy", "reward"]
     name: str
     weights_hash: str
@@ -413,43 +420,40 @@ class ModelVersion:
     snapshot: str | None = None
     run: str | None = None
 
-    @property
-    def id(self) -> str:
-        """Content hash, ``mdl_…``."""
-        return content_id(
-            "mdl",
-            {
-                "role": self.role,
-                "weights": self.weights_hash,
-                "parents": list(self.parents),
-                "snapshot": self.snapshot,
-            },
-        )
+    def content(self) -> JSON:
+        """The weights and what they were made from; not name and place."""
+        return {
+            "role": self.role,
+            "weights": self.weights_hash,
+            "parents": list(self.parents),
+            "snapshot": self.snapshot,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Named):
     """One execution of ``fit`` or ``evaluate``: its directory, config and outcome."""
 
+    PREFIX = "run"
     kind: str
     path: str
     config: Mapping[str, JSON]
     snapshot: str | None = None
     status: Literal["running", "finished", "failed"] = "running"
 
-    @property
-    def id(self) -> str:
-        """Content hash, ``run_…``, of the kind and the resolved config."""
-        return content_id("run", {"kind": self.kind, "config": dict(self.config)})
+    def content(self) -> JSON:
+        """The kind and the resolved config."""
+        return {"kind": self.kind, "config": dict(self.config)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(Named):
     """A measured claim about a model. Made by evaluate and guards; gates and reports use it.
 
     ``value`` with its 95 % interval ``low`` to ``high`` over ``num`` observations.
     """
 
+    PREFIX = "evd"
     model: str
     test: str
     value: float
@@ -458,11 +462,10 @@ class Evidence:
     num: int
     detail: Mapping[str, JSON] = field(default_factory=dict)
 
-    @property
-    def id(self) -> str:
-        """Content hash, ``evd_…``; whole numbers count as floats, as a database returns them."""
+    def content(self) -> JSON:
+        """All of it; whole numbers count as floats, as a database returns them."""
         numbers = {name: float(getattr(self, name)) for name in ("value", "low", "high")}
-        return content_id("evd", asdict(self) | numbers | {"detail": dict(self.detail)})
+        return asdict(self) | numbers | {"detail": dict(self.detail)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
