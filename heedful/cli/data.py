@@ -71,6 +71,7 @@ def import_file(
         result = import_preferences(
             opened_store, format.value, files, dataset=dataset, progress=steps(advance)
         )
+    tasks = "task" if result.num_queued == 1 else "tasks"
     lines = [
         f"data set    {result.dataset}",
         f"rows read   {result.num_rows}",
@@ -82,7 +83,7 @@ def import_file(
             else []
         ),
         *([f"known answers  {result.num_known} new"] if result.num_known else []),
-        *([f"queued      {result.num_queued} new tasks for people"] if result.num_queued else []),
+        *([f"queued      {result.num_queued} new {tasks} for people"] if result.num_queued else []),
         f"dropped     {result.num_dropped}",
         *dropped(result.drops_by_rule, result.drops, listed=show_dropped),
         *(_ignored(key, num, result.near_keys) for key, num in result.ignored_keys.items()),
@@ -95,7 +96,7 @@ def import_file(
     if result.num_more_ignored:
         lines.append(f"ignored     and {result.num_more_ignored} times other keys")
     step = f"fit reward --data {result.dataset} --out runs/reward"
-    if result.num_queued:
+    if result.num_queued or result.num_known:
         step = f"studio --store {store}"
     lines.append(f"next        heedful {step}")
     show(result.summary(), as_json, *lines)

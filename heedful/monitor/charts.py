@@ -192,18 +192,22 @@ def share(
 
 
 def intervals(rows: Sequence[Row], *, title: str, marks: Mapping[str, float]) -> Any:
-    """Shares from 0 to 1 with their 95 % intervals by ``name``; dashed lines at ``marks``."""
+    """Shares with their 95 % intervals by ``name``; dashed lines at ``marks``.
+
+    The axis goes from 0 to 1, and further down where a measure is below chance.
+    """
     import altair as alt
 
     text = [
-        f"{percent(row['value'])}  ({100 * row['low']:.0f}\N{EN DASH}{100 * row['high']:.0f})"
+        f"{percent(row['value'])}  ({_ends(row['low'], row['high'])})"
         if row["high"] > row["low"]
         else percent(row["value"])
         for row in rows
     ]
     band, labels = _named_rows(rows, text)
     axis = alt.Axis(labelExpr=PERCENT_LABEL, tickCount=5, grid=False)
-    scale = alt.Scale(domain=[0, 1])
+    lowest = min((row["low"] for row in rows), default=0.0)
+    scale = alt.Scale(domain=[min(0.0, math.floor(5 * lowest) / 5), 1])
     base = alt.Chart(inline(rows)).encode(y=band)
     accent = PALETTE["accent"]
     bars = base.mark_rule(strokeWidth=7, opacity=0.3, color=accent, strokeCap="round").encode(
@@ -212,6 +216,12 @@ def intervals(rows: Sequence[Row], *, title: str, marks: Mapping[str, float]) ->
     points = base.mark_point(filled=True, size=95, color=accent, opacity=1).encode(x="value:Q")
     chart = alt.layer(*_verticals(marks), bars, points, *labels)
     return chart.properties(width=HALF, height=ROW_HEIGHT * len(rows))
+
+
+def _ends(low: float, high: float) -> str:
+    """The ends of an interval of shares in percent; a dash beside a minus would be misread."""
+    joined = " to " if low < 0 else "\N{EN DASH}"
+    return f"{fixed(100 * low, 0)}{joined}{fixed(100 * high, 0)}"
 
 
 def ratings(rows: Sequence[Row], *, title: str) -> Any:

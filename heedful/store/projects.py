@@ -180,9 +180,9 @@ def add_tasks(tx: Transaction, dataset: str, new: Sequence[Task]) -> int:
 def queue_tasks(
     tx: Transaction, project: Project, new: Sequence[Task], *, closed: Collection[str] = ()
 ) -> int:
-    """Queue stored tasks of the project's dataset; how many were not queued yet.
+    """Queue stored tasks of the project's dataset; how many people are asked from now on.
 
-    Those whose ids are ``closed`` get no slots: their answer is known.
+    Those whose ids are ``closed`` get no slots and do not count: their answer is known.
     """
     if not new:
         return 0
@@ -190,10 +190,11 @@ def queue_tasks(
     unique = {task.id: task for task in new}
     queued = _queued(tx, project.dataset, list(unique))
     fresh = [task for task in unique.values() if task.id not in queued]
-    _queue(tx, project, [task for task in fresh if task.id not in closed])
+    opened = [task for task in fresh if task.id not in closed]
+    _queue(tx, project, opened)
     rows = [_item(project, task) for task in fresh if task.id in closed]
     tx.insert_new(tables.queue_items, rows)
-    return len(fresh)
+    return len(opened)
 
 
 def _item(project: Project, task: Task) -> dict[str, Any]:

@@ -141,7 +141,13 @@ def _routes() -> list[BaseRoute]:
 
 async def refused(request: Request) -> Response | None:
     """Why a body is not read."""
-    return problems.refuse_body(request, await most_of(request))
+    unread = problems.unread(request, await most_of(request))
+    if unread is None:
+        return None
+    status, code, message = unread
+    if status == 413 and UPLOADS.fullmatch(request.url.path):
+        message += "; import a larger file with heedful import"
+    return told(request, status, code, message)
 
 
 async def most_of(request: Request) -> int:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Form, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from heedful.errors import DataError, MissingError
-from heedful.store import Transaction, about, desks, projects, queue, undo
+from heedful.store import Transaction, about, desks, disputes, projects, queue, undo
 from heedful.store.desks import Desk
 from heedful.store.queue import Assignment, Nothing, Progress
 from heedful.types import JSON, Project
@@ -30,7 +30,8 @@ MAX_SECONDS = 24 * 3600.0
 class Ready:
     """What comes next: items that the browser lacks, the guidelines that it lacks, by version.
 
-    ``progress`` is the project's, for those who may see it.
+    ``progress`` is the project's, for those who may see it, and ``num_disputed`` is how many tasks
+    are left to those who may settle them.
     """
 
     project: Project
@@ -39,6 +40,7 @@ class Ready:
     num_own: int
     progress: Progress | None
     nothing: Nothing | None
+    num_disputed: int
 
 
 @router.get("/label", include_in_schema=False)
@@ -285,13 +287,14 @@ def task_page(
         found = given(tx, who, [view] if view else [])
         guideline = projects.guideline(tx, project, view.guideline if view else None)
         progress = queue.progress(tx, project, who)
+        num_disputed = disputes_left(tx, request, project, nothing)
     shown = items_of(request, settings, found, undo_to)[0]["html"] if found else None
     return page(
         request,
         "label.html",
         status=status,
         project=settings,
-        item=why.card(nothing, settings, progress.num_own) if nothing else shown,
+        item=why.card(nothing, settings, progress.num_own, num_disputed) if nothing else shown,
         guideline=guideline,
         progress=progress,
         problem=problem,
@@ -308,7 +311,9 @@ def next_items(request: Request, ready: Ready) -> dict[str, JSON]:
         retry = ready.nothing.retry_seconds
         return state | {
             "items": [],
-            "nothing": str(why.card(ready.nothing, ready.project, ready.num_own)),
+            "nothing": str(
+                why.card(ready.nothing, ready.project, ready.num_own, ready.num_disputed)
+            ),
             "retry_seconds": retry,
         }
     items = {"items": items_of(request, ready.project, ready.items)}
@@ -332,6 +337,7 @@ def take(
     found = queue.lease(tx, project, who, count=count, rng=request.app.state.rng, at=desk)
     held = [] if isinstance(found, Nothing) else found
     new = [view for view in held if f"{view.task_id}:{view.round}" not in have]
+    nothing = found if isinstance(found, Nothing) else None
     return Ready(
         project=desk.project,
         items=given(tx, who, new),
@@ -339,8 +345,16 @@ def take(
         num_own=desk.own.num_answered,
         # the project's count stands still on what measures people
         progress=queue.progress(tx, project, who) if visitor.may("view") else None,
-        nothing=found if isinstance(found, Nothing) else None,
+        nothing=nothing,
+        num_disputed=disputes_left(tx, request, project, nothing),
     )
+
+
+def disputes_left(tx: Transaction, request: Request, project: str, nothing: Nothing | None) -> int:
+    """How many tasks wait to be settled by somebody who may and has nothing else to do."""
+    if nothing is None or not visitor_of(request).may("review"):
+        return 0
+    return disputes.count(tx, project)
 
 
 def guidelines_of(

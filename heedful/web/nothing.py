@@ -24,8 +24,11 @@ MORE = {
 }
 
 
-def card(found: Nothing, project: Project, num_own: int) -> Markup:
-    """The card that stands in place of a task, for somebody with so many answers."""
+def card(found: Nothing, project: Project, num_own: int, num_disputed: int = 0) -> Markup:
+    """The card that stands in place of a task, for somebody with so many answers.
+
+    ``num_disputed`` tasks are there to be settled, for who may.
+    """
     return fragment(
         "nothing.html",
         text=WORDS[found.reason],
@@ -33,6 +36,7 @@ def card(found: Nothing, project: Project, num_own: int) -> Markup:
         retry_seconds=found.retry_seconds,
         project=project,
         num_own=num_own,
+        num_disputed=num_disputed,
     )
 
 

@@ -40,16 +40,19 @@ def misshapen(error: RequestValidationError) -> str:
     return f"{place}: {first['msg'].lower()}"
 
 
-def refuse_body(request: Request, most: int) -> JSONResponse | None:
-    """Why a body is not read: its size is unknown or above ``most`` bytes, or it is packed."""
+def unread(request: Request, most: int) -> tuple[int, str, str] | None:
+    """Why a body is not read: its size is unknown or above ``most`` bytes, or it is packed.
+
+    As status, code and message; None when it is read.
+    """
     headers = request.headers
     if "transfer-encoding" in headers:
-        return problem(411, "length_required", "send the body whole, with a Content-Length")
+        return 411, "length_required", "send the body whole, with a Content-Length"
     length = headers.get("content-length", "0")
     if not length.isdecimal() or len(length) > 15 or int(length) > most:
-        return problem(413, "too_large", f"a request has at most {most} bytes")
+        seen = f"the request states {length:.20} bytes; at most {most} are read"
+        return 413, "too_large", seen
     packing = headers.get("content-encoding", "identity")
     if packing.lower() != "identity":
-        seen = f"the body is packed ({packing:.40}); send it as it is"
-        return problem(415, "packed", seen)
+        return 415, "packed", f"the body is packed ({packing:.40}); send it as it is"
     return None

@@ -257,7 +257,8 @@ def refuse_request(request: Request) -> Response | None:
     if kind != "application/json":
         seen = f"the content type is {kind[:40]!r}; send application/json"
         return problems.problem(415, "no_json", seen)
-    return problems.refuse_body(request, MAX_BODY)
+    unread = problems.unread(request, MAX_BODY)
+    return problems.problem(*unread) if unread else None
 
 
 async def refuse(_: Request, error: Exception) -> Response:

@@ -105,7 +105,7 @@ def test_import_into_a_project_queues_tasks_and_keeps_known_answers(
     code, out, _ = run(monkeypatch, capsys, *arguments, "--show-dropped")
     assert code == 0
     assert "known answers  1 new" in out
-    assert "queued      2 new tasks for people" in out
+    assert "queued      1 new task for people" in out
     assert f"{path}:4  wrong_judgement" in out
     assert f"next        heedful studio --store {store}" in out
     _, out, _ = run(monkeypatch, capsys, *arguments, "--json")

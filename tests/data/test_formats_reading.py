@@ -97,6 +97,22 @@ def test_file_of_another_kind_is_refused_with_what_it_is(
     assert seen in refused(tmp_path / "a.jsonl", content)
 
 
+@pytest.mark.parametrize(
+    ("format", "content", "seen"),
+    [
+        ("json", b"", "is empty"),
+        ("json", b"\n", "is empty"),
+        ("json", b"PK\x03\x04\x00", "is a zip archive; expected"),
+        ("csv", b"PK\x03\x04\x00", "is a zip archive; save it as CSV"),
+        ("csv", b"prompt;answer_1;answer_2\nq;a;b\n", "separated by commas"),
+    ],
+)
+def test_formats_that_read_their_own_files_say_what_a_file_is_instead(
+    tmp_path: Path, format: str, content: bytes, seen: str
+) -> None:
+    assert seen in refused(tmp_path / "a", content, format)
+
+
 def test_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     connection = sqlite3.connect(path)

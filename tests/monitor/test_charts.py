@@ -96,3 +96,16 @@ def test_numbers_have_a_true_minus_and_no_minus_before_a_zero() -> None:
     assert charts.fixed(-0.004, 2) == charts.fixed(0.0, 2) == "0.00"
     assert charts.fixed(-0.4, 0) == "0"
     assert charts.percents(0.3, 0.414, 0) == "30 to 41 %"
+
+
+def test_shares_below_zero_are_drawn_and_written_as_they_are() -> None:
+    rows = [{"name": "alpha", "value": -0.012, "low": -0.23, "high": 0.19}]
+    chart = charts.intervals(rows, title="agreement", marks={}).to_dict()
+    scale = next(
+        layer["encoding"]["x"]["scale"]
+        for layer in chart["layer"]
+        if "scale" in layer["encoding"].get("x", {})
+    )
+    assert scale["domain"] == [-0.4, 1]
+    minus = "\N{MINUS SIGN}"
+    assert f"{minus}1.2 %  ({minus}23 to 19)" in str(chart)

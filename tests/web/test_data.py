@@ -203,7 +203,14 @@ def test_a_broken_upload_names_its_line_and_leaves_the_data_as_it_was(
     assert upload(client, b"", "").status_code == 422
     assert upload(client, ROWS, "../../etc/x.jsonl").status_code == 200
     monkeypatch.setattr(exchange, "MAX_UPLOAD", 10)
-    assert upload(client, ROWS).status_code == 413
+    too_large = upload(client, ROWS)
+    assert too_large.status_code == 413
+    assert "import a larger file with heedful import" in too_large.json()["error"]["message"]
+    token = csrf_of(client.get("/").text)
+    page = client.post("/import", data={"csrf": token}, headers={"accept": "text/html"})
+    assert page.status_code == 413
+    assert "at most 10 are read" in page.text
+    assert "To the projects" in page.text
     token = csrf_of(client.get("/").text)
     assert client.post("/import", data={"csrf": token[::-1]}).status_code in (403, 413)
 

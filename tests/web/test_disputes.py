@@ -144,3 +144,26 @@ def test_a_ruling_that_comes_second_is_refused_with_what_was_typed(disputed) -> 
     skipped = Fields.of(refused.text, "skip-form") | {"reason": "settled"}
     assert client.post("/projects/support/skips", data=skipped).status_code == 303
     assert "Question 0?" not in client.get("/projects/support/label").text
+
+
+def test_a_reviewer_with_nothing_to_answer_is_led_to_what_is_to_settle(tmp_path: Path) -> None:
+    store, client = make_studio(tmp_path, num_tasks=0)
+    with store.write() as tx:
+        projects.change(tx, replace(projects.get(tx, "support"), overlap=2))
+        projects.add_tasks(tx, "support", [task(tx, 0, "pairwise", 2)])
+    link = 'href="/projects/support/disagreements">Settle 1 disagreement<'
+    for name, choice in (("anna", "tie"), ("bela", "both_bad")):
+        visitor(store, client, name)
+        answer(client, choice)
+        assert link not in client.get("/projects/support/label").text
+    visitor(store, client, "rosa", "reviewer")
+    page = client.get("/projects/support/label").text
+    assert link in page
+    fetched = client.post(
+        "/projects/support/items",
+        headers={"accept": "application/json", "x-csrf-token": csrf_of(page)},
+    )
+    assert link in fetched.json()["nothing"]
+    settle(client)
+    answer(client, "tie")
+    assert "Settle" not in client.get("/projects/support/label").text

@@ -48,7 +48,7 @@ from heedful.data.formats.base import (
     only,
 )
 from heedful.data.formats.conversation import Turns
-from heedful.data.formats.reading import MAX_LINE, bounded, opened
+from heedful.data.formats.reading import MAX_LINE, bounded, opened, refuse_binary
 from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.forms.base import MAX_SHOWN
@@ -310,6 +310,7 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
     """The lines as dicts by column, with the number of the line at which each ends."""
     csv.field_size_limit(MAX_LINE)
     with opened(path) as file:
+        refuse_binary(path, file, "save it as CSV UTF-8")
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         reader = csv.reader((line for _, line in bounded(path, text)), strict=True)
         try:
@@ -334,7 +335,8 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
 def _check_header(path: Path, header: list[str]) -> None:
     if "prompt" not in header:
         columns = f"has the columns {', '.join(header)}" if header else "is empty"
-        raise DataError(f"{path} {columns:.200}; expected {CSV.expects}")
+        commas = ", separated by commas" if len(header) == 1 else ""
+        raise DataError(f"{path} {columns:.200}; expected {CSV.expects}{commas}")
     twice = {name for name in header if header.count(name) > 1}
     if twice:
         raise DataError(f"{path} has the column {sorted(twice)[0]!r} twice; name each column once")

@@ -35,7 +35,7 @@ from heedful.data.formats.base import (
     dumps,
     usable,
 )
-from heedful.data.formats.reading import bounded, decode, json_rows, opened
+from heedful.data.formats.reading import bounded, decode, json_rows, opened, refuse_binary
 from heedful.errors import DataError
 from heedful.forms import FORMS
 from heedful.types import JSON, Annotation, Item, Prompt, messages_json
@@ -194,6 +194,7 @@ def encode(rows: Iterable[Row], about: About) -> Iterator[bytes]:
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
     """The items with their lines; a file that another program laid out is read as a whole."""
     with opened(path) as file:
+        refuse_binary(path, file, f"expected {_EXPECTS}")
         lines = bounded(path, file)
         first = decode(path, *next(lines, (1, b"")))
         if first.startswith('{"heedful":') and first.rstrip().endswith('"items": ['):
@@ -204,6 +205,8 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
             yield from json_rows(path)
             return
         whole = first + "".join(decode(path, number, line) for number, line in lines)
+    if not whole.strip():
+        raise DataError(f"{path} is empty; expected {_EXPECTS}")
     document = _load(path, 1, whole)
     _check_version(path, document)
     items = document.get("items")

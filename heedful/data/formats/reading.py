@@ -102,8 +102,7 @@ def _keys(row: Row) -> list[str]:
 def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, JSON]]]:
     """The objects of a JSON Lines file with their line numbers."""
     with opened(path) as file:
-        start = file.peek(16)[:16]
-        _refuse_binary(path, start)
+        refuse_binary(path, file, _JSON_LINES)
         for number, line in bounded(path, file):
             text = decode(path, number, line)
             if text.strip():
@@ -156,10 +155,12 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         raise DataError(f"{path} is a damaged gzip file ({error}); fetch it again") from error
 
 
-def _refuse_binary(path: Path, start: bytes) -> None:
+def refuse_binary(path: Path, file: BufferedReader, instead: str) -> None:
+    """Refuse a file that begins as no text does; ``instead`` says what to give."""
+    start = file.peek(16)
     for magic, kind in _BINARY.items():
         if start.startswith(magic):
-            raise DataError(f"{path} is {kind}; {_JSON_LINES}")
+            raise DataError(f"{path} is {kind}; {instead}")
 
 
 def decode(path: Path, number: int, line: bytes) -> str:

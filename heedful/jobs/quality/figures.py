@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heedful.monitor import charts
-from heedful.monitor.charts import percent
+from heedful.monitor.charts import fixed, percent
 from heedful.monitor.svg import themed, to_svg
 from heedful.stats.intervals import Interval
 
@@ -40,7 +40,7 @@ def shares(
     words = (
         "; ".join(
             f"{row['name']}: {percent(row['value'])}, 95 % interval "
-            f"{100 * row['low']:.0f} to {100 * row['high']:.0f}"
+            f"{fixed(100 * row['low'], 0)} to {fixed(100 * row['high'], 0)}"
             for row in known
         )
         + "."
@@ -61,14 +61,13 @@ def row_of(name: str, interval: Interval) -> Row:
 
 
 def agreement(measures: Sequence[Row]) -> list[Row]:
-    """Every measure of agreement; below chance is drawn at 0."""
+    """Every measure of agreement."""
     rows = [row_of(one["name"], one["interval"]) for one in measures]
-    drawn = [row | {key: max(row[key], 0.0) for key in ("value", "low", "high")} for row in rows]
     return shares(
         "agreement",
         "How far people agree",
         "Points with 95 % intervals over items. Kappa and alpha take chance away: 0 is chance.",
         "agreement",
-        drawn,
-        {},
+        rows,
+        {"chance": 0.0} if any(row["low"] < 0 for row in rows) else {},
     )
