@@ -186,7 +186,7 @@ def stated(directory: Path, name: str) -> float | None:
 
 
 def stated_std(directory: Path) -> float | None:
-    """The deviation of the logit that ``reward.classifier`` wrote; ``DataError`` unless positive."""
+    """The deviation of the logit that ``reward.classifier`` wrote; ``DataError`` unless above 0."""
     std = stated(directory, "std")
     if std is not None and std <= 0:
         raise DataError(f"{directory / CONFIG} states the std {std:g}; write a number above 0")

@@ -19,7 +19,7 @@ from heedful.config import (
 )
 from heedful.data import testing
 from heedful.data.snapshot import freeze
-from heedful.errors import ConfigError
+from heedful.errors import ConfigError, DataError
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_grpo, fit_ppo, fit_reward
 from heedful.jobs.reward_card import reward_card
@@ -290,3 +290,11 @@ def test_a_mix_of_what_has_no_parts_is_refused_before_anything_is_loaded(
     settings = resolve(EvaluateConfig, flags={"data": "test", "model": "test", "mix": "polite=1"})
     with pytest.raises(ConfigError, match="there is no reward to mix"):
         evaluate(settings, tmp_path / "evaluation")
+
+
+def test_a_data_set_of_flags_alone_is_refused_with_the_setting_that_learns_them(
+    tmp_path: Path,
+) -> None:
+    flags = [one for one in rows() if one.scale == "flag"]
+    with pytest.raises(DataError, match=r"are flags and loss\.flags is 'drop'.*loss.flags=penalty"):
+        fit_reward(config(tmp_path, flags), tmp_path / "run")
