@@ -251,6 +251,18 @@ def test_the_card_measures_every_part_on_the_pairs(criteria: FitResult, tmp_path
     assert "Parts of the reward" in (tmp_path / "card" / "report.html").read_text()
 
 
+def test_the_card_measures_criteria_on_their_ratings_where_nothing_was_compared(
+    criteria: FitResult, tmp_path: Path
+) -> None:
+    path = freeze([one for one in rows() if one.scale == "rating"], "feedback", tmp_path).path
+    settings = resolve(RewardCardConfig, flags={"data": path, "model": criteria.run})
+    result = reward_card(settings, tmp_path / "card")
+    found = {one["name"]: one for one in result["card"]["parts"]}
+    assert found["polite"]["num_pairs"] == found["loud"]["num_pairs"] > 0
+    assert found["polite"]["on_pairs"] >= 0.9
+    assert found["loud"]["on_pairs"] >= 0.9  # both in the order of their own ratings
+
+
 def test_an_evaluation_follows_the_mix(criteria: FitResult, tmp_path: Path) -> None:
     settings = resolve(
         EvaluateConfig, flags={"data": "test", "model": criteria.run, "mix": "loud=1,rude=0"}
