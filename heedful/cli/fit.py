@@ -133,7 +133,10 @@ def set_lines(name: str, one: dict[str, Any]) -> list[str]:
     gave = f"{one['num_train']} judgements, {100 * one['weight_share']:.0f} % of the weight"
     right = "nothing held out that tells two answers apart"
     if "accuracy" in one:
-        right = f"held-out accuracy {percent(one['accuracy'], one['accuracy_ci'])}"
+        what = one.get("accuracy_is", "accuracy")
+        right = f"held-out {what} {percent(one['accuracy'], one['accuracy_ci'])}"
+    elif any({"accuracy", "concordance"} & set(part) for part in one.get("parts", {}).values()):
+        right = "held-out figures of its parts in result.json"
     return [f"data {name}  {gave}; {right}" + (f"; dropped: {drops}" if drops else "")]
 
 

@@ -107,8 +107,9 @@ def split_by_prompt(rows: Sequence[T], held_out_share: float, seed: int) -> tupl
         (held_out if _place(prompt_of(row).id, seed) < limit else train).append(row)
     if held_out_share and not (train and held_out):
         raise DataError(
-            f"{len(rows)} rows cannot be split with held_out_share {held_out_share}: "
-            f"{len(train)} to train on, {len(held_out)} held out; add rows or change share or seed"
+            f"{len(rows)} rows about {len({prompt_of(row).id for row in rows})} prompts cannot be "
+            f"split by prompt with held_out_share {held_out_share}: {len(train)} rows to train on, "
+            f"{len(held_out)} held out; add prompts or change share or seed"
         )
     return train, held_out
 

@@ -92,20 +92,35 @@ def crowd_bradley_terry(
     rejected_scores: Float[Tensor, "*B"],
     *,
     skill: Float[Tensor, "*B"],
+    margin: float | Float[Tensor, "*B"] = 0.0,
 ) -> Float[Tensor, "*B"]:
-    """``-log(a sigmoid(chosen - rejected) + (1 - a) sigmoid(rejected - chosen))`` by annotator.
+    """``-log(a sigmoid(x - margin) + (1 - a) sigmoid(-x - margin))``, x = chosen - rejected.
 
     ``a = annotator_accuracy(skill)`` of who gave the label, to be learned with the scores: pass
     ``skills[annotator]``. Skill moves only where the scores are sure, so many pairs with a small
     lead do not teach it. Chen et al. 2013, Crowd-BT, but with a of at least 1/2: without a bound
     scores and accuracies are known up to a common sign only. An a of ``1 - d / 2`` is
-    ``constant_error_bradley_terry``.
+    ``constant_error_bradley_terry``. ``margin`` is that of ``bradley_terry`` and is asked for on
+    the side that is true, so that a lead short of it does not speak against the annotator.
     """
-    delta = at_least_float32(chosen_scores) - at_least_float32(rejected_scores)
+    stated = -_pair_loss(chosen_scores, rejected_scores, margin)
+    swapped = -_pair_loss(rejected_scores, chosen_scores, margin)
     skill = at_least_float32(skill)
-    # The mixture is s sigmoid(x) + (1 - s) / 2 with s = sigmoid(skill), which is safe at a = 1.
-    guessed = logsigmoid(-skill) - math.log(2)
-    return -torch.logaddexp(logsigmoid(skill) + logsigmoid(delta), guessed)
+    # The mixture is s p + (1 - s) (p + q) / 2 with s = sigmoid(skill), which is safe at a = 1.
+    guessed = logsigmoid(-skill) - math.log(2) + torch.logaddexp(stated, swapped)
+    return -torch.logaddexp(logsigmoid(skill) + stated, guessed)
+
+
+def label_evidence(
+    lead: Float[Tensor, "*B"], margin: float | Float[Tensor, "*B"] = 0.0
+) -> Float[Tensor, "*B"]:
+    """``log(sigmoid(lead - margin) / sigmoid(-lead - margin))``: log-odds of a label being true.
+
+    All that ``crowd_bradley_terry`` knows of a skill: with it in place of the lead and no margin,
+    the loss differs by what no skill changes. Without a margin it is the lead.
+    """
+    lead = at_least_float32(lead)
+    return softplus(lead + margin) - softplus(margin - lead)
 
 
 def skill_prior(

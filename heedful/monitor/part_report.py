@@ -19,7 +19,8 @@ def parts_section(parts: Sequence[PartFigures], mix: str | None) -> list[Section
         ),
         rows=[row_of(one) for one in parts],
         caption="Pairs in order: how often the part alone puts the preferred answer first, a flag "
-        "by its absence. Concordance: how often it puts two answers in the order of their ratings "
+        "by its absence; where no answers were compared as a whole, the one that is rated higher "
+        "on it. Concordance: how often it puts two answers in the order of their ratings "
         "on it, or a flagged one before one that is not (the area under the ROC curve). Chance "
         "gives 50 %, and the share of raised flags as average precision.",
     )  # fmt: skip

@@ -356,7 +356,11 @@ def _figures(card: RewardCard) -> Iterator[Finding]:
 
 def _shortcuts(card: RewardCard) -> Iterator[Finding]:
     matched = card.matched
-    if matched is not None and lower(matched.accuracy) <= CHANCE < card.accuracy.low:
+    if (
+        matched is not None
+        and lower(matched.accuracy) <= CHANCE < card.accuracy.low
+        and matched.accuracy.value < card.accuracy.low
+    ):
         yield Finding(
             rule="length",
             level="warning",

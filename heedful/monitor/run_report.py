@@ -27,8 +27,8 @@ MOST_ANNOTATORS = 40  # in a figure
 # shares of choices between two, one half by chance
 CHOICES = ("accuracy", "win_rate")
 NAMES = {
-    "num_held_out": "held-out rows",
-    "num_train": "training rows",
+    "num_held_out": "held out",
+    "num_train": "learned from",
     "num_prompts": "prompts",
     "num_learned": "left out, since learned from",
     "num_nearly_learned": "nearly learned from",
@@ -131,7 +131,7 @@ def measured(key: str, value: float, interval: Sequence[float] | None) -> Stat:
         return Stat(label=readable(key), value=shown(value))
     low, high = interval
     if key not in CHOICES:
-        detail = f"95 % interval {shown(interval)}"
+        detail = f"95 % interval {' to '.join(map(shown, interval))}"
         return Stat(label=readable(key), value=shown(value), detail=detail)
     return charts.share(readable(key), value, low, high, marks=((0.5, "chance"),))
 
@@ -142,14 +142,19 @@ def is_number(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A result for reading: three digits, an interval as ``low to high``, counts in words."""
+    """A result for reading: three digits, counts in words."""
     if isinstance(value, float):
         return charts.number(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return " to ".join(map(shown, value)) or "none"
+        return ", ".join(map(shown, value)) or "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) or "none"
     return f"{value:,}" if is_number(value) else str(value)
+
+
+def fact(key: str, value: Any) -> str:
+    """The result called ``key`` for reading, an interval as ``low to high``."""
+    return " to ".join(map(shown, value)) if key.endswith("_ci") and value else shown(value)
 
 
 def readable(name: str) -> str:
@@ -214,7 +219,7 @@ def results(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[Block
 
         blocks.append(calibration(metrics, int(config.get("seed") or 0), width="half"))
     apart = ("deltas", "parts", "datasets", ANNOTATORS, RATERS)
-    facts = {readable(key): shown(value) for key, value in metrics.items() if key not in apart}
+    facts = {readable(key): fact(key, value) for key, value in metrics.items() if key not in apart}
     if metrics.get("parts"):
         blocks.append(parts_table(metrics["parts"]))
     if metrics.get(ANNOTATORS):
@@ -242,7 +247,7 @@ def by_set(sets: Mapping[str, Mapping[str, Any]]) -> Block:
     def of(one: Mapping[str, Any], key: str) -> str:
         if key not in one:
             return ""
-        return one[key][:16] if key == "rows_hash" else shown(one[key])
+        return one[key][:16] if key == "rows_hash" else fact(key, one[key])
 
     rows = [(name, *(of(one, key) for key in columns)) for name, one in sets.items()]
     return Table(title="Data sets", columns=("data set", *columns.values()), rows=rows)
@@ -255,7 +260,7 @@ def parts_table(parts: Mapping[str, Mapping[str, Any]]) -> Block:
         title="Parts of the reward",
         columns=("part", *(PART_FIGURES[key] for key in names)),
         rows=[
-            (name, *(shown(one[key]) if key in one else "" for key in names))
+            (name, *(fact(key, one[key]) if key in one else "" for key in names))
             for name, one in parts.items()
         ],
     )

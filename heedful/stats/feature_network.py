@@ -100,7 +100,7 @@ def fit_feature_network(
         raise ValueError(f"features have shapes {better.shape} and {worse.shape}; give equal rows")
     both = np.concatenate([better, worse])
     mean, scale = both.mean(axis=0), both.std(axis=0)
-    scale[scale == 0] = 1.0
+    scale[np.ptp(both, axis=0) == 0] = 1.0  # the deviation of equal numbers is rounding, not 0
     num_features = better.shape[1]
     size = num_hidden * (num_features + 2)
     fit = minimize(

@@ -54,8 +54,12 @@ def pair_losses(chosen: Tensor, rejected: Tensor, batch: Batch, links: Links) ->
     A stated strength is a lead to reach, as in ``bradley_terry``.
     """
     assert batch.judges is not None
-    lead = chosen if batch.margins is None else chosen - batch.margins
-    return reward.crowd_bradley_terry(lead, rejected, skill=skills(links)[batch.judges.skills])
+    return reward.crowd_bradley_terry(
+        chosen,
+        rejected,
+        skill=skills(links)[batch.judges.skills],
+        margin=0.0 if batch.margins is None else batch.margins,
+    )
 
 
 def prior(batch: Batch, links: Links) -> Tensor:
@@ -76,6 +80,7 @@ def reliabilities(
 ) -> tuple[list[Interval], Interval]:
     """The accuracy of each annotator given the leads of what they chose, and that of their mean.
 
+    Leads are ``maths.reward.label_evidence`` where strengths were stated.
     The most probable skills under the likelihood and the prior of ``pair_losses``, in float64, with
     normal intervals on the scale of skills, by the information that the labels are expected to
     have. Intervals take the leads as known; a lead that was learned from the label itself makes

@@ -19,7 +19,7 @@ from heedful.config import (
 )
 from heedful.data import testing
 from heedful.data.snapshot import freeze
-from heedful.errors import ConfigError
+from heedful.errors import ConfigError, DataError
 from heedful.jobs.evaluate import evaluate
 from heedful.jobs.fit import FitResult, fit_grpo, fit_ppo, fit_reward
 from heedful.jobs.reward_card import reward_card
@@ -251,6 +251,18 @@ def test_the_card_measures_every_part_on_the_pairs(criteria: FitResult, tmp_path
     assert "Parts of the reward" in (tmp_path / "card" / "report.html").read_text()
 
 
+def test_the_card_measures_criteria_on_their_ratings_where_nothing_was_compared(
+    criteria: FitResult, tmp_path: Path
+) -> None:
+    path = freeze([one for one in rows() if one.scale == "rating"], "feedback", tmp_path).path
+    settings = resolve(RewardCardConfig, flags={"data": path, "model": criteria.run})
+    result = reward_card(settings, tmp_path / "card")
+    found = {one["name"]: one for one in result["card"]["parts"]}
+    assert found["polite"]["num_pairs"] == found["loud"]["num_pairs"] > 0
+    assert found["polite"]["on_pairs"] >= 0.9
+    assert found["loud"]["on_pairs"] >= 0.9  # both in the order of their own ratings
+
+
 def test_an_evaluation_follows_the_mix(criteria: FitResult, tmp_path: Path) -> None:
     settings = resolve(
         EvaluateConfig, flags={"data": "test", "model": criteria.run, "mix": "loud=1,rude=0"}
@@ -290,3 +302,11 @@ def test_a_mix_of_what_has_no_parts_is_refused_before_anything_is_loaded(
     settings = resolve(EvaluateConfig, flags={"data": "test", "model": "test", "mix": "polite=1"})
     with pytest.raises(ConfigError, match="there is no reward to mix"):
         evaluate(settings, tmp_path / "evaluation")
+
+
+def test_a_data_set_of_flags_alone_is_refused_with_the_setting_that_learns_them(
+    tmp_path: Path,
+) -> None:
+    flags = [one for one in rows() if one.scale == "flag"]
+    with pytest.raises(DataError, match=r"are flags and loss\.flags is 'drop'.*loss.flags=penalty"):
+        fit_reward(config(tmp_path, flags), tmp_path / "run")

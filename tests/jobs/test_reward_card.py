@@ -28,6 +28,7 @@ from heedful.monitor.report import read_report_data, render
 from heedful.monitor.reward_card import RewardCard, findings
 from heedful.monitor.reward_report import main_figures, reward_report
 from heedful.reward.scorers import Counts, Scored
+from heedful.stats.intervals import Interval
 from heedful.store import Store, annotations, people, runs, tasks
 from heedful.store import models as model_table
 from heedful.types import Annotation, Feedback, Preference, Prompt, User
@@ -588,3 +589,23 @@ def test_pairs_with_equal_sides_are_counted_and_left_out(reward: FitResult, tmp_
     data = freeze(rows, "preference", tmp_path).path
     result = reward_card(RewardCardConfig(model=reward.run, data=data), tmp_path / "card")
     assert (result["num_held_out"], result["drops"]) == (16, {"identical_sides": 1})
+
+
+def test_length_is_not_blamed_where_accuracy_without_it_is_as_high() -> None:
+    rows = judged(np.random.default_rng(5), 16, 0.0, 0.0)
+    card = measure(ABOUT, rows, scored([1.0] * 13 + [-1.0] * 3), Background())
+    assert card.matched is not None
+    assert card.accuracy.low > 0.5
+    for value, is_blamed in ((0.9, False), (card.accuracy.value, False), (0.5, True)):
+        found = Interval(value=value, low=0.4, high=1.0, num=16)
+        one = replace(card, matched=replace(card.matched, accuracy=found))
+        assert ("length" in rules(one)) == is_blamed
+
+
+def test_a_pair_that_was_rated_by_several_criteria_is_one_mistake() -> None:
+    rows = [pair(0), pair(1, "good", "bad"), pair(1, "good", "bad")]
+    forms = ["rating: helpful", "rating: helpful", "rating: polite"]
+    card = measure(
+        ABOUT, rows, scored([1.0, -2.0, -2.0]), Background(), further=Further(forms=forms)
+    )
+    assert [one.prompt for one in card.mistakes] == ["question 1"]

@@ -16,6 +16,7 @@ from heedful.maths.reward import (
     constant_error_bradley_terry,
     crowd_bradley_terry,
     davidson,
+    label_evidence,
     plackett_luce,
     ranked_pairs,
     rao_kupper,
@@ -187,6 +188,36 @@ def test_crowd_bradley_terry_mixes_the_label_and_its_opposite():
     right = torch.sigmoid(chosen - rejected)
     expected = -torch.log(accuracy * right + (1 - accuracy) * (1 - right))
     torch.testing.assert_close(crowd_bradley_terry(chosen, rejected, skill=skill), expected)
+
+
+def test_crowd_bradley_terry_asks_for_the_margin_on_the_side_that_is_true():
+    chosen, rejected, skill = random_scores(0, 3, 6)
+    margin = torch.tensor([0.0, 1.0, 2.0, 3.0, 0.5, 1.5], dtype=torch.float64)
+    accuracy, lead = annotator_accuracy(skill), chosen - rejected
+    right, wrong = torch.sigmoid(lead - margin), torch.sigmoid(-lead - margin)
+    expected = -torch.log(accuracy * right + (1 - accuracy) * wrong)
+    loss = crowd_bradley_terry(chosen, rejected, skill=skill, margin=margin)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_lead_short_of_its_margin_speaks_for_the_annotator():
+    skill = torch.zeros(3, requires_grad=True)
+    margin = torch.tensor([1.0, 2.0, 3.0])
+    crowd_bradley_terry(margin / 2, torch.zeros(3), skill=skill, margin=margin).sum().backward()
+    assert (skill.grad < 0).all()
+
+
+def test_the_evidence_of_a_label_is_what_the_loss_knows_of_a_skill():
+    lead, skill, other = random_scores(0, 3, 6)
+    margin = torch.tensor([0.0, 1.0, 2.0, 3.0, 0.5, 1.5], dtype=torch.float64)
+    zero, evidence = torch.zeros_like(lead), label_evidence(lead, margin)
+    of_lead, of_evidence = (
+        crowd_bradley_terry(of, zero, skill=skill, margin=asked)
+        - crowd_bradley_terry(of, zero, skill=other, margin=asked)
+        for of, asked in ((lead, margin), (evidence, 0.0))
+    )
+    torch.testing.assert_close(of_lead, of_evidence)
+    torch.testing.assert_close(label_evidence(lead), lead)
 
 
 def test_crowd_bradley_terry_of_one_accuracy_is_a_constant_error():

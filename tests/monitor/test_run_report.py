@@ -113,7 +113,7 @@ def test_results_become_a_headline_with_intervals_and_changes() -> None:
     assert [(stat.label, stat.value) for stat in stats] == [
         ("accuracy", "70.0 %"),
         ("rollout: reward", "\N{MINUS SIGN}1.00 \N{RIGHTWARDS ARROW} 2.00"),
-        ("training rows", "1,200"),
+        ("learned from", "1,200"),
     ]  # fmt: skip
     assert stats[0].detail == "95 % interval 60.0 to 80.0 %"
     assert stats[0].span is not None
@@ -125,10 +125,17 @@ def test_the_headline_begins_with_what_was_measured_and_ends_with_the_cost() -> 
     stats = headline(metrics)
     assert [stat.label for stat in stats] == [
         "KL from the start, in nats",
-        "held-out rows",
+        "held out",
         "seconds",
     ]
     assert stats[0].detail == "95 % interval 2.00 to 3.00"
+
+
+def test_intervals_have_two_ends_and_lists_are_lists() -> None:
+    metrics = {"accuracy": 0.7, "accuracy_ci": [0.6, 0.8], "member_accuracy": [0.6, 0.7, 0.8]}
+    page = render(run_report("reward", CONFIG, [], metrics))
+    assert "0.600 to 0.800" in page
+    assert "0.600, 0.700, 0.800" in page
 
 
 def test_what_changes_with_the_rollout_is_drawn_once_a_rollout() -> None:

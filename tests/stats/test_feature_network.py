@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from heedful.stats.feature_network import cross_validate, loss_and_gradient
+from heedful.stats.feature_network import (
+    cross_validate,
+    fit_feature_network,
+    loss_and_gradient,
+)
 from heedful.stats.intervals import wilson
 
 
@@ -71,3 +75,16 @@ def test_fewer_prompts_than_folds_are_refused():
             np.ones((4, 1)), np.zeros((4, 1)), np.arange(4),
             baseline=0, rng=np.random.default_rng(0),
         )  # fmt: skip
+
+
+def test_a_feature_that_is_equal_everywhere_says_nothing_of_answers_where_it_is_not():
+    chosen, rejected, _, rng = planted(0)
+    constant = np.full((len(chosen), 1), np.log1p(1.0))
+    assert np.concatenate([constant, constant]).std() > 0  # by rounding
+    network = fit_feature_network(
+        np.hstack([chosen, constant]), np.hstack([rejected, constant]), rng=rng
+    )
+    other = np.hstack([chosen, constant * 0])
+    np.testing.assert_allclose(
+        network.score(other), network.score(np.hstack([chosen, constant])), atol=1e-3
+    )

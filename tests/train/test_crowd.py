@@ -12,6 +12,7 @@ from heedful.config import RewardLoss, check
 from heedful.data.collate import Judge, Said, Tree, collate
 from heedful.data.reading import learned, plan_reading
 from heedful.errors import ConfigError, DataError
+from heedful.maths.reward import label_evidence
 from heedful.stats.comparisons import encode_comparisons
 from heedful.stats.noisy_bradley_terry import noisy_bradley_terry
 from heedful.tensors import Outputs
@@ -64,8 +65,9 @@ def by_hand(mean: float, apart: np.ndarray, scores: np.ndarray = SCORES) -> floa
     total = ((apart / 1.5) ** 2).sum() / 2 + (mean - 2.0) ** 2 / 2
     for chosen, rejected, margin, weight, who in PAIRS:
         accuracy = (1 + expit(mean + apart[who])) / 2
-        lead = scores[chosen] - scores[rejected] - margin
-        total -= weight * np.log(accuracy * expit(lead) + (1 - accuracy) * expit(-lead))
+        lead = scores[chosen] - scores[rejected]
+        right, wrong = expit(lead - margin), expit(-lead - margin)
+        total -= weight * np.log(accuracy * right + (1 - accuracy) * wrong)
     return float(total)
 
 
@@ -186,6 +188,19 @@ def test_who_gave_few_labels_stays_near_the_mean() -> None:
     assert few.value > 0.65
     assert few.high > mean.value > few.low
     assert few.high - few.low > 3 * (first.high - first.low)
+
+
+def test_stated_strengths_do_not_speak_against_who_stated_them() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.array([1.0, 0.8, 0.6])
+    who = np.repeat([0, 1, 2], 800)
+    gaps = np.abs(rng.normal(0, 3, len(who)))
+    is_right = (rng.random(len(who)) < expit(gaps)) ^ (rng.random(len(who)) > truth[who])
+    margins = torch.tensor(rng.integers(0, 4, len(who))).double()
+    evidence = label_evidence(torch.tensor(np.where(is_right, gaps, -gaps)), margins)
+    given = evidence, torch.tensor(who), torch.ones(len(who))
+    each, _ = crowd.reliabilities(*given, num_annotators=3)
+    np.testing.assert_allclose([one.value for one in each], truth, atol=0.05)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

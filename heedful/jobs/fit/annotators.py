@@ -12,6 +12,7 @@ from heedful.config import RewardLoss
 from heedful.data.collate import Advance, Mark, Tree, marked, packed
 from heedful.data.reading import Reading
 from heedful.jobs.progress import progress
+from heedful.maths.reward import label_evidence
 from heedful.model.forward import forward
 from heedful.model.trunk import Trunk
 from heedful.monitor.reward_card import FEW_OF_ANNOTATOR
@@ -158,14 +159,14 @@ def ratings_scored(
 
 @torch.no_grad()
 def pair_leads(trunk: Trunk, trees: Sequence[Tree], max_tokens: int, advance: Advance) -> Tensor:
-    """The lead of each pair over its margin, by the score that pairs are learned with."""
+    """The lead of each pair, as far as it speaks for its label beside the stated strength."""
     leads = []
     for batch in packed(trees, trunk.device, max_tokens, advance):
         chosen, rejected = chosen_and_rejected(
             forward(trunk, batch, "reward", {"scores"}).scores, batch
         )
         assert batch.margins is not None
-        leads.append((chosen - rejected - batch.margins).cpu())
+        leads.append(label_evidence(chosen - rejected, batch.margins).cpu())
     return torch.cat(leads)
 
 

@@ -10,7 +10,7 @@ from heedful.data.examples import feedback_trees
 from heedful.data.parts import without_flags
 from heedful.data.reading import tally, without_unused
 from heedful.data.snapshot import split_by_prompt
-from heedful.errors import ConfigError
+from heedful.errors import ConfigError, DataError
 from heedful.forms import FORMS
 from heedful.jobs.fit.annotators import announce, offsets_of, reliabilities_of
 from heedful.jobs.fit.base import (
@@ -66,6 +66,11 @@ def fit_reward(
     sets = load_sets(store, config.datasets, "feedback", out)
     data = sets.rows
     rows, num_flags = without_flags(data.rows, config.loss)
+    if num_flags and not rows:
+        raise DataError(
+            f"all {num_flags} rows of feedback are flags and loss.flags is 'drop'; learn them with "
+            "loss.flags=penalty, or add comparisons, ratings or thumbs"
+        )
     sets = keeping(sets, rows)
     if config.backbone == "features":
         return fit_features(config, sets, out, store=store)

@@ -161,7 +161,7 @@ def measure(
         ],
         swap=consistent(rows, further.orders, notes),
         doubt=doubt_against_error(scored, deltas, prompts, notes, rngs[7]),
-        mistakes=surest_mistakes(kept, form, deltas),
+        mistakes=surest_mistakes(kept, deltas),
         notes=notes,
         forms=dict(Counter(form).most_common()),
         answers=further.answers,
@@ -188,14 +188,12 @@ def words_of_sides(rows: Sequence[Preference]) -> Array:
     return np.array(sides, dtype=float)
 
 
-def surest_mistakes(
-    rows: Sequence[Preference], forms: Sequence[str], deltas: Array
-) -> list[Mistake]:
-    """The surest mistakes, a pair that several people judged only once."""
+def surest_mistakes(rows: Sequence[Preference], deltas: Array) -> list[Mistake]:
+    """The surest mistakes, a pair that several people judged, or by several criteria, only once."""
     order = confident_mistakes(expit(deltas), np.ones(len(deltas)), most=len(deltas))
     pairs: dict[str, int] = {}
     for n in order.tolist():
-        pairs.setdefault(pair_key(rows[n], forms[n])[0], n)
+        pairs.setdefault(pair_key(rows[n], "")[0], n)
     return [
         Mistake(
             prompt=last_user_text(rows[n].prompt),

@@ -20,7 +20,8 @@ def measure_parts(
 ) -> list[PartFigures]:
     """The figures of every part on feedback; none for a model of one score.
 
-    Pairs alone say nothing of ratings and flags; then a part is measured on the pairs.
+    Comparisons say nothing of ratings and flags; a part is measured on them all the same, and where
+    there are none, on the pairs that its own ratings imply.
     """
     known = trunk.parts.get("reward")
     if known is None:
@@ -36,6 +37,8 @@ def measure_parts(
         direction = -1 if part.kind == "flag" else 1
         on_pairs: Any = score_figures(direction * values[:, place], whole, config.seed)
         own = figures[part.name]
+        if not on_pairs["num_pairs"] and part.kind == "score":
+            on_pairs = own
         low, high = own.get("concordance_ci", (None, None))
         found.append(
             PartFigures(
