@@ -18,7 +18,7 @@ from heedful.cli.data import Format as CliFormat
 from heedful.data.formats import FORMATS, About, Drop, Format, RowDropped, Tally, read_files
 from heedful.data.formats.base import answers_of, time_of
 from heedful.errors import DataError, MissingError
-from heedful.exchange.importing import to_item
+from heedful.exchange.items import to_item
 from heedful.forms import FORMS
 from heedful.types import (
     Annotation,
