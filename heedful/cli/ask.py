@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened, show
+from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, in_store, opened, show
 
 
 def ask(
@@ -88,7 +88,6 @@ def ask(
         f"project {result.project}: {result.num_tasks} new tasks from {result.num_prompts} prompts "
         f"and {result.num_completions} answers",
         *(f"dropped  {num} rows of {prompts}: {rule}" for rule, num in read.drops.items()),
-        f"next   heedful studio --store {store}"
-        if strategy == "random"
-        else f"next   heedful rank {result.project} --store {store}",
+        f"next   heedful {'studio' if strategy == 'random' else f'rank {result.project}'}"
+        f"{in_store(store)}",
     )

@@ -1,5 +1,6 @@
 """``heedful import``, ``heedful export`` and ``heedful snapshot``."""
 
+import shlex
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from heedful.cli.options import (
     ShowDroppedOption,
     StoreOption,
     dropped,
+    in_store,
     opened,
     show,
 )
@@ -97,8 +99,8 @@ def import_file(
         lines.append(f"ignored     and {result.num_more_ignored} times other keys")
     step = f"fit reward --data {result.dataset} --out runs/reward"
     if result.num_queued or result.num_known:
-        step = f"studio --store {store}"
-    lines.append(f"next        heedful {step}")
+        step = "studio"
+    lines.append(f"next        heedful {step}{in_store(store)}")
     show(result.summary(), as_json, *lines)
 
 
@@ -154,7 +156,7 @@ def export_file(
         *(f"changed   {num}  {rule}" for rule, num in sorted(tally.changed.items())),
         *([f"no place  {', '.join(loses)}"] if loses else []),
         f"path      {result.path}",
-        f"next      heedful import {result.format} {result.path}",
+        f"next      heedful import {result.format} {shlex.quote(str(result.path))}",
     ]
     summary = {
         "path": result.path,
@@ -225,5 +227,6 @@ def snapshot(
         f"snapshot  {made.id}",
         f"rows      {made.num_rows}",
         f"path      {made.path}",
-        f"next      heedful fit reward --data {made.path} --out runs/reward",
+        f"next      heedful fit reward --data {shlex.quote(made.path)} --out runs/reward"
+        f"{in_store(store)}",
     )

@@ -1,5 +1,6 @@
 """``heedful evaluate`` and ``heedful evaluate reward``."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from heedful.cli.options import (
     OverridesArgument,
     SeedOption,
     StoreOption,
+    in_store,
     opened,
     percent,
     show,
@@ -161,7 +163,7 @@ def reward(
         *card_lines(result),
         f"report {target / 'report.html'}",
         f"result {target / 'result.json'}",
-        *next_step(resolved, result),
+        *(f"{step}{in_store(store)}" for step in next_step(resolved, result)),
     )
 
 
@@ -169,7 +171,8 @@ def next_step(config: "RewardCardConfig", result: Mapping[str, Any]) -> list[str
     """What to type next: only a reward that beats a coin is worth a policy; a judge is none."""
     if config.judge.url is not None or config.beta is not None or result["accuracy_ci"][0] <= 0.5:
         return []
-    return [f"next   heedful fit ppo --reward {config.model} --data PROMPTS --out runs/ppo"]
+    reward = shlex.quote(config.model)
+    return [f"next   heedful fit ppo --reward {reward} --data PROMPTS --out runs/ppo"]
 
 
 def default_out(model: str, data: str) -> Path:

@@ -1,5 +1,6 @@
 """``heedful fit sft | reward | preference | ppo | grpo``."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from heedful.cli.options import (
     OverridesArgument,
     SeedOption,
     StoreOption,
+    in_store,
     opened,
     percent,
     show,
@@ -60,9 +62,12 @@ def run(
     flags: dict[str, Any],
     as_json: bool,
     profile: bool,
-    then: Callable[[str], str],
+    then: Callable[[Any, str], str],
 ) -> None:
-    """Resolve the config, run the fit, print where it went and what to type next."""
+    """Resolve the config, run the fit, print where it went and what to type next.
+
+    ``then`` gets the resolved config and the run's directory.
+    """
     from heedful import config as configs
 
     kind = getattr(configs, config_name)
@@ -90,8 +95,14 @@ def run(
         f"model  {result.model}",
         f"path   {result.path}",
         f"report {Path(result.run) / 'report.html'}",
-        f"next   {then(result.run)}",
+        f"next   {then(resolved, shlex.quote(result.run))}{in_store(store)}",
     )
+
+
+def evaluated_by_its_reward(used: Any, path: str) -> str:
+    """What follows PPO and GRPO."""
+    reward = f"--reward {shlex.quote(used.reward)}"
+    return f"heedful evaluate --data HELD_OUT --model {path} {reward} --out runs/evaluate"
 
 
 def lines_of(name: str, value: Any, metrics: dict[str, Any]) -> list[str]:
@@ -192,7 +203,9 @@ def sft(
         flags={"data": data, "model": model, "seed": seed},
         as_json=as_json,
         profile=profile,
-        then=lambda path: f"heedful fit preference --data {data} --model {path} --out runs/dpo",
+        then=lambda used, path: (
+            f"heedful fit preference --data {used.data} --model {path} --out runs/dpo"
+        ),
     )
 
 
@@ -222,7 +235,6 @@ def reward(
 
     Example: heedful fit reward --data hh-harmless-train --out runs/reward loss.ties=davidson
     """
-    prompts = data[0] if data else "PROMPTS"
     run(
         "RewardConfig",
         "reward",
@@ -233,7 +245,9 @@ def reward(
         flags={"data": data or None, "model": model, "backbone": backbone, "seed": seed},
         as_json=as_json,
         profile=profile,
-        then=lambda path: f"heedful fit ppo --data {prompts} --reward {path} --out runs/ppo",
+        then=lambda used, path: (
+            f"heedful fit ppo --data {used.datasets[0]} --reward {path} --out runs/ppo"
+        ),
     )
 
 
@@ -266,7 +280,7 @@ def preference(
         flags={"data": data, "model": model, "loss": loss, "seed": seed},
         as_json=as_json,
         profile=profile,
-        then=lambda path: f"heedful evaluate --data HELD_OUT --model {path} --out runs/evaluate",
+        then=lambda _, path: f"heedful evaluate --data HELD_OUT --model {path} --out runs/evaluate",
     )
 
 
@@ -298,9 +312,7 @@ def ppo(
         flags={"data": data, "model": model, "reward": reward, "mix": mix, "seed": seed},
         as_json=as_json,
         profile=profile,
-        then=lambda path: (
-            f"heedful evaluate --data HELD_OUT --model {path} --reward {reward} --out runs/evaluate"
-        ),
+        then=evaluated_by_its_reward,
     )
 
 
@@ -332,7 +344,5 @@ def grpo(
         flags={"data": data, "model": model, "reward": reward, "mix": mix, "seed": seed},
         as_json=as_json,
         profile=profile,
-        then=lambda path: (
-            f"heedful evaluate --data HELD_OUT --model {path} --reward {reward} --out runs/evaluate"
-        ),
+        then=evaluated_by_its_reward,
     )

@@ -1,6 +1,7 @@
 """Options that several commands share, and how results are printed."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,11 @@ SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of everythi
 ShowDroppedOption = Annotated[
     bool, typer.Option("--show-dropped", help="List the rows that were left out, and why.")
 ]
+
+
+def in_store(url: str) -> str:
+    """The option that names the store again in a command to type next, if it needs one."""
+    return "" if url == DEFAULT_STORE else f" --store {shlex.quote(url)}"
 
 
 @contextmanager

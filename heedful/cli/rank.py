@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened, show
+from heedful.cli.options import DEFAULT_STORE, JsonOption, StoreOption, in_store, opened, show
 
 
 def rank(
@@ -56,4 +56,4 @@ def rank(
             f"left out  {result.num_left_out} tasks that a model cannot read, too long or refused "
             "by its template; they come at random only"
         )
-    show(asdict(result), as_json, *lines, f"next      heedful studio --store {store}")
+    show(asdict(result), as_json, *lines, f"next      heedful studio{in_store(store)}")

@@ -1,5 +1,6 @@
 """``heedful score``: the reward of every completion in a file."""
 
+import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +15,7 @@ from heedful.cli.options import (
     ShowDroppedOption,
     StoreOption,
     dropped,
+    in_store,
     opened,
     show,
 )
@@ -91,4 +93,5 @@ def score(
         for line in lines:
             typer.echo(line, err=True)
     else:
-        show(summary, as_json, *lines, f"path     {out}", f"next     heedful serve reward {model}")
+        served = f"heedful serve reward {shlex.quote(model)}{in_store(store)}"
+        show(summary, as_json, *lines, f"path     {out}", f"next     {served}")

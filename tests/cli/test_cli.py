@@ -148,10 +148,14 @@ def test_whole_chain_on_imported_preferences(
     reward, policy = str(tmp_path / "reward"), str(tmp_path / "ppo")
     assert run(monkeypatch, capsys, "import", "hh", str(hh), *store)[0] == 0
     data = ("--data", "hh-harmless-train", "--model", "test", *store)
-    code, _, err = run(
-        monkeypatch, capsys, "fit", "reward", *data, "--out", reward, "held_out_share=0"
+    settings = tmp_path / "reward.toml"
+    settings.write_text('data = "hh-harmless-train"\nmodel = "test"\nheld_out_share = 0\n')
+    code, out, err = run(
+        monkeypatch, capsys, "fit", "reward", "--config", str(settings), "--out", reward, *store
     )
     assert code == 0, err
+    ppo = f"heedful fit ppo --data hh-harmless-train --reward {reward} --out runs/ppo"
+    assert out.splitlines()[-1] == f"next   {ppo} --store {store[1]}"
     code, _, err = run(
         monkeypatch, capsys, "fit", "ppo", *data, "--reward", reward, "--out", policy,
         "rollouts.num_rollouts=2", "rollouts.max_new_tokens=6",
