@@ -432,7 +432,7 @@ def _annotation(
         form.check(task, shown, made)
         annotations.check_shown(made, task.completion_ids)
     except DataError as error:
-        raise RowDropped("invalid_answer", str(error)) from error
+        raise RowDropped("invalid_answer", queueing.as_written(str(error), ids)) from error
     return made
 
 

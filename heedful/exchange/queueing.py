@@ -55,8 +55,15 @@ def known_answer(record: Record, item: Item) -> Payload | None:
     try:
         extras.check_gold(item.task, item.completions, payload)
     except DataError as error:
-        raise RowDropped("invalid_known", str(error)) from error
+        raise RowDropped("invalid_known", as_written(str(error), names)) from error
     return payload
+
+
+def as_written(said: str, ids: Mapping[str, str]) -> str:
+    """What is said of completions, under the labels that the file has for them."""
+    for label, id in ids.items():
+        said = said.replace(f"'{id}'", id).replace(id, repr(label))
+    return said
 
 
 def as_asked(item: Item, known: Payload | None, project: Project | None) -> Item:
