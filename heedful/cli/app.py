@@ -25,6 +25,7 @@ from heedful.cli import (
 from heedful.errors import HeedfulError, ResourceError
 
 INTERRUPTED = 130
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 # what a wrong command line raises: click's own class, or that of the copy which newer typers bring
 USAGE: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
 # modules that only the pages need
@@ -76,6 +77,8 @@ def main() -> None:
     except HeedfulError as error:
         fail(str(error), error.exit_code)
     except OSError as error:
+        if error.errno in FORBIDDEN:
+            fail(f"{error.filename}: {error.strerror}; choose a place that you may write to", 2)
         if error.errno != errno.ENOSPC:
             raise
         full = ResourceError(f"the disk is full ({error.filename}); free some space and repeat")

@@ -72,9 +72,9 @@ def run(
 
     kind = getattr(configs, config_name)
     resolved = configs.resolve(kind, file=config, overrides=overrides or (), flags=flags)
-    typer.echo(
-        f"fit {fit_name}: {resolved.model} on {configs.listed(resolved.data)} -> {out}", err=True
-    )
+    is_of_features = getattr(resolved, "backbone", None) == "features"
+    fitted = "network of features" if is_of_features else resolved.model
+    typer.echo(f"fit {fit_name}: {fitted} on {configs.listed(resolved.data)} -> {out}", err=True)
 
     from heedful.jobs import fit
 

@@ -54,6 +54,6 @@ def rank(
     if result.num_left_out:
         lines.append(
             f"left out  {result.num_left_out} tasks that a model cannot read, too long or refused "
-            "by its template; they come at random only"
+            "by its template, or that show one answer; they come at random only"
         )
     show(asdict(result), as_json, *lines, f"next      heedful studio{in_store(store)}")

@@ -55,6 +55,8 @@ def score(
     """
     if as_json and out == STANDARD:
         raise ConfigError("--json ends stdout with a summary, which has the rewards; give --out")
+    if Path(out).is_dir():
+        raise ConfigError(f"--out {out} is a directory; give the name of a file in it")
 
     from heedful.jobs.rewards import check_reward, open_reward
     from heedful.jobs.scoring import score_file, spooled

@@ -4,7 +4,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,7 +15,7 @@ from heedful.registry import nearest
 class Section(BaseModel):
     """Frozen, and strict about names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Section)
@@ -81,7 +81,7 @@ def check(kind: type[C], values: Mapping[str, Any]) -> C:
         return kind.model_validate(dict(values))
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
+        place = _dotted(kind, problem["loc"])
         if problem["type"] == "extra_forbidden":
             names = _names_at(kind, problem["loc"][:-1])
             hint = nearest(str(problem["loc"][-1]), names)
@@ -93,6 +93,21 @@ def check(kind: type[C], values: Mapping[str, Any]) -> C:
             raise ConfigError(said) from None  # keys that do not go together
         said = said[:1].lower() + said[1:]
         raise ConfigError(f"config key {place!r} is {problem['input']!r}: {said}") from None
+
+
+def _dotted(kind: type[Section], path: tuple[int | str, ...]) -> str:
+    """The key as a person writes it: without the tags of the types that its value could have."""
+    parts: list[str] = []
+    for place, part in enumerate(path):
+        parts.append(str(part))
+        field = kind.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if get_origin(annotation) is dict:
+            parts += [str(key) for key in path[place + 1 : place + 2]]
+        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+            break
+        kind = annotation
+    return ".".join(parts)
 
 
 def _names_at(kind: type[Section], path: tuple[int | str, ...]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from heedful.config.base import Section
 
@@ -15,7 +15,7 @@ class EvaluateConfig(Section):
     reward: str | None = None
     mix: str | None = Field(None, description="of the reward's parts: NAME=WEIGHT,FLAG>LIMIT")
     gold: str | None = None
-    seed: int = 0
+    seed: NonNegativeInt = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     num_prompts: PositiveInt = 120
     best_of: PositiveInt = 4
@@ -57,7 +57,7 @@ class RewardCardConfig(Section):
     judge: JudgeSettings = JudgeSettings()
     num_rewritten: int = Field(100, ge=0)
     mix: str | None = Field(None, description="of the reward's parts: NAME=WEIGHT,FLAG>LIMIT")
-    seed: int = 0
+    seed: NonNegativeInt = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     tokens_per_micro_step: PositiveInt = 1024
 
@@ -67,7 +67,7 @@ class DemoConfig(Section):
 
     model: str = "smollm2"
     gold: str = "kind"
-    seed: int = 0
+    seed: NonNegativeInt = 0
     budget: Literal["small", "full"] = "full"
     noise: float = Field(0.10, ge=0, lt=0.5)
     human: bool = False

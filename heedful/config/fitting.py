@@ -77,7 +77,7 @@ class FitConfig(Section):
 
     data: str = Field(description="data set in the store, snapshot file, or 'test'")
     model: str = Field("smollm2", description="base model, model directory or registered model")
-    seed: int = 0
+    seed: NonNegativeInt = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: PositiveInt = 20
     recompute: Literal["auto", "always", "never"] = "auto"

@@ -127,9 +127,10 @@ def plan_reading(loss: RewardLoss, trees: Sequence[Tree]) -> Reading:
             "ask for comparisons, or for ratings and thumbs that differ"
         )
     if loss.ties != "drop" and not any(one.ties for one in made):
+        inside = "" if loss.rankings == "pairs" else " (inside rankings with loss.rankings=pairs)"
         raise DataError(
-            f"loss.ties is {loss.ties!r}, but no two answers tie among {len(said)} statements; "
-            "leave it at 'drop'"
+            f"loss.ties is {loss.ties!r}, but no two answers tie{inside} among {len(said)} "
+            "statements; leave it at 'drop'"
         )
     own = set(levels) - {"", OVERALL} if loss.heads == "criteria" else set()
     whole = any(one.pairs or one.ties or one.rankings or one.thumbs for one in made)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -257,7 +258,8 @@ def _write(table: Any, path: Path) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the directory itself may be what is in the way
+            temporary.unlink(missing_ok=True)
         raise ResourceError(
             f"could not write {path}: {error.strerror}; free space or choose another directory"
         ) from error

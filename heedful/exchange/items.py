@@ -154,8 +154,15 @@ def _annotation(
         form.check(task, shown, made)
         annotations.check_shown(made, task.completion_ids)
     except DataError as error:
-        raise RowDropped("invalid_answer", str(error)) from error
+        raise RowDropped("invalid_answer", as_written(str(error), ids)) from error
     return made
+
+
+def as_written(said: str, ids: Mapping[str, str]) -> str:
+    """What is said of completions, under the labels that the file has for them."""
+    for label, id in ids.items():
+        said = said.replace(f"'{id}'", id).replace(id, repr(label))
+    return said
 
 
 def _whole(key: str, value: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from heedful.data.formats import Drop, Judged, Parsed, Record, RowDropped
 from heedful.errors import DataError
+from heedful.exchange.items import as_written
 from heedful.forms import FORMS
 from heedful.store import Transaction, extras, projects
 from heedful.types import JSON, Item, Project
@@ -55,7 +56,7 @@ def known_answer(record: Record, item: Item) -> Payload | None:
     try:
         extras.check_gold(item.task, item.completions, payload)
     except DataError as error:
-        raise RowDropped("invalid_known", str(error)) from error
+        raise RowDropped("invalid_known", as_written(str(error), names)) from error
     return payload
 
 

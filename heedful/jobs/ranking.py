@@ -9,6 +9,7 @@ from heedful.jobs import models
 from heedful.jobs.rewards import check_reward
 from heedful.jobs.slice_ranking import find_card, score_by_slice
 from heedful.jobs.task_scores import OF_SCORES, design_scores, open_scores
+from heedful.registry import nearest
 from heedful.store import feedback, picking, projects, tasks
 from heedful.store import models as model_table
 from heedful.store.database import Store, Transaction
@@ -51,13 +52,18 @@ def rank(
     ensemble or when one is. A name may be that of a rule or the directory of a sequence classifier;
     ``d_optimal`` takes neither. ``by_slice`` takes a reward ``card``, otherwise the newest one of
     these models, and loads none. Tasks with a conversation above ``max_tokens``, or one that a
-    model's template refuses, lose the score that they had and come at random only. Raises
+    model's template refuses, and those of one answer where margins count, lose the score that they
+    had and come at random only. Raises
     ``DataError`` when there are too few models or a template refuses every task.
     """
     with store.read() as tx:
         found = projects.get(tx, project)
         chosen = strategy or found.strategy
-        if chosen not in projects.STRATEGIES or chosen == "random":
+        if chosen not in projects.STRATEGIES:
+            raise DataError(
+                f"strategy is {chosen!r}; {nearest(chosen, set(projects.STRATEGIES) - {'random'})}"
+            )
+        if chosen == "random":
             raise DataError(
                 f"strategy is {chosen!r}, which needs no scores; choose "
                 f"{', '.join(projects.STRATEGIES[1:-1])} or {projects.STRATEGIES[-1]} on the "
@@ -91,12 +97,16 @@ def rank(
             f"{len(names)}; fit one more with another seed, or an ensemble: heedful fit reward "
             f"--data {project} ensemble.members=4"
         )
-    if chosen in OF_SCORES and found.form in ("demonstration", "critique", "steps"):
-        raise DataError(f"{found.form} shows one answer, so there is no margin; choose d_optimal")
+    several = [one for one in asked if len(one.task.completion_ids) > 1]
+    if chosen in OF_SCORES and asked and not several:
+        raise DataError(
+            f"all {len(asked)} tasks of project {project!r} show one answer, so there is no "
+            "margin; choose d_optimal"
+        )
     if is_design:
         scores = design_scores(store, names[0], asked, answered, max_tokens)
     else:
-        scores = open_scores(store, chosen, names, asked, max_tokens)
+        scores = open_scores(store, chosen, names, several, max_tokens)
     save(store, project, chosen, {one.task.id: scores.get(one.task.id) for one in asked})
     return RankResult(
         project=project,

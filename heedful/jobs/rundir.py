@@ -15,8 +15,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from heedful.store import run_files
 from heedful.types import JSON
 
 FREE_BYTES_NEEDED = 200 * 2**20
+MADE = {"checkpoints", "metrics.jsonl", "model", "report.html", "result.json"}
 
 
 class RunDirectory:
@@ -42,21 +43,47 @@ class RunDirectory:
             "snapshot": snapshot,
             "heedful": heedful.__version__,
         }
-        path.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path).free
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(path).free
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be a run directory: {error.strerror}; choose another --out"
+            ) from None
         if free < FREE_BYTES_NEEDED:
             raise ResourceError(
                 f"{path} has {free / 2**20:.0f} MiB free; a run needs at least "
                 f"{FREE_BYTES_NEEDED / 2**20:.0f} MiB: free some space or choose another --out"
             )
-        config_file = path / "config.json"
-        if not config_file.exists():
-            with self.held():  # two that start at once must not both believe it is theirs
-                if not config_file.exists():
-                    write_text(config_file, json.dumps(self.record, indent=2) + "\n")
-        self._refuse_other(json.loads(config_file.read_text()))
+        if self._is_free():
+            with run_files.hold(path):  # two that start at once must not both believe it is theirs
+                if self._is_free():
+                    write_text(path / run_files.CONFIG, json.dumps(self.record, indent=2) + "\n")
+        self._refuse_other()
 
-    def _refuse_other(self, found: Mapping[str, Any]) -> None:
+    def _is_free(self) -> bool:
+        """Is there nothing of a run, or of one that was refused before it left anything?"""
+        names = {one.name for one in self.path.iterdir()}
+        if run_files.CONFIG not in names:
+            return not names & MADE
+        left = names - {run_files.CONFIG, run_files.LOCK}
+        return self._found() is not None and all(name.endswith(".parquet") for name in left)
+
+    def _found(self) -> dict[str, Any] | None:
+        """The record of the run that is here; None where there is none that can be read."""
+        try:
+            found = json.loads((self.path / run_files.CONFIG).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return found if isinstance(found, dict) and set(self.record) <= set(found) else None
+
+    def _refuse_other(self) -> None:
+        found = self._found()
+        if found is None:
+            raise ConfigError(
+                f"{self.path} holds files of something else and no {run_files.CONFIG} of a run; "
+                "choose another --out"
+            )
         for key in ("kind", "snapshot"):
             if found[key] != self.record[key]:
                 raise ConfigError(
@@ -72,6 +99,11 @@ class RunDirectory:
             )
 
     @property
+    def name(self) -> str:
+        """The name of the model that comes out: the directory's own, also of ``.``."""
+        return self.path.resolve().name
+
+    @property
     def model(self) -> Path:
         """Where the trained adapter goes."""
         return self.path / "model"
@@ -85,9 +117,12 @@ class RunDirectory:
         """The result of a finished run."""
         return run_files.read_result(self.path)
 
-    def held(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def held(self) -> Iterator[None]:
         """Keep others off the directory; raises ``ResourceError`` when one is at it."""
-        return run_files.hold(self.path)
+        with run_files.hold(self.path):
+            self._refuse_other()  # another may have come in between
+            yield
 
     def write_plan(self, num_steps: int, first_step: int, shown: Mapping[str, str]) -> None:
         """Say what is ahead, so that whoever watches can tell the time left."""

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from heedful.data.snapshot import read_snapshot
 from heedful.errors import DataError, MissingError
 from heedful.jobs.fit.base import fitting
-from heedful.jobs.reward_card.feedback import pairs_of
+from heedful.jobs.reward_card.feedback import Given, pairs_of
 from heedful.jobs.reward_card.job import SCORES
 from heedful.jobs.reward_card.measure import generators, measured_slices, words_of_sides
 from heedful.jobs.reward_card.people import read_background, writers_of_tasks
@@ -21,7 +22,6 @@ from heedful.store import runs as run_table
 from heedful.store.database import Store
 from heedful.store.run_files import CONFIG
 from heedful.store.tasks import AnsweredTask
-from heedful.types import Feedback, Preference
 
 ROWS = "feedback-*.parquet"
 
@@ -70,14 +70,11 @@ def card_slices(store: Store, card: Path) -> tuple[list[Kind], dict[tuple[str, s
     if not (card / SCORES).exists() or not (card / CONFIG).exists():
         raise MissingError(f"{card} holds no reward card; name a run of heedful evaluate reward")
     config = json.loads((card / CONFIG).read_text())["config"]
-    given = pairs_of(rows_of(card, str(config["data"])))
     lines = [json.loads(line) for line in (card / SCORES).read_text().splitlines()]
     numbers = [line["pair"] for line in lines]
-    if not numbers or max(numbers) >= len(given.pairs):
-        raise DataError(f"{card} has scores of other pairs than its data; write the card again")
+    given = given_to(card, str(config["data"]), lines)
     rows = [given.pairs[number] for number in numbers]
     deltas = np.array([line["delta"] for line in lines], dtype=float)
-    check_same(card, rows, lines)
     _, prompts = encode([row.prompt.id for row in rows])
     rngs = generators(int(config["seed"]))
     forms = [given.forms[number] for number in numbers]
@@ -91,19 +88,28 @@ def card_slices(store: Store, card: Path) -> tuple[list[Kind], dict[tuple[str, s
     return kinds, accuracy
 
 
-def check_same(card: Path, rows: Sequence[Preference], lines: Sequence[dict[str, object]]) -> None:
-    """Refuse scores that stand beside other prompts than they were made for."""
-    if any(row.prompt.id != line["prompt"] for row, line in zip(rows, lines, strict=True)):
-        raise DataError(f"{card} has scores of other pairs than its data; write the card again")
+def given_to(card: Path, data: str, lines: Sequence[dict[str, Any]]) -> Given:
+    """The pairs that a card has the scores of; refuses scores of prompts that its data lack."""
+    for path in copies_of(card, data):
+        given = pairs_of(fitting(list(read_snapshot(path)), "feedback", path))
+        if lines and all(
+            line["pair"] < len(given.pairs)
+            and given.pairs[line["pair"]].prompt.id == line["prompt"]
+            for line in lines
+        ):
+            return given
+    raise DataError(f"{card} has scores of other pairs than its data; write the card again")
 
 
-def rows_of(card: Path, data: str) -> list[Feedback]:
-    """The feedback that a card was made from: its own copy, or the snapshot that it names."""
-    found = sorted(card.glob(ROWS))
-    path = found[0] if found else Path(data)
-    if path.suffix != ".parquet" or not path.exists():
+def copies_of(card: Path, data: str) -> list[Path]:
+    """The feedback that a card may be made from: copies of its own, or the snapshot that it names.
+
+    A command that was refused the directory leaves a copy of its own data there.
+    """
+    found = sorted(card.glob(ROWS)) or [Path(data)]
+    if found[0].suffix != ".parquet" or not found[0].exists():
         raise MissingError(
             f"{card} names the data {data}, of which there is no snapshot; write the card from a "
             "data set of the store"
         )
-    return fitting(list(read_snapshot(path)), "feedback", path)
+    return found

@@ -98,9 +98,10 @@ def _opening(report: Report) -> str:
 
 
 def _footer(report: Report) -> str:
+    num = len(report.figures())
     return (
-        f"{len(report.figures())} figures. The page is one file that loads nothing; the rows of "
-        "every figure are under Data, as a download and in the page itself, from where "
+        f"{num} figure{'' if num == 1 else 's'}. The page is one file that loads nothing; the rows "
+        "of every figure are under Data, as a download and in the page itself, from where "
         "<code>heedful.monitor.report.read_report_data</code> reads them back."
     )
 

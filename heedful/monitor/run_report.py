@@ -78,13 +78,19 @@ def run_report(
     noticed = [*findings, *alarms.on_curve(short_names(rows), kl_limit=limit)]
     return Report(
         title=f"fit {kind}",
-        subtitle=f"{config.get('model')} on {data}, seed {config.get('seed')}",
+        subtitle=f"{learner(config)} on {data}, seed {config.get('seed')}",
         headline=headline(metrics),
         sections=(
-            Section(
-                title="Curves",
-                text=f"{len(rows):,} optimiser steps.",
-                blocks=(*(Note(finding=f) for f in noticed), *curves(rows)),
+            *(
+                [
+                    Section(
+                        title="Curves",
+                        text=f"{len(rows):,} optimiser steps.",
+                        blocks=(*(Note(finding=f) for f in noticed), *curves(rows)),
+                    )
+                ]
+                if rows or noticed
+                else []
             ),
             Section(title="Results", blocks=results(metrics, config)),
             *sections,
@@ -95,6 +101,12 @@ def run_report(
             ),
         ),
     )
+
+
+def learner(config: Mapping[str, Any]) -> str:
+    """What is fitted: a base, or a network of features, which reads none."""
+    is_of_features = config.get("backbone") == "features"
+    return "network of features" if is_of_features else str(config.get("model"))
 
 
 def short_names(rows: Sequence[Row]) -> list[dict[str, Any]]:

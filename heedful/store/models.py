@@ -29,14 +29,19 @@ class Registered:
     created_at: datetime
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that no model can have."""
+    if not name.strip() or name.startswith(("mdl_", "import:")):
+        raise DataError(f"model name {name!r} is empty or looks like an id; choose another")
+
+
 def add(tx: Transaction, model: ModelVersion) -> int:
     """Register a model; 1 when it was new.
 
     The same weights may be registered again under another name or path: both names then lead to
     the one version, and the path is the newest. Parents, snapshot and run are in the store already.
     """
-    if not model.name.strip() or model.name.startswith(("mdl_", "import:")):
-        raise DataError(f"model name {model.name!r} is empty or looks like an id; choose another")
+    check_name(model.name)
     require(tx, set(model.parents))
     row = {
         "id": model.id,

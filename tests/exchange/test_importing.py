@@ -419,3 +419,30 @@ def test_snapshot_without_rows_says_what_there_was(store: Store, tmp_path: Path)
         make_snapshot(store, "p", "preference", tmp_path)
     with pytest.raises(MissingError, match="dataset 'q' is not in the store"):
         make_snapshot(store, "q", "preference", tmp_path)
+
+
+def test_refused_answers_are_told_by_the_names_that_the_file_has_for_completions(
+    store: Store, tmp_path: Path
+) -> None:
+    def row(number: int, form: str, payload: dict, **more: dict) -> dict:
+        answers = [{"id": name, "messages": [{"role": "assistant", "content": name}]}
+                   for name in ("left one", "b", "c")[: 3 if form == "ranking" else 2]]  # fmt: skip
+        said = [{"annotator": "ada", "payload": payload}]
+        prompt = {"messages": [{"role": "user", "content": f"q{number}"}]}
+        return {"form": form, "prompt": prompt, "completions": answers, "annotations": said} | more
+
+    rows = [
+        row(0, "ranking", {"ranks": [["b"], ["c"]]}),
+        row(1, "rating", {"ratings": {"left one": {"good": 6}, "b": {"good": 1}}}),
+        row(2, "pairwise", {"preferred": "d"}),
+        row(3, "pairwise", {"preferred": "b"}, known={"preferred": "d"}),
+        row(4, "pairwise", {"preferred": "b"}),
+    ]
+    result = import_preferences(store, "json", [write(tmp_path / "a.jsonl", rows)], dataset="d")
+    told = [drop.detail for drop in result.drops]
+    assert told[0] == (
+        "ranking answer has 'left one' 0 times among 3 completions; put each into exactly one group"
+    )
+    assert told[1].startswith("rating answer has good of 'left one' 6; send a whole number")
+    assert told[2] == told[3].replace("known ", "")
+    assert told[2].endswith("has preferred 'd'; choose from: 'left one', 'b', null, both_bad")

@@ -125,6 +125,8 @@ def test_reward_models_say_which_task_comes_next(
     answer_all(store, "usr_a")
     with pytest.raises(DataError, match="choose disagreement, bald, margin, d_optimal or by_slice"):
         rank(store, "support")
+    with pytest.raises(DataError, match="strategy is 'bold'; did you mean 'bald'"):
+        rank(store, "support", strategy="bold")
     with pytest.raises(DataError, match="needs 1 reward models"):
         rank(store, "support", strategy="d_optimal")
     for seed in (0, 1):
@@ -237,3 +239,14 @@ class Never(random.Random):
 
     def random(self) -> float:
         return 0.999
+
+
+def test_tasks_that_show_one_answer_have_no_margin(store: Store) -> None:
+    rated = Project(dataset="rated", title="Rated", form="rating")
+    prompts = testing.prompts()
+    ask(store, rated, prompts[:2], ["test"], Sampling(num_samples=1, max_new_tokens=8))
+    with pytest.raises(DataError, match="all 2 tasks of project 'rated' show one answer"):
+        rank(store, "rated", strategy="margin", names=["gold:kind"])
+    ask(store, rated, prompts[2:4], ["test"], SAMPLING)
+    ranked = rank(store, "rated", strategy="margin", names=["gold:kind"])
+    assert (ranked.num_tasks, ranked.num_left_out) == (2, 2)

@@ -20,6 +20,7 @@ from heedful.jobs.rewards import export_classifier, open_reward
 from heedful.model.adapter_files import read_card
 from heedful.model.base import load_base
 from heedful.model.trunk import Trunk
+from heedful.types import Feedback
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "shortcuts.py"
 
@@ -164,3 +165,14 @@ def test_remedies_that_contradict_each_other_or_the_data_are_refused(
         fitted(data, tmp_path / "run", *overrides)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_penalty_that_cannot_be_measured_is_refused_before_the_fit(tmp_path: Path) -> None:
+    alone = [
+        Feedback(prompt=row.prompt, responses=(row.chosen,), scale="thumb", values=(n % 2,))
+        for n, row in enumerate(testing.preferences())
+    ]
+    data = freeze(alone, "feedback", tmp_path).path
+    with pytest.raises(DataError, match=r"none of \d+ prompts has answers of different length"):
+        fitted(data, tmp_path / "run", "remedies.length_penalty=auto", "held_out_share=0.3")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()

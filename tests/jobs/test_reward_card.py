@@ -609,3 +609,15 @@ def test_a_pair_that_was_rated_by_several_criteria_is_one_mistake() -> None:
         ABOUT, rows, scored([1.0, -2.0, -2.0]), Background(), further=Further(forms=forms)
     )
     assert [one.prompt for one in card.mistakes] == ["question 1"]
+
+
+def test_features_of_style_are_not_fitted_to_a_handful_of_answers() -> None:
+    rng = np.random.default_rng(0)
+    texts = ["Sorry! I can not.", "- one\n- two", "Why? 3 things, and **more** of them.", "fine"]
+    rows = [pair(n, f"{texts[n % 4]} {n}", texts[(n + 1) % 4]) for n in range(60)]
+    few, many = (
+        measure(ABOUT, rows[:num], scored(rng.normal(size=num)), Background()) for num in (8, 60)
+    )
+    assert few.style is None
+    assert any(note.startswith("No share of style: 16 answers of 8 prompts") for note in few.notes)
+    assert many.style is not None

@@ -51,7 +51,11 @@ def test_tasks_like_those_that_the_model_got_wrong_come_first(tmp_path: Path) ->
         assert length.place is not None
         assert length.place(question) == length.of[0]
         assert {kind.name for kind in kinds if kind.place is None} <= {"longer answer"}
-        (tmp_path / "scores.jsonl").write_text(json.dumps(lines[1] | {"pair": 0}) + "\n")
+        # a command that was refused the directory leaves its rows there
+        for number in range(8):
+            freeze([*rows[number + 1 :], rows[number]], "feedback", tmp_path)
+        assert card_slices(store, tmp_path)[1] == accuracy
+        (tmp_path / "scores.jsonl").write_text(json.dumps(lines[1] | {"prompt": "prm_none"}) + "\n")
         with pytest.raises(DataError, match="scores of other pairs"):
             card_slices(store, tmp_path)
 

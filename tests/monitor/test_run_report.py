@@ -168,6 +168,13 @@ def test_a_run_without_steps_or_results_still_renders() -> None:
     assert render(run_report("sft", {}, [], {})).endswith("</html>\n")
 
 
+def test_a_network_of_features_is_no_fit_of_a_base_and_has_no_curves() -> None:
+    config = {"model": "smollm2", "data": "d", "backbone": "features", "seed": 0}
+    report = run_report("reward", config, [], {"accuracy": 0.7})
+    assert report.subtitle == "network of features on d, seed 0"
+    assert "Curves" not in [section.title for section in report.sections]
+
+
 def test_of_many_raters_the_strictest_and_the_mildest_are_shown() -> None:
     people = [
         {"annotator": f"p{n}", "source": "human", "offset": (n - 25) / 10,

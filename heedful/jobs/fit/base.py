@@ -171,6 +171,7 @@ def run_fit(
     done = run.result()
     if done is not None:
         return result_of(run, done)
+    model_table.check_name(run.name)
     with run.held():
         return work(kind, config, run, store, data, build, profile=profile)
 
@@ -306,7 +307,7 @@ def register(store: Store | None, run: RunDirectory, plan: Plan, row: Run, weigh
     role = plan.algorithm.role.partition("/")[0]
     version = ModelVersion(
         role="reward" if role == "reward" else "policy",
-        name=run.path.name,
+        name=run.name,
         weights_hash=weights,
         path=str(run.model.resolve()),
         parents=tuple(models.version_of(store, plan.trunk, ref).id for ref in plan.refs)

@@ -86,6 +86,7 @@ def fit_features(
     done = run.result()
     if done is not None:
         return result_of(run, done)
+    model_table.check_name(run.name)
     row = run_record(run, config, snapshot)
     with run.held(), recorded(store, row):
         started = time.monotonic()
@@ -116,7 +117,7 @@ def fit_features(
         )
         version = ModelVersion(
             role="reward",
-            name=run.path.name,
+            name=run.name,
             weights_hash=weights,
             path=str(run.model.resolve()),
             snapshot=snapshot,

@@ -10,7 +10,7 @@ from heedful.data.collate import Tree
 from heedful.data.reading import Reading, compared, learned, plan_reading, with_hard_labels
 from heedful.errors import DataError
 from heedful.jobs.fit.parts import mix_of, pairs_across
-from heedful.jobs.fit.remedies import balanced, with_style
+from heedful.jobs.fit.remedies import balanced, check_penalty, with_style
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,7 @@ def lesson_of(
             file=sys.stderr,
         )
     remedies, num_unbalanced = config.remedies, 0
+    check_penalty(remedies, taught)
     if remedies.covariates != "none":
         taught = with_style(taught, tokenizer, remedies.covariates)
     paired = [with_hard_labels(compared(weighed(tree, reading))) for tree in taught]

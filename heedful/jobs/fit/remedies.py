@@ -97,13 +97,23 @@ def style_links(trees: Sequence[Tree]) -> dict[str, torch.Tensor]:
     return {LINK: torch.zeros(len(styled.style[0]))} if styled else {}
 
 
+def check_penalty(remedies: Remedies, trees: Sequence[Tree]) -> None:
+    """Refuse to measure the penalty on length where no prompt has answers of different length."""
+    varies = (len(set(map(len, tree.responses))) > 1 for tree in trees)
+    if remedies.length_penalty == "auto" and not any(varies):
+        raise DataError(
+            f"remedies.length_penalty is 'auto', but none of {len(trees)} prompts has answers of "
+            "different length; state the log-odds a token, or leave it at 0"
+        )
+
+
 def penalise(
     remedies: Remedies, trunk: Trunk, trees: Sequence[Tree], max_tokens: int, role: str = "reward"
 ) -> None:
     """Take the penalty on length off the role's scores from now on.
 
-    ``auto`` is the slope of scores on tokens within prompts. Raises ``DataError`` when no prompt
-    has answers of different length to measure it on.
+    ``auto`` is the slope of scores on tokens within prompts, which ``check_penalty`` has seen to
+    differ in length.
     """
     if remedies.length_penalty != "auto":
         trunk.length_penalty[role] = remedies.length_penalty
@@ -112,8 +122,5 @@ def penalise(
         scored = TrainedReward(trunk, role=role).score_trees(trees, max_tokens, advance)
     lengths = [len(response) for tree in trees for response in tree.responses]
     prompts = [number for number, tree in enumerate(trees) for _ in tree.responses]
-    try:
-        slope = within_slope([one for row in scored for one in row], lengths, prompts)
-    except ValueError as error:
-        raise DataError(f"remedies.length_penalty is 'auto': {error}") from None
-    trunk.length_penalty[role] = slope
+    scores = [one for row in scored for one in row]
+    trunk.length_penalty[role] = within_slope(scores, lengths, prompts)

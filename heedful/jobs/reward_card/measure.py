@@ -61,6 +61,7 @@ from heedful.types import Preference
 Array = NDArray[np.float64]
 NUM_RESAMPLES = 500  # of each of many features
 NUM_MISTAKES = 20
+FREE_OF_FEATURE = 3  # answers beyond the first of each prompt, for each feature that is fitted
 SMALLEST_LEAD = 1e-9  # of the largest score; below it is the rounding of what was taken off
 ALL = "all"
 PAIRWISE = "pairwise"
@@ -285,6 +286,14 @@ def follow_style(
         )
         if one is not None:
             found[name] = one
+    num_free = len(answers) - len(np.unique(prompts))
+    num_varying = int((np.ptp(table, axis=0) > 0).sum())
+    if num_free < FREE_OF_FEATURE * num_varying:
+        notes.append(
+            f"No share of style: {len(answers)} answers of {len(answers) - num_free} prompts are "
+            f"too few to fit {num_varying} features."
+        )
+        return found, None
     share = attempt(notes, "share of style", lambda: style_share(values, table, prompts, rng=rng))
     return found, share
 
