@@ -14,6 +14,7 @@ from heedful.forms import FORMS
 from heedful.store import entry, people, projects, queue
 from heedful.types import Project, content_id
 from heedful.web.access import allows, store_of, visitor_of
+from heedful.web.chat_feedback import PROJECTS as OF_CHATS
 from heedful.web.fields import CONVERTERS
 from heedful.web.fitting import ENOUGH, fitting
 from heedful.web.pages import page, wants_page
@@ -24,11 +25,15 @@ router = APIRouter()
 @router.get("/", include_in_schema=False)
 @allows("enter")
 def home(request: Request) -> Response:
-    """All projects with their progress."""
+    """All projects with their progress; those of chats, which ask nobody, for who sees results."""
     store = store_of(request)
-    who = visitor_of(request).user.id
+    visitor = visitor_of(request)
     with store.read() as tx:
-        rows = [(one, queue.progress(tx, one.dataset, who)) for one in projects.list_all(tx)]
+        rows = [
+            (one, queue.progress(tx, one.dataset, visitor.user.id))
+            for one in projects.list_all(tx)
+            if visitor.may("view") or one.dataset not in OF_CHATS
+        ]
     return page(request, "home.html", rows=rows)
 
 
