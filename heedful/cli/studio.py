@@ -1,5 +1,6 @@
 """``heedful studio``: the pages where people give feedback."""
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Annotated
 
@@ -43,4 +44,5 @@ def studio(
                 "with TLS in front of it",
                 err=True,
             )
-        server(create_app(opened_store)).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # which is how it ends
+            server(create_app(opened_store)).run(sockets=[listener])

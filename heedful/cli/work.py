@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,7 +47,12 @@ def work(
         def say(line: str) -> None:
             typer.echo(line, err=True)
 
-        done = run(opened_store, runs, say=say, once=once, parent=parent)
+        try:
+            done = run(opened_store, runs, say=say, once=once, parent=parent)
+        except KeyboardInterrupt:
+            if parent is None:
+                raise
+            return  # the studio beside it ends it so
     typer.echo(f"{done} jobs done")
 
 
@@ -81,7 +87,9 @@ def up(
         # The server raises the signal that ended it again; it must not end us before the worker.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            server(create_app(opened_store)).run(sockets=[listener])
+            with suppress(KeyboardInterrupt):  # which is how it ends, at any time from here
+                worker.start()
+                server(create_app(opened_store)).run(sockets=[listener])
         finally:
             worker.stop()
 
@@ -95,6 +103,9 @@ class Worker:
         self._ends = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._keep, daemon=True)
+
+    def start(self) -> None:
+        """Begin to keep a process running."""
         self._thread.start()
 
     def _keep(self) -> None:
@@ -126,4 +137,5 @@ class Worker:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)

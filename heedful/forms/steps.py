@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from heedful.errors import DataError
 from heedful.forms.base import Form, Judgement, check_number, check_payload, payload_schema
@@ -120,16 +121,27 @@ def labelled_steps(completion: Completion, annotation: Annotation) -> list[tuple
 
 
 def split_steps(completion_messages: Sequence[Message]) -> tuple[str, ...]:
-    """The steps of a completion, in order.
+    """The steps of a completion as texts, in order: those of ``step_messages`` with their calls."""
+    steps = step_messages(completion_messages)
+    return tuple("\n".join(filter(None, (one.content, *one.tool_calls))) for one in steps)
+
+
+def step_messages(completion_messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The steps of a completion, in order, each as a message.
 
     Of several messages of the assistant and its tools, each is a step: its text and its calls. Of
     a single one, the paragraphs and then each call are. Blank lines part paragraphs, but not
     inside a fenced block of code.
     """
-    said = [one for one in completion_messages if one.role in ("assistant", "tool")]
-    if len(said) == 1:
-        return (*_paragraphs(said[0].content), *said[0].tool_calls)
-    return tuple("\n".join(filter(None, (one.content, *one.tool_calls))) for one in said)
+    said = tuple(one for one in completion_messages if one.role in ("assistant", "tool"))
+    if len(said) != 1:
+        return said
+    (whole,) = said
+    paragraphs = (
+        replace(whole, content=text, tool_calls=()) for text in _paragraphs(whole.content)
+    )
+    calls = (replace(whole, content="", tool_calls=(call,)) for call in whole.tool_calls)
+    return (*paragraphs, *calls)
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -125,6 +125,8 @@ def _plain_refusals(table: Table, hint: str) -> Iterator[None]:
             raise MissingError(
                 f"a row of {table.name} refers to a record that is not there ({seen}); {what}"
             ) from error
+        if hint and "unique" in seen.lower():  # the hint names what is there already
+            raise DataError(hint) from error
         raise DataError(f"{table.name} refused a row ({seen}); {hint or 'mend it'}") from error
     except (StatementError, ValueError) as error:  # psycopg lets its encoder's error through
         cause = error.orig if isinstance(error, StatementError) else error

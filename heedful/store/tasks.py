@@ -123,9 +123,10 @@ def _check(task: Task) -> None:
     low, high = FORMS[task.form].num_completions
     seen = len(set(task.completion_ids))
     if seen != len(task.completion_ids) or not low <= seen <= high:
+        wanted = str(low) if low == high else f"{low} to {high}"
         raise DataError(
-            f"task {task.id} shows {seen} different completions of {len(task.completion_ids)}; "
-            f"{task.form} takes {low} to {high} different ones"
+            f"task {task.id} shows {len(task.completion_ids)} completions, {seen} of them "
+            f"different; {task.form} takes {wanted} different ones"
         )
 
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 
@@ -13,9 +14,10 @@ from heedful.forms import FORMS
 from heedful.store import entry, people, projects, queue
 from heedful.types import Project, content_id
 from heedful.web.access import allows, store_of, visitor_of
+from heedful.web.chat_feedback import PROJECTS as OF_CHATS
 from heedful.web.fields import CONVERTERS
 from heedful.web.fitting import ENOUGH, fitting
-from heedful.web.pages import page
+from heedful.web.pages import page, wants_page
 
 router = APIRouter()
 
@@ -23,11 +25,15 @@ router = APIRouter()
 @router.get("/", include_in_schema=False)
 @allows("enter")
 def home(request: Request) -> Response:
-    """All projects with their progress."""
+    """All projects with their progress; those of chats, which ask nobody, for who sees results."""
     store = store_of(request)
-    who = visitor_of(request).user.id
+    visitor = visitor_of(request)
     with store.read() as tx:
-        rows = [(one, queue.progress(tx, one.dataset, who)) for one in projects.list_all(tx)]
+        rows = [
+            (one, queue.progress(tx, one.dataset, visitor.user.id))
+            for one in projects.list_all(tx)
+            if visitor.may("view") or one.dataset not in OF_CHATS
+        ]
     return page(request, "home.html", rows=rows)
 
 
@@ -35,7 +41,14 @@ def home(request: Request) -> Response:
 @allows("manage")
 def new(request: Request) -> Response:
     """The form for a new project."""
-    return page(request, "project_new.html", forms=list(CONVERTERS))
+    return new_page(request, {})
+
+
+def new_page(request: Request, typed: Mapping[str, str | int], *, error: str = "") -> Response:
+    """The form for a new project, empty or as it was ``typed`` and refused."""
+    status = 422 if error else 200
+    forms = list(CONVERTERS)
+    return page(request, "project_new.html", status=status, forms=forms, typed=typed, error=error)
 
 
 @router.post("/projects/new", include_in_schema=False)
@@ -52,18 +65,34 @@ def make(
     """Make a project; its data set is named after its title."""
     store = store_of(request)
     who = visitor_of(request).user.id
-    project = Project(
-        dataset=slug(title),
-        title=title.strip(),
-        form=form,
-        overlap=overlap,
-        warning=warning,
-        criteria=lines_of(criteria),
-    )
-    with store.write() as tx:
-        projects.add(tx, project)
-        projects.write_guideline(tx, project.dataset, guidelines, author=who)
-        people.log(tx, who, "made project", project.dataset)
+    try:
+        project = Project(
+            dataset=slug(title),
+            title=title.strip(),
+            form=form,
+            overlap=overlap,
+            warning=warning,
+            criteria=lines_of(criteria),
+        )
+        with store.write() as tx:
+            if not projects.add(tx, project):
+                raise DataError(
+                    f"project {project.dataset!r} is there already; choose another name"
+                )
+            projects.write_guideline(tx, project.dataset, guidelines, author=who)
+            people.log(tx, who, "made project", project.dataset)
+    except DataError as error:
+        if not wants_page(request):
+            raise
+        typed: dict[str, str | int] = {
+            "title": title,
+            "form": form,
+            "overlap": overlap,
+            "warning": warning,
+            "criteria": criteria,
+            "guidelines": guidelines,
+        }
+        return new_page(request, typed, error=str(error))
     return RedirectResponse(f"/projects/{project.dataset}", status_code=303)
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from heedful.forms import FORMS
 from heedful.forms.flags import FLAGS
 from heedful.forms.rating import DEFAULT_CRITERIA
-from heedful.forms.steps import split_steps
+from heedful.forms.steps import step_messages
 from heedful.store import Transaction, annotations, tasks
 from heedful.store.queue import Assignment
 from heedful.store.tasks import AnsweredTask
@@ -111,9 +111,11 @@ def item(request: Request, project: Project, found: Given, undo_to: int | None) 
     )
 
 
-def steps_of(project: Project, completion: Completion) -> Sequence[str]:
+def steps_of(project: Project, completion: Completion) -> Sequence[render.Turn]:
     """The steps of an answer, for the form that asks about each."""
-    return split_steps(hide(completion.messages, project)) if project.form == "steps" else ()
+    if project.form != "steps":
+        return ()
+    return render.conversation(step_messages(hide(completion.messages, project)))
 
 
 def candidate(

@@ -272,6 +272,7 @@ def test_up_starts_a_worker_that_crashed_again_and_stops_it_at_the_end(
         f"import os, time; open({str(marks)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(60)"
     )
     kept = cli_work.Worker([sys.executable, "-c", script])
+    kept.start()
 
     def pids() -> list[int]:
         return [int(one) for one in marks.read_text().split()] if marks.exists() else []

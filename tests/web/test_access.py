@@ -431,6 +431,36 @@ def test_a_title_becomes_a_name_that_does_in_an_address(studio, title: str, stat
         assert client.get(answer.headers["location"]).status_code == 200
 
 
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_a_refused_project_keeps_what_was_typed_and_changes_none_that_is_there(
+    studio, accept: str
+) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    token = csrf_of(client.get("/").text)
+    fields = {"csrf": token, "title": "Mail", "form": "rating", "guidelines": "Kindly."}
+    assert client.post("/projects/new", data=fields).status_code == 303
+    typed = fields | {"guidelines": "<Another> long text"}
+    refused = client.post("/projects/new", data=typed, headers={"accept": accept})
+    assert refused.status_code == 422
+    assert "is there already; choose another name" in refused.text
+    if accept == "text/html":
+        assert "&lt;Another&gt; long text</textarea>" in refused.text
+        assert 'value="Mail"' in refused.text
+        assert "<option selected>rating</option>" in refused.text
+    with store.read() as tx:
+        assert projects.guideline(tx, "mail").text == "Kindly."
+
+
+def test_a_taken_name_is_refused_in_plain_words(studio) -> None:
+    store, client = studio
+    visitor(store, client, "ada", "owner")
+    token = csrf_of(client.get("/people").text)
+    fields = {"csrf": token, "name": "ada", "role": "reader"}
+    refused = client.post("/people", data=fields).json()
+    assert refused["error"]["message"] == "the name 'ada' is taken; choose another"
+
+
 def test_settings_say_that_they_are_saved_and_keep_what_was_refused(studio) -> None:
     store, client = studio
     visitor(store, client, "ada", "owner")

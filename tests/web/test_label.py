@@ -324,3 +324,28 @@ def test_what_the_browser_has_is_not_sent_again(studio) -> None:
     then = [one["task"] for one in items(client, count=3, have=f"{first[0]}:0").json()["items"]]
     assert then[0] == first[1]
     assert len(then) == 2
+
+
+def test_steps_show_calls_of_tools_and_their_results_as_conversations_do(tmp_path: Path) -> None:
+    store, client = make_studio(tmp_path, form="steps", num_tasks=0)
+    call = {"id": "toolu_01", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    said = (
+        Message(role="assistant", content="I add.", tool_calls=(json.dumps(call),)),
+        Message(role="tool", content="*4* of 5", tool_call_id="toolu_01"),
+        Message(role="assistant", content="It is *four*."),
+    )
+    prompt = Prompt.of("2 + 2?")
+    shown = Completion(prompt=prompt, messages=said, model="import:secret")
+    with store.write() as tx:
+        completions.add(tx, [shown])
+        asked = Task(form="steps", prompt=prompt, completion_ids=(shown.id,))
+        projects.add_tasks(tx, "support", [asked])
+    visitor(store, client, "ann")
+    page = client.get("/projects/support/label").text
+    assert page.count("data-scale") == 3
+    assert "<figcaption>calls <code>add</code></figcaption>" in page
+    assert ">Tool add</div>" in page
+    assert "*4* of 5" in page
+    assert "<em>four</em>" in page
+    assert "toolu" not in page
+    assert "arguments" not in page

@@ -421,3 +421,25 @@ def test_the_first_answer_and_its_repeat_are_two_items(page: Any, site: Site) ->
         ("answer", list(first), first[1]),
         ("repeat", order, first[0]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "most", "judge"), [("e", 20_000, "1"), ("c", 4_000, "2")], ids=["written", "comment"]
+)
+def test_a_text_that_is_too_long_is_refused_whole_not_cut(
+    page: Any, site: Site, key: str, most: int, judge: str
+) -> None:
+    press(page, key)
+    page.evaluate("text => document.execCommand('insertText', false, text)", "w" * (most + 1))
+    page.keyboard.press("Escape")
+    press(page, judge)
+    page.get_by_text(f"shorten it to at most {most}").wait_for()
+    assert site.answers() == []
+    press(page, key)
+    assert page.evaluate("document.activeElement.value.length") == most + 1
+    page.keyboard.press("Backspace")
+    page.keyboard.press("Escape")
+    press(page, judge)
+    wait_saved(page)
+    (one,) = site.answers()
+    assert "w" * most in one.payload.values()

@@ -289,6 +289,8 @@ def test_nobody_else_is_handed_or_shown_a_conversation(studio, endpoint: Endpoin
         visitor(store, other, role, role)
         assert other.get("/chat").status_code == 403
         assert other.get("/api/chats").status_code == 403
+        # who only answers is shown no project that never asks anything
+        assert ("Chat: thumbs and edits" in other.get("/").text) is (role == "reader")
 
 
 def test_everything_works_by_forms_alone(studio, endpoint: Endpoint) -> None:
