@@ -277,6 +277,10 @@ def _quoted(text: str) -> str:
     return f'"{textwrap.shorten(text, MAX_QUOTED, placeholder=" …")}"'
 
 
+def _pairs(num: int) -> str:
+    return "1 pair" if num == 1 else f"{num:,} pairs"
+
+
 def _figures(card: RewardCard) -> Iterator[Finding]:
     accuracy = card.accuracy
     if accuracy.high < CHANCE:
@@ -294,7 +298,7 @@ def _figures(card: RewardCard) -> Iterator[Finding]:
             level="warning",
             value=accuracy.value,
             cause=f"Accuracy is {spread(accuracy)}: no better than tossing a coin, as far as "
-            f"{accuracy.num:,} pairs tell.",
+            f"{_pairs(accuracy.num)} can tell.",
             remedy="Measure more pairs, or fit to more or cleaner preferences.",
         )
     if card.num_alike:
@@ -312,7 +316,7 @@ def _figures(card: RewardCard) -> Iterator[Finding]:
             rule="few_pairs",
             level="warning",
             value=float(accuracy.num),
-            cause=f"There are {accuracy.num} pairs, so every figure is rough.",
+            cause=f"It was measured on {_pairs(accuracy.num)}, so every figure is rough.",
             remedy=f"Measure at least {FEW}; 1,000 know an accuracy to 3 points.",
         )
     kept = card.scaling.after if card.scaling else card.measured

@@ -95,10 +95,13 @@ def reliability_bins(
 ) -> ReliabilityBins:
     """Equal-mass bins over the confidence, from 0.5 to 1; one pair a bin when pairs are few.
 
-    A probability of exactly 0.5 predicts nothing and counts as half right. Raises ``ValueError``
-    when there are no pairs or a probability is outside [0, 1].
+    A probability of exactly 0.5 predicts nothing and counts as half right. Pairs of equal
+    confidence that a bin ends between are right as often in both, so their order says nothing.
+    Raises ``ValueError`` when there are no pairs or a probability is outside [0, 1].
     """
     confidence, is_right = _fold(*_checked(probabilities, outcomes))
+    _, level, num = np.unique(confidence, return_inverse=True, return_counts=True)
+    is_right = (np.bincount(level, weights=is_right) / num)[level]
     order = np.argsort(confidence, kind="stable")
     bins = np.array_split(order, min(num_bins, len(order)))
     return ReliabilityBins(

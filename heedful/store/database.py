@@ -8,7 +8,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -257,9 +258,12 @@ def open_store(path_or_url: str | Path, *, clock: Clock = utc_now) -> Store:
     """Open a SQLite file (made when absent) or a ``postgresql://`` URL, migrated to this version.
 
     Raises ``MissingError`` when the directory or server is not there, ``DataError`` when the file
-    is no database, ``ConfigError`` when the URL or the schema is of an unknown kind.
+    is no database or another program's, ``ConfigError`` when the URL or the schema is of an
+    unknown kind.
     """
     url = _parse(path_or_url)
+    if url.get_backend_name() == "sqlite":
+        _refuse_foreign(Path(str(url.database)))
     store = Store(_engine(url), clock)
     try:
         with store.read() as tx:
@@ -305,6 +309,20 @@ def _parse_path(path: Path) -> URL:
     if not path.parent.is_dir():
         raise MissingError(f"directory {path.parent} does not exist; create it, then open {path}")
     return URL.create("sqlite", database=str(path))
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise ``DataError`` for a SQLite file with the tables of another program; changes nothing."""
+    with suppress(sqlite3.Error):  # absent, locked or no database: opening it says so
+        address = f"file:{quote(str(path.absolute()))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            names = sorted(str(name) for (name,) in found)
+        if names and "alembic_version" not in names:
+            raise DataError(
+                f"{path} is the database of another program (tables {', '.join(names):.100}); "
+                "give another path"
+            )
 
 
 def _engine(url: URL) -> Engine:

@@ -230,7 +230,8 @@ def conversation(place: str, item: Item) -> Conversation:
             where = f"{place}.completions[{number}]"
             completions.append(talk.answer(where, one))
     except RowDropped as drop:
-        raise DataError(f"{where}: {drop.detail} ({drop.rule})") from None
+        seen = drop.detail if drop.detail.startswith(where) else f"{where}: {drop.detail}"
+        raise DataError(f"{seen} ({drop.rule})") from None
     return Conversation(
         place=place, prompt=Prompt(messages=prompt, tools=tools), completions=tuple(completions)
     )

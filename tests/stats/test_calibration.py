@@ -48,6 +48,15 @@ def test_ece_does_not_depend_on_which_side_is_first():
     assert ece(1 - probabilities, 1 - outcomes) == pytest.approx(folded)
 
 
+def test_ece_does_not_depend_on_the_order_of_equal_probabilities():
+    """Bins of equal mass end between pairs of one confidence."""
+    rng = np.random.default_rng(0)
+    predicted, happened = rng.choice([0.55, 0.6, 0.8], size=95), rng.random(95) < 0.6
+    seen = {round(ece(predicted[order], happened[order]), 12)
+            for order in (rng.permutation(95) for _ in range(20))}  # fmt: skip
+    assert len(seen) == 1
+
+
 def test_ece_of_a_calibrated_model_is_its_floor():
     probabilities, outcomes = simulate(5000)
     floor = ece_floor(probabilities, rng=np.random.default_rng(1), num_resamples=50)

@@ -158,6 +158,18 @@ def test_text_file_is_no_database_and_stays_as_it_is(tmp_path: Path) -> None:
     assert path.read_text() == "not a database " * 100
 
 
+def test_a_database_of_another_program_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a b#1?.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=r"of another program \(tables bookmarks\); give another"):
+        open_store(path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize("url", ["mysql://a@b/c", "postgresql://a:b:c", "://"])
 def test_unknown_or_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="postgresql://USER@HOST/NAME"):
