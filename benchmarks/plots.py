@@ -7,13 +7,14 @@ python benchmarks/palette.py docs/*.png  # a third of the bytes
 from pathlib import Path
 from typing import Any
 
-from tables import rows, settings_of, spoken
+from tables import learned_from, rows, settings_of, spoken
 
 from heedful.monitor.charts import HALF, inline
 from heedful.monitor.svg import PALETTE, themed
 
 DOCS = Path(__file__).parents[1] / "docs"
 BOTH = ("heedful", "peer at its best setting")
+MOST_LEARNED = 1000  # pairs of hh-harmless: its picture is of fits to half of them
 
 
 def bench() -> Any:
@@ -145,6 +146,7 @@ def reward_hh() -> Any:
             "minutes": row["cpu_seconds"] / 60,
         }
         for row in rows("reward_hh_choice") + rows("reward_hh_choice_trl")
+        if learned_from(row) < MOST_LEARNED
     ]
     data.sort(key=lambda one: (one["side"] == "TRL", -one["accuracy"]))
     names = [one["settings"] for one in data]

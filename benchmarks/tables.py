@@ -172,12 +172,17 @@ def spoken(rate: float) -> str:
     return f"{rate:e}".replace("e-0", "e-").replace(".000000", "").replace("00000e", "e")
 
 
+def learned_from(row: Row) -> int:
+    """How many pairs a fit of either side saw."""
+    return int(row.get("num_train", row.get("pairs_seen", 0)))
+
+
 def reward_hh_choice() -> list[str]:
     """Settings and TRL side by side on training pairs of hh-harmless that were held out."""
     ours, theirs = rows("reward_hh_choice"), rows("reward_hh_choice_trl")
     if not ours:
         return []
-    found = ours + theirs
+    found = sorted(ours + theirs, key=learned_from)
     return table(
         {
             "settings": [
@@ -186,7 +191,8 @@ def reward_hh_choice() -> list[str]:
                 else ", ".join(settings_of(row))
                 for row in found
             ],
-            "pairs held out": [str(row["num_held_out"]) for row in found],
+            "learned from": [str(learned_from(row)) for row in found],
+            "held out": [str(row["num_held_out"]) for row in found],
             "accuracy": [percent(row, "accuracy") for row in found],
             "NLL, nats": [f"{row['nll']:.3f}" for row in found],
             "ECE, and calibrated": [
