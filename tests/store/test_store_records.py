@@ -108,7 +108,7 @@ def test_task_with_one_completion_twice_is_refused(store: Store) -> None:
     with store.write() as tx:
         completions.add(tx, sides)
     twice = Task(form="pairwise", prompt=task.prompt, completion_ids=(sides[0].id,) * 2)
-    with pytest.raises(DataError, match="takes 2 to 2"), store.write() as tx:
+    with pytest.raises(DataError, match="takes 2 different ones"), store.write() as tx:
         task_store.add(tx, [twice])
 
 

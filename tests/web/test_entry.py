@@ -170,7 +170,7 @@ def test_an_uploaded_file_states_known_answers(studio) -> None:
     fields = {"csrf": csrf_of(page), "format": "csv", "dataset": "support"}
     done = client.post("/import", data=fields, files={"file": ("t.csv", rows)}).text
     assert "1 new known answer " in done
-    assert "2 new tasks queued" in done
+    assert "1 new task queued" in done
     assert "wrong judgement" in done
     told = client.get(f"{API}/people").json()
     assert told["known"] == NUM_KNOWN + 1
