@@ -64,7 +64,8 @@ STATUS = problems.STATUS | {
     TooManyError: (429, "too_many"),
     NotAllowedError: (403, "not_allowed"),
 }
-CLOSED = [Depends(guard), Depends(check_csrf)]  # to strangers, and to who lacks the permission
+# to strangers, to who lacks the permission, and to what no call takes
+CLOSED = [Depends(guard), Depends(check_csrf), Depends(problems.refuse_unknown)]
 ROUTERS = (
     label.router,  # first, since routers are asked in this order
     about.router,

@@ -3,7 +3,7 @@
 import tempfile
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from heedful.data.formats import FORMATS, Tally
@@ -11,11 +11,12 @@ from heedful.data.formats.plain_json import write
 from heedful.errors import DataError
 from heedful.exchange import exporting
 from heedful.store import browse, datasets
+from heedful.store.browse import Filters
 from heedful.store.tracing import chain
 from heedful.types import Item
 from heedful.web.access import allows, store_of
 from heedful.web.api import Name
-from heedful.web.browse import MODELS_END, filters_of, get_item, known_filters
+from heedful.web.browse import MODELS_END, filters_of, get_item
 from heedful.web.exchange import MAX_UPLOAD, imported, streamed
 
 router = APIRouter(prefix="/api/data")
@@ -37,17 +38,16 @@ def list_data_sets(request: Request) -> list[dict[str, Any]]:
 def list_items(
     request: Request,
     dataset: Name,
+    filters: Annotated[Filters, Depends(filters_of)],
     after: Annotated[str, Query(max_length=100)] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = browse.PAGE,
 ) -> dict[str, Any]:
-    """A page of items, by id.
+    """A page of items, by id, of those that pass all filters.
 
-    Filters: ``form``, ``state``, ``annotator``, ``source``, ``author``, ``text``, ``comment``,
-    ``disagreement``, ``since``, ``until``. ``after`` of the answer starts the next page; a page is
-    ``partial`` when time ran out before it was full.
+    ``after`` of the answer starts the next page; a page is ``partial`` when time ran out before it
+    was full. ``since`` and ``until`` are days of an answer, both included.
     """
     store = store_of(request)
-    filters = filters_of(**known_filters(request))
     with store.read() as tx:
         found = browse.page(tx, dataset, filters, after=after, limit=limit)
     return {

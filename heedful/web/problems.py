@@ -1,6 +1,6 @@
 """What every HTTP application of ours has: one shape of errors, bodies of a bounded size."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastapi import Request
@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from heedful.errors import ConfigError, DataError, HeedfulError, MissingError, ResourceError
+from heedful.registry import nearest
 
 Status = Mapping[type[HeedfulError], tuple[int, str]]
 STATUS: dict[type[HeedfulError], tuple[int, str]] = {
@@ -38,6 +39,24 @@ def misshapen(error: RequestValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg'].lower()}"
+
+
+def refuse_unknown(request: Request) -> None:
+    """Refuse a parameter that a call of the API does not take: a misspelt filter passes all."""
+    if not request.url.path.startswith("/api/"):
+        return
+    known = set(_parameters(request.scope["route"].dependant))
+    for name in request.query_params:
+        if name not in known:
+            hint = nearest(name, known) if known else "this call takes none"
+            raise DataError(f"unknown query parameter {name!r:.60}; {hint}")
+
+
+def _parameters(dependant: Any) -> Iterator[str]:
+    """The query parameters of a route and of what it depends on."""
+    yield from (one.alias for one in dependant.query_params)
+    for part in dependant.dependencies:
+        yield from _parameters(part)
 
 
 def unread(request: Request, most: int) -> tuple[int, str, str] | None:

@@ -88,6 +88,21 @@ def test_the_item_page_shows_authors_every_revision_order_seconds_and_the_chain(
     assert "<script>" not in page
 
 
+def test_a_misspelt_filter_of_the_api_is_refused_instead_of_passing_everything(studio) -> None:
+    _, client = studio
+    path = "/api/data/support/items"
+    assert client.get(f"{path}?annotator=nobody&comment=1&after=").status_code == 200
+    refused = client.get(f"{path}?anotator=nobody")
+    assert refused.status_code == 422
+    seen = "unknown query parameter 'anotator'; did you mean 'annotator'?"
+    assert refused.json()["error"]["message"] == seen
+    assert "this call takes none" in client.get("/api/projects?page=2").text
+    described = client.get("/api/openapi.json").json()["paths"]["/api/data/{dataset}/items"]
+    assert {"annotator", "since", "limit"} <= {
+        one["name"] for one in described["get"]["parameters"]
+    }
+
+
 def test_filters_stand_in_the_address_and_in_the_form(studio) -> None:
     store, client = studio
     found = client.get("/data/support?disagreement=1&annotator=ben&text=&form=").text
