@@ -2,10 +2,12 @@
 
 Pages follow the order of ids; a page starts after the last id of the one before, so its cost does
 not depend on its number. A filter that few items pass is looked for in windows and for a limited
-time: then the page says that it is partial, and the next one goes on from there.
+time: then the page says that it is partial, and the next one goes on from there. Windows grow as
+the disk allows: what is not in memory yet takes a hundred times as long.
 """
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +28,7 @@ from heedful.types import Item
 State = Literal["answered", "unanswered", "skipped"]
 STATES: tuple[State, ...] = get_args(State)
 PAGE = 50
-WINDOW = 2000  # items looked at in one statement
+FIRST_WINDOW, WINDOW = 32, 2000  # items looked at in one statement, at first and at most
 BUDGET = 0.12  # seconds after which a page is partial
 MAX_NAMES = 100  # suggestions of a filter
 _CHUNK = 100  # items read whole at once
@@ -84,8 +86,9 @@ def page(
     datasets.require(tx, dataset)
     wanted = _resolved(tx, filters)
     found: list[Item] = []
-    last, num_seen, deadline = after, 0, clock() + BUDGET
-    size = limit + 1 if wanted == Filters() else WINDOW
+    last, num_seen, started = after, 0, clock()
+    deadline = started + BUDGET
+    size = limit + 1 if wanted == Filters() else min(FIRST_WINDOW, WINDOW)
     while True:
         window = _window(dataset, wanted, last, size)
         end, num = tx.connection.execute(_extent(window)).one()
@@ -105,8 +108,10 @@ def page(
                 last, num_seen = ids[done - 1], num_seen + done
                 return Page(items=tuple(found), after=last, is_partial=True, num_seen=num_seen)
         last, num_seen = end, num_seen + num
-        if clock() > deadline:
+        spent = clock() - started
+        if spent > BUDGET:
             return Page(items=tuple(found), after=last, is_partial=True, num_seen=num_seen)
+        size = _next_size(size, num_seen, spent)
 
 
 def annotator_names(tx: Transaction) -> list[str]:
@@ -165,6 +170,12 @@ def _resolved(tx: Transaction, filters: Filters) -> Filters:
         except MissingError:
             values["author"] = filters.author.strip()
     return Filters(**values)
+
+
+def _next_size(size: int, num_seen: int, spent: float) -> int:
+    """Items of the next window: up to four times as many, if the time left is enough for them."""
+    affordable = num_seen * (BUDGET / spent - 1) if spent else math.inf
+    return int(min(WINDOW, 4 * size, max(affordable, FIRST_WINDOW)))
 
 
 def _window(dataset: str, filters: Filters, after: str, size: int) -> Any:

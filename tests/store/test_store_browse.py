@@ -247,6 +247,26 @@ def test_a_window_of_which_much_has_to_be_read_whole_ends_early_too(
     assert num_partial >= 3  # of three items that two people answered
 
 
+@pytest.mark.parametrize(("milliseconds", "most"), [(0.01, 2000), (0.2, 512), (3.0, 40)])
+def test_a_slow_disk_is_asked_for_less_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, milliseconds: float, most: int
+) -> None:
+    now, sizes, window = [0.0], [], browse._window
+
+    def counted(dataset: str, filters: Filters, after: str, size: int) -> Any:
+        now[0] += size * milliseconds / 1000
+        sizes.append(size)
+        return window(dataset, filters, after, size)
+
+    monkeypatch.setattr(browse, "_window", counted)
+    with store.write() as tx:
+        datasets.add_prompts(tx, "long", [Prompt.of(f"Question {n}?") for n in range(6000)])
+        page = browse.page(tx, "long", Filters(form="critique"), clock=lambda: now[0])
+    assert max(sizes) <= most
+    assert now[0] < browse.BUDGET + 0.1
+    assert page.num_seen == min(sum(sizes), 6000)
+
+
 def test_odd_filters_are_refused(store: Store, made: dict[str, str]) -> None:
     with store.read() as tx:
         with pytest.raises(MissingError, match="dataset 'e' is not in the store"):
