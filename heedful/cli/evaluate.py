@@ -136,7 +136,7 @@ def reward(
 ) -> None:
     """Write the card of a reward: accuracy beside people, calibration, slices, length, mistakes.
 
-    Ratings and thumbs without pairs have a card of rank correlations and orders.
+    Ratings, thumbs and flags without pairs have a card of rank correlations and orders.
 
     The model may also be a sequence classifier of transformers in a directory, or with --judge one
     behind an endpoint, whose key is read from HEEDFUL_JUDGE_KEY (or as judge.key_from says).
@@ -200,7 +200,7 @@ def card_lines(result: dict[str, Any]) -> list[str]:
     if "accuracy_is" in result:
         del names["accuracy"]
     names |= {
-        name: f"order of {scale}"
+        name: f"order of {scale.replace('flags_of_', 'flags of ')}"
         for name in result
         if (scale := name.removeprefix("concordance_")) != name and not name.endswith("_ci")
     }

@@ -1,4 +1,4 @@
-"""The card of a reward on ratings and thumbs that tell no two answers to a prompt apart."""
+"""The card of a reward on ratings, thumbs and flags that tell no two answers to a prompt apart."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def _data(card: AnswerCard) -> Iterator[Finding]:
             rule="near_leakage",
             level="warning",
             value=float(card.num_near),
-            cause=f"{card.num_near:,} statements of ratings or thumbs are on a prompt that is "
+            cause=f"{card.num_near:,} statements about single answers are on a prompt that is "
             "nearly equal to one that was learned from.",
             remedy="Measure it on other prompts.",
         )

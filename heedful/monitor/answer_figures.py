@@ -1,4 +1,4 @@
-"""What ratings and thumbs say of a reward: no pair is needed, any two answers compare."""
+"""What ratings, thumbs and flags say of a reward: no pair is needed, any two answers compare."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from heedful.stats.intervals import Interval
 from heedful.types import Finding
 
 CHANCE = 0.5
+FLAGS_OF = "flags of "  # begins the name of a flag's scale
 ECE_ABOVE_FLOOR = 0.05
 
 
@@ -37,11 +38,11 @@ class ThumbCalibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFigures:
-    """A reward beside the ratings on one criterion, or beside thumbs.
+    """A reward beside the ratings on one criterion, beside thumbs, or beside one kind of flag.
 
     Made by ``jobs.reward_card.answers``. ``num`` ratings of ``num_answers`` answers to
     ``num_prompts`` prompts. ``concordance`` is over any two of them (of thumbs the area under the
-    ROC curve), ``correlations`` are rank correlations by name, of ratings only, ``within`` is the
+    ROC curve), ``correlations`` are rank correlations by name, of ratings alone, ``within`` is the
     order of answers to one prompt by their mean rating, and ``people`` need answers that two of
     them rated. None: the data do not allow it.
     """
@@ -59,14 +60,23 @@ class AnswerFigures:
     @property
     def called(self) -> str:
         """What people gave, in words."""
-        return self.name if self.name in ("thumbs", "ratings") else f"ratings of {self.name}"
+        if self.name in ("thumbs", "ratings") or self.is_flag:
+            return self.name
+        return f"ratings of {self.name}"
+
+    @property
+    def is_flag(self) -> bool:
+        """Is it beside a kind of flag, where an answer that has none should score higher?"""
+        return self.name.startswith(FLAGS_OF)
 
 
 def answer_findings(found: Sequence[AnswerFigures]) -> Iterator[Finding]:
     """What to be wary of, in words."""
     for one in found:
         shared = {"value": one.concordance.value}
-        if one.concordance.high < CHANCE:
+        if one.is_flag:
+            yield from _prefers_flagged(one)
+        elif one.concordance.high < CHANCE:
             yield Finding(
                 rule="against_ratings",
                 level="error",
@@ -107,8 +117,23 @@ def answer_findings(found: Sequence[AnswerFigures]) -> Iterator[Finding]:
             )
 
 
+def _prefers_flagged(one: AnswerFigures) -> Iterator[Finding]:
+    """A reward need not know of a flag, but should not like what is flagged."""
+    if one.concordance.high >= CHANCE:
+        return
+    yield Finding(
+        rule="prefers_flagged",
+        level="warning",
+        value=one.concordance.value,
+        cause=f"An answer with {one.called} scores below one without in only "
+        f"{spread(one.concordance)} of cases: it prefers what people flagged.",
+        remedy="Read such answers; fit to these flags with loss.flags, and let the part be a "
+        "penalty or a veto.",
+    )
+
+
 def answers_section(found: Sequence[AnswerFigures]) -> list[Section]:
-    """The section; nothing without ratings and thumbs."""
+    """The section; nothing without judgements of single answers."""
     if not found:
         return []
     rows: list[dict[str, Any]] = []
@@ -121,7 +146,7 @@ def answers_section(found: Sequence[AnswerFigures]) -> list[Section]:
         caption="Share of pairs of answers that the scores put in the order of their ratings, with "
         "95 % intervals, in brackets the number of observations. Any two answers: a tie of scores "
         "counts one half; of thumbs it is the area under the ROC curve. Within a prompt: by the "
-        "mean rating of an answer. The dashed line is chance.",
+        "mean rating of an answer. Of flags, the lesser is the better. The dashed line is chance.",
         panels=[partial(charts.intervals, rows, title="share", marks={"chance": CHANCE})],
         rows=rows,
         words=shares_in_words(rows),
@@ -130,7 +155,7 @@ def answers_section(found: Sequence[AnswerFigures]) -> list[Section]:
     blocks: list[Block] = [figure, *(one for one in tables if one is not None)]
     return [
         Section(
-            title="Ratings and thumbs",
+            title="Ratings, thumbs and flags",
             short="Ratings",
             text="Scores beside what people said of single answers, over all prompts. Prompts "
             "differ in how well they can be answered, so these figures and those of pairs need not "

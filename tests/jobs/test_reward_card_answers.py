@@ -201,9 +201,51 @@ def test_a_mixed_set_keeps_its_pairs_and_adds_ratings(reward: FitResult, tmp_pat
     assert "Order of rated answers" in (tmp_path / "card" / "report.html").read_text()
 
 
+def flagged(number: int, text: str, severity: float, kind: str = "bias") -> Feedback:
+    return Feedback(prompt=Prompt.of(f"question {number}"), responses=(answer(text),), scale="flag",
+                    values=(severity,), criterion=kind, form="flags", annotator="ann")  # fmt: skip
+
+
+def test_flags_alone_have_a_card_of_their_order(reward: FitResult, tmp_path: Path) -> None:
+    rows = [flagged(n, f"an answer {n} of {n % 5}", n % 4) for n in range(20)]
+    rows += [flagged(n, f"an answer {n} of {n % 5}", 0, "toxic") for n in range(20)]
+    data = freeze(rows, "feedback", tmp_path).path
+    result = reward_card(RewardCardConfig(model=reward.run, data=data), tmp_path / "card")
+    assert result["accuracy_is"] == "concordance_flags_of_bias"
+    assert not any("toxic" in name for name in result)  # nobody raised it
+    assert result["num_held_out"] == 20
+    assert "order of flags of bias" in "\n".join(card_lines(result))
+    assert "Ratings, thumbs and flags" in (tmp_path / "card" / "report.html").read_text()
+
+
+def test_a_reward_that_prefers_what_was_flagged_is_warned_of() -> None:
+    rows = [flagged(n, f"text {n}", float(n % 3)) for n in range(60)]
+    likes, _ = figures_of(rows, {f"text {n}": float(n % 3) for n in range(60)})
+    assert likes.concordance.value == pytest.approx(0.0)
+    assert likes.correlations == {}
+    rules = {one.rule for one in answer_card_findings(card_of([likes]))}
+    assert "prefers_flagged" in rules
+    avoids, _ = figures_of(rows, {f"text {n}": -float(n % 3) for n in range(60)})
+    assert avoids.concordance.value == pytest.approx(1.0)
+    blind, _ = figures_of(rows, {f"text {n}": float(n % 2) for n in range(60)})
+    for found in (avoids, blind):
+        rules = {one.rule for one in answer_card_findings(card_of([found]))}
+        assert not rules & {"prefers_flagged", "chance_on_ratings", "against_ratings"}
+
+
+def test_flags_come_after_ratings(reward: FitResult, tmp_path: Path) -> None:
+    rows = [*ratings(), *(flagged(40 + n, f"so {n}", n % 2) for n in range(20))]
+    data = freeze(rows, "feedback", tmp_path).path
+    result = reward_card(RewardCardConfig(model=reward.run, data=data), tmp_path / "card")
+    assert result["accuracy_is"] == "concordance_helpful"
+    assert "concordance_flags_of_bias" in result
+
+
 def test_nothing_to_measure_is_refused_with_the_reason(reward: FitResult, tmp_path: Path) -> None:
     alike = freeze(ratings(values=[3]), "feedback", tmp_path).path
-    with pytest.raises(NoPairsError, match=r"24 rated_alike_or_alone; nor ratings or thumbs that"):
+    with pytest.raises(
+        NoPairsError, match=r"24 rated_alike_or_alone; nor ratings, thumbs or flags that"
+    ):
         reward_card(RewardCardConfig(model=reward.run, data=alike), tmp_path / "out")
     differ = freeze(ratings(), "feedback", tmp_path).path
     judge = {"url": "http://localhost:1/v1", "ask": "choice"}

@@ -1,4 +1,4 @@
-"""A reward beside ratings and thumbs of single answers."""
+"""A reward beside ratings, thumbs and flags of single answers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from heedful.errors import DataError
 from heedful.jobs.progress import progress
 from heedful.jobs.quality.plain import attempt
 from heedful.jobs.reward_card.feedback import THUMBS, Singles
-from heedful.monitor.answer_figures import AnswerFigures, ThumbCalibration
+from heedful.monitor.answer_figures import FLAGS_OF, AnswerFigures, ThumbCalibration
 from heedful.reward.scorers import Rater, Scorer
 from heedful.stats.calibration import Calibration, calibration_by_slice, nll
 from heedful.stats.ceiling import rating_ceiling
@@ -34,8 +34,9 @@ Array = NDArray[np.float64]
 
 
 def told_apart(singles: Singles) -> dict[str, Values]:
-    """The scales on which some two answers got different values."""
-    return {name: one for name, one in singles.values.items() if len(set(one.values)) > 1}
+    """The scales on which some two answers got different values; flags come last."""
+    found = {name: one for name, one in singles.values.items() if len(set(one.values)) > 1}
+    return {name: found[name] for name in sorted(found, key=lambda one: one.startswith(FLAGS_OF))}
 
 
 def measure_answers(
@@ -51,7 +52,7 @@ def measure_answers(
         return []
     if not isinstance(scorer, Rater):
         notes.append(
-            "No order of ratings and thumbs: these scores compare answers to one prompt only."
+            "No order of ratings, thumbs or flags: these scores compare answers to one prompt."
         )
         return []
     with progress("score rated answers", len(singles.answers)) as advance:
@@ -86,13 +87,14 @@ def _figures(
     )
     if order is None:
         return None
+    is_rough = name == THUMBS or name.startswith(FLAGS_OF)  # most values are alike
     return AnswerFigures(
         name=name,
         num=len(said.values),
         num_answers=len(np.unique(said.answers)),
         num_prompts=len(np.unique(said.prompts)),
         concordance=order,
-        correlations={} if name == THUMBS else said.correlations(seed),
+        correlations={} if is_rough else said.correlations(seed),
         within=attempt(notes, f"order of {name} within prompts", said.within),
         people=attempt(
             notes,

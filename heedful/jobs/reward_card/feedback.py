@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from heedful.data.collate import Said, Tree
 from heedful.data.examples import check_feedback
 from heedful.data.reading import Values, compared, single_values
+from heedful.monitor.answer_figures import FLAGS_OF
 from heedful.types import Feedback, Message, Preference, Prompt, messages_json
 
 THUMBS = "thumbs"
+SINGLE = ("rating", "thumb", "flag")  # scales on which an answer is judged by itself
 NO_PAIR = {"order": "tie", "rating": "rated_alike_or_alone", "flag": "flag"}
 Asked = tuple[Prompt, tuple[Message, ...]]  # an answer and what it answers
 
@@ -32,7 +34,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Singles:
-    """Answers that were rated or got a thumb, each distinct one of a prompt once.
+    """Answers that were rated, flagged or got a thumb, each distinct one of a prompt once.
 
     ``values`` are by scale, their ``responses`` numbers in ``answers`` and their ``annotators`` in
     ``annotators``, who are told apart by their annotations where they are not named.
@@ -77,11 +79,14 @@ def pairs_of(rows: Sequence[Feedback]) -> Given:
 
 
 def singles_of(rows: Sequence[Feedback]) -> Singles:
-    """The rated answers of all prompts, with their values as a fit reads them."""
+    """The rated answers of all prompts, with their values as a fit reads them.
+
+    Flags are ratings by their severity below 0, so that more is better on every scale.
+    """
     by_prompt: dict[str, list[Feedback]] = {}
     for row in rows:
-        if row.scale in ("rating", "thumb"):
-            by_prompt.setdefault(row.prompt.id, []).append(row)
+        if row.scale in SINGLE:
+            by_prompt.setdefault(row.prompt.id, []).append(_as_rating(row))
     asked: list[Asked] = []
     trees: list[Tree] = []
     people: dict[str, int] = {}
@@ -94,6 +99,13 @@ def singles_of(rows: Sequence[Feedback]) -> Singles:
         trees.append(_tree(group[0].prompt, len(answers), together))
         asked += [(group[0].prompt, answer) for answer in answers]
     return Singles(answers=asked, values=single_values(trees), annotators=list(people))
+
+
+def _as_rating(row: Feedback) -> Feedback:
+    if row.scale != "flag":
+        return row
+    severities = tuple(-value for value in row.values)
+    return replace(row, scale="rating", criterion=FLAGS_OF + row.criterion, values=severities)
 
 
 def _who(row: Feedback, number: int) -> str:

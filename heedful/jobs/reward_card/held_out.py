@@ -42,8 +42,8 @@ def held_out_feedback(
 ) -> HeldOutFeedback:
     """The feedback on prompts that nothing was learned from.
 
-    Raises ``NoPairsError`` where there is nothing to measure: no pair, and neither ratings nor
-    thumbs that differ, or a scorer whose scores compare answers to one prompt only.
+    Raises ``NoPairsError`` where there is nothing to measure: no pair, and no ratings, thumbs or
+    flags that differ, or a scorer whose scores compare answers to one prompt only.
     """
     given = pairs_of(loaded.rows)
     without = dict(Counter(loaded.drops) + Counter(given.without_pair))
@@ -78,7 +78,7 @@ def held_out_feedback(
 def refuse_nothing_to_measure(
     config: RewardCardConfig, singles: Singles, num: int, without: Mapping[str, int]
 ) -> None:
-    """Raise ``NoPairsError`` unless ratings or thumbs without a pair can be measured."""
+    """Raise ``NoPairsError`` unless ratings, thumbs or flags without a pair can be measured."""
     rules = ", ".join(f"{num} {rule}" for rule, num in sorted(without.items())) or "none"
     no_pair = (
         f"{config.data} has no two answers to a prompt that were told apart, in {num} "
@@ -86,12 +86,12 @@ def refuse_nothing_to_measure(
     )
     if not told_apart(singles):
         raise NoPairsError(
-            f"{no_pair}; nor ratings or thumbs that differ, so there is nothing to measure; give "
-            "comparisons, or ratings and thumbs of which some are good and some are bad"
+            f"{no_pair}; nor ratings, thumbs or flags that differ, so there is nothing to measure; "
+            "give comparisons, or judgements of answers of which some are good and some are bad"
         )
     if config.beta is not None or (config.judge.url is not None and config.judge.ask == "choice"):
         what = f"beta is {config.beta}" if config.beta is not None else "judge.ask is 'choice'"
         raise NoPairsError(
-            f"{no_pair}; {what}, and such scores compare answers to one prompt only, so ratings "
-            "and thumbs cannot be measured; give comparisons"
+            f"{no_pair}; {what}, and such scores compare answers to one prompt only, so "
+            "ratings, thumbs and flags cannot be measured; give comparisons"
         )

@@ -14,6 +14,7 @@ from heedful.jobs.progress import progress
 from heedful.jobs.recording import recorded, run_record
 from heedful.jobs.reward_card.annotators import learned_reliability
 from heedful.jobs.reward_card.answers import measure_answers
+from heedful.jobs.reward_card.feedback import SINGLE
 from heedful.jobs.reward_card.held_out import HeldOutFeedback, NoPairsError, held_out_feedback
 from heedful.jobs.reward_card.loading import Loaded, load_feedback
 from heedful.jobs.reward_card.measure import About, Further, measure
@@ -73,9 +74,9 @@ def reward_card(
 ) -> dict[str, JSON]:
     """Measure a reward; write ``report.html``, ``result.json`` and ``scores.jsonl`` to ``out``.
 
-    Where no two answers to a prompt are told apart the card is one of ratings and thumbs, and there
-    are no scores of pairs. Returns the result. Prompts that the model or its parents were fitted to
-    are left out. Raises ``DataError`` for what is no reward, ``NoPairsError`` for
+    Where no two answers to a prompt are told apart the card is one of ratings, thumbs and flags,
+    and there are no scores of pairs. Returns the result. Prompts that the model or its parents were
+    fitted to are left out. Raises ``DataError`` for what is no reward, ``NoPairsError`` for
     feedback with nothing to measure, ``MissingError`` for data that are not there.
     """
     subject = find_subject(config, store)
@@ -183,14 +184,14 @@ def card_of_answers(
     measured: Measured,
     store: Store | None,
 ) -> AnswerCard:
-    """The card of ratings and thumbs alone; raises ``NoPairsError`` when none could be scored."""
+    """The card without pairs; raises ``NoPairsError`` when no answer could be scored."""
     if not measured.answers:
         raise NoPairsError(
-            f"{config.data} has no two answers to a prompt that were told apart, and its ratings "
-            f"and thumbs cannot be measured: {' '.join(measured.notes)}"
+            f"{config.data} has no two answers to a prompt that were told apart, and its ratings, "
+            f"thumbs and flags cannot be measured: {' '.join(measured.notes)}"
         )
     notes = list(measured.notes)
-    rated = [row for row in held.said if row.scale in ("rating", "thumb")]
+    rated = [row for row in held.said if row.scale in SINGLE]
     near = near_learned(store, learned_prompts(subject, held), rated, notes)
     return AnswerCard(
         model=config.model,

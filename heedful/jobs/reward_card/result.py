@@ -44,11 +44,11 @@ def result_of(card: RewardCard) -> dict[str, JSON]:
 
 
 def answer_result(card: AnswerCard) -> dict[str, JSON]:
-    """The card of ratings and thumbs as JSON; the first scale's order stands as the accuracy."""
+    """The card without pairs as JSON; the first scale's order stands as the accuracy."""
     first = card.answers[0]
     result: dict[str, Any] = {"num_held_out": first.num}
     result |= named("accuracy", first.concordance)
-    result |= {"accuracy_is": f"concordance_{first.name}", "num_learned": card.num_learned}
+    result |= {"accuracy_is": _concordance(first), "num_learned": card.num_learned}
     if card.num_near is not None:
         result["num_nearly_learned"] = card.num_near
     result |= named_answers(card.answers)
@@ -62,10 +62,10 @@ def answer_result(card: AnswerCard) -> dict[str, JSON]:
 
 
 def named_answers(found: Sequence[AnswerFigures]) -> dict[str, JSON]:
-    """The figures of ratings and thumbs under the names of results."""
+    """The figures of ratings, thumbs and flags under the names of results."""
     result: dict[str, JSON] = {}
     for one in found:
-        result |= named(f"concordance_{one.name}", one.concordance)
+        result |= named(_concordance(one), one.concordance)
         for name, correlation in one.correlations.items():
             result |= named(f"{name}_{one.name}", correlation)
         if one.people is not None:
@@ -74,6 +74,11 @@ def named_answers(found: Sequence[AnswerFigures]) -> dict[str, JSON]:
             result["thumbs_nll"] = one.thumbs.measured.nll
             result["thumbs_ece"] = one.thumbs.measured.ece
     return result
+
+
+def _concordance(one: AnswerFigures) -> str:
+    """``concordance_helpful``, ``concordance_flags_of_bias``; criteria are spelt as they are."""
+    return f"concordance_{one.name.replace(' ', '_') if one.is_flag else one.name}"
 
 
 def named(name: str, one: Interval) -> dict[str, JSON]:
