@@ -19,15 +19,16 @@ from heedful.train.optim import Optimiser
 KEEP = 2
 
 
-def save(directory: Path, step: int, optimiser: Optimiser, source: Source) -> None:
-    """Write ``directory/step-NNNNNN``: the state after ``step`` optimiser steps."""
+def save(directory: Path, step: int, optimiser: Optimiser, source: Source, seconds: float) -> None:
+    """Write ``directory/step-NNNNNN``: the state after ``step`` optimiser steps in ``seconds``."""
 
     def write(target: Path) -> None:
         parameters = {k: v.detach().cpu().contiguous() for k, v in optimiser.parameters.items()}
         save_file(parameters, target / "parameters.safetensors")
         moments = {k: v.detach().cpu().contiguous() for k, v in optimiser.state().items()}
         save_file(moments, target / "optimiser.safetensors")
-        write_json(target / "state.json", {"step": step, "source": source.state()})
+        state = {"step": step, "seconds": seconds, "source": source.state()}
+        write_json(target / "state.json", state)
 
     write_directory(directory / f"step-{step:06d}", write)
     for old in _in_order(directory)[:-KEEP]:
@@ -46,15 +47,14 @@ def _in_order(directory: Path) -> list[Path]:
 
 
 @torch.no_grad()
-def load(checkpoint: Path, optimiser: Optimiser, source: Source) -> int:
-    """Restore everything; returns the number of optimiser steps done."""
+def load(checkpoint: Path, optimiser: Optimiser, source: Source) -> tuple[int, float]:
+    """Restore everything; the number of optimiser steps done, and the seconds they took."""
     tensors = load_file(checkpoint / "parameters.safetensors")
     restore(optimiser.parameters, tensors)
     optimiser.load(load_file(checkpoint / "optimiser.safetensors"))
     state = json.loads((checkpoint / "state.json").read_text())
     source.load(state["source"])
-    step: int = state["step"]
-    return step
+    return state["step"], state.get("seconds", 0.0)
 
 
 def restore(parameters: dict[str, nn.Parameter], tensors: dict[str, torch.Tensor]) -> None:

@@ -233,6 +233,21 @@ def test_a_resumed_run_equals_an_unbroken_one(
     assert steps[0] == steps[1] == list(range(len(steps[0])))
 
 
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        break_after(2, patch)
+        with pytest.raises(StoppedError):
+            fit_reward(reward_config(), tmp_path / "run")
+    found = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert found is not None
+    state = json.loads((found / "state.json").read_text())
+    assert state["seconds"] > 0
+    (found / "state.json").write_text(json.dumps(state | {"seconds": 1000.0}))
+    assert 1000 < fit_reward(reward_config(), tmp_path / "run").metrics["seconds"] < 1100
+
+
 @pytest.mark.parametrize(("fit", "config"), [(fit_ppo, ppo_config), (fit_grpo, grpo_config)])
 def test_a_run_whose_rollouts_all_stop_early_is_checkpointed_and_resumes_exactly(
     fit: Any, config: Any, reward_run: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -206,14 +206,15 @@ def work(
     if found is None:
         plan.prove()
         plan.initialise()
-    first = checkpoint.load(found, optimiser, plan.source) if found else 0
+    first, spent = checkpoint.load(found, optimiser, plan.source) if found else (0, 0.0)
+    started -= spent
     run.rewind(first)
     checksum = proofs.base_checksum(plan.trunk)
     row = run_record(run, config, data.snapshot.id if data.snapshot else None)
     with recorded(store, row):
         run.write_plan(plan.source.num_steps, first, plan.shown)
         with plan.source.phases.watching() if profile else nullcontext():
-            train(kind, config, plan, optimiser, run, first)
+            train(kind, config, plan, optimiser, run, first, started)
         seconds = time.monotonic() - started  # with the probe that the head starts from
         if proofs.base_checksum(plan.trunk) != checksum:
             proofs.refuse("frozen weights do not change", "another checksum", "the same")
@@ -276,8 +277,9 @@ def train(
     optimiser: Optimiser,
     run: RunDirectory,
     first: int,
+    started: float,
 ) -> None:
-    """The loop with progress, metrics and checkpoints."""
+    """The loop with progress, metrics and checkpoints; ``started`` is on the monotonic clock."""
     since_checkpoint = 0
     with progress(f"fit {kind}", plan.source.num_steps, done=first) as advance:
 
@@ -286,7 +288,8 @@ def train(
             run.log(number, metrics)
             since_checkpoint += 1
             if plan.source.resumable and since_checkpoint >= config.checkpoint_every:
-                checkpoint.save(run.checkpoints, number + 1, optimiser, plan.source)
+                spent = time.monotonic() - started
+                checkpoint.save(run.checkpoints, number + 1, optimiser, plan.source, spent)
                 since_checkpoint = 0
             shown = {label: metrics[name] for name, label in plan.shown.items() if name in metrics}
             advance(1, **shown)
