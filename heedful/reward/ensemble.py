@@ -289,6 +289,7 @@ def save_ensemble(
             place = directory / MEMBERS / str(number)
             place.mkdir(parents=True)
             write_role(trunk, member.role, place, mean=member.mean, std=member.std, parents=parents)
+            write_learned(place, learned)  # a member may be measured alone
         card = AdapterCard(
             role="reward",
             base=trunk.base.name,

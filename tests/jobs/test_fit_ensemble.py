@@ -36,7 +36,7 @@ from heedful.jobs.rewards import open_reward
 from heedful.jobs.rundir import RunDirectory
 from heedful.jobs.scoring import score_file
 from heedful.model import budget
-from heedful.model.adapter_files import read_card
+from heedful.model.adapter_files import read_card, read_learned
 from heedful.reward.ensemble import EnsembleReward
 from heedful.reward.reading import answers_tree
 from heedful.store import Store, open_store
@@ -87,6 +87,12 @@ def test_an_ensemble_is_one_registered_reward_model(fitted: FitResult, store: St
     rows = RunDirectory.read_metrics(Path(fitted.run))
     assert all(np.isfinite(value) for row in rows for value in row.values())
     assert rows[0]["profile/stem_tokens"] > 0
+
+
+def test_a_member_by_itself_knows_what_it_learned_from(fitted: FitResult) -> None:
+    known = read_learned(Path(fitted.path))
+    assert known
+    assert all(read_learned(Path(fitted.path) / "members" / str(n)) == known for n in range(4))
 
 
 def test_members_differ_in_every_parameter(fitted: FitResult) -> None:
