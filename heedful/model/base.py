@@ -13,6 +13,7 @@ import torch
 
 from heedful.errors import DataError, MissingError
 from heedful.model import embedded, tiny
+from heedful.model.attention import NAME as ATTENTION
 from heedful.model.device import default_device, default_dtype
 from heedful.types import content_id
 
@@ -88,14 +89,38 @@ def load_base(
         )
     if tokenizer.eos_token_id is None:
         raise DataError(f"model {name} has no eos token; without it no answer can end")
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, attn_implementation="heedful", use_safetensors=True
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=dtype,
+        attn_implementation=ATTENTION,
+        use_safetensors=True,
+        output_loading_info=True,
     )
+    model, found = loaded
+    refuse_other_weights(name, found)
     refuse_unsupported(name, model)
     if name == tiny.NAME:
         torch.set_num_threads(1)  # threads cost more than they bring on matrices of 32 columns
     model.to(device).eval().requires_grad_(False)
     return Base(name, str(path), weights_hash, model, tokenizer)
+
+
+def refuse_other_weights(name: str, found: dict[str, Any]) -> None:
+    """Raise ``DataError`` for weights that the files lack, or that are a classifier's.
+
+    ``found`` is what transformers tells of loading; it draws missing weights at random.
+    """
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise DataError(
+            f"model {name} lacks {len(missing)} of its weights ({', '.join(missing):.200}), which "
+            "would be drawn at random; give a directory with a whole language model"
+        )
+    if any(key.startswith("score.") for key in found["unexpected_keys"]):
+        raise DataError(
+            f"model {name} is a sequence classifier, whose score would be lost; give a language "
+            "model, or measure the classifier with heedful evaluate reward"
+        )
 
 
 def refuse_unsupported(name: str, model: Any) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     CohereConfig,
     Gemma2Config,
     GptOssConfig,
@@ -127,6 +129,24 @@ def test_caps_and_a_bias_of_the_output_are_refused_by_name_and_value(
 ) -> None:
     with pytest.raises(DataError, match=f"{message}.*choose a model without it"):
         load(save(config, tmp_path, change))
+
+
+def test_weights_that_would_be_drawn_at_random_are_named(tmp_path: Path) -> None:
+    path = save(LlamaConfig(**SIZES, tie_word_embeddings=False), tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    del weights["lm_head.weight"], weights["model.norm.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"lacks 2 of its weights \(lm_head\.weight, model\.norm"):
+        load(path)
+
+
+def test_a_sequence_classifier_is_no_base(tmp_path: Path) -> None:
+    config = LlamaConfig(**SIZES, tie_word_embeddings=True, num_labels=1)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    build_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="is a sequence classifier, whose score would be lost"):
+        load(str(tmp_path))
 
 
 def test_a_bias_of_zero_is_no_bias(tmp_path: Path) -> None:
