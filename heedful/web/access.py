@@ -25,6 +25,13 @@ PERMISSIONS: Mapping[UserRole, frozenset[Permission]] = {
     "annotator": frozenset({"enter", "label"}),
     "reader": frozenset({"enter", "view"}),
 }
+MEANINGS: Mapping[Permission, str] = {
+    "enter": "see which projects there are and their guidelines",
+    "label": "take tasks and answer them",
+    "view": "read projects, data, figures, models and runs",
+    "review": "settle disagreements, talk to models",
+    "manage": "change projects and people, import, start jobs",
+}
 COOKIE = "heedful_session"
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 F = TypeVar("F", bound=Callable[..., object])

@@ -10,7 +10,7 @@ from heedful.errors import DataError
 from heedful.store import Transaction, about, keys, people
 from heedful.types import User, UserRole
 from heedful.web.about import FIELD
-from heedful.web.access import COOKIE, allows, needs_session, store_of, visitor_of
+from heedful.web.access import COOKIE, MEANINGS, allows, needs_session, store_of, visitor_of
 from heedful.web.pages import page
 from heedful.web.sign_in import Attempts, make_link, new_id
 
@@ -118,6 +118,7 @@ def show_me(request: Request, *, made: tuple[str, str] | None = None) -> Respons
         asks_current=asks_current,
         questions=questions,
         field=FIELD,
+        meanings=MEANINGS,
     )
 
 
