@@ -5,7 +5,8 @@
 Annotators are simulated: they come within ten pauses, each draws an answer every ``--pause``
 seconds on average, and asks as the page's script does: it holds three items, and every answer
 brings what comes next. Some answers are sent twice, some annotators vanish with the items that they
-hold and come back, and the server is killed (SIGKILL) and started again every now and then. At the
+hold and come back, and the server is killed (SIGKILL) and started again every now and then; with
+``--servers 2`` two of them share the store and half of the annotators each, and die in turn. At the
 end the database must hold every answer that was acknowledged, once, and no task more answers than
 it has slots unless marked as surplus. ``--store postgresql://...`` runs the same on PostgreSQL.
 ``disk_ms`` says how long the disk by itself takes to keep what an answer writes.
@@ -109,23 +110,23 @@ def make_task(number: int) -> tuple[Task, list[Completion]]:
     return task, sides
 
 
-def serve(store: str) -> subprocess.Popen[bytes]:
+def serve(store: str, port: int) -> subprocess.Popen[bytes]:
     """The studio as people start it."""
-    command = [sys.executable, "-m", "heedful", "studio", "--store", store, "--port", str(PORT)]
+    command = [sys.executable, "-m", "heedful", "studio", "--store", store, "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while True:
         try:
-            httpx.get(f"http://127.0.0.1:{PORT}/sign-in", timeout=1)
+            httpx.get(f"http://127.0.0.1:{port}/sign-in", timeout=1)
         except httpx.TransportError:
             time.sleep(0.05)
         else:
             return process
 
 
-async def annotate(key: str, record: Record, rng: random.Random, pause: float) -> None:
+async def annotate(key: str, record: Record, rng: random.Random, pause: float, port: int) -> None:
     """One person at work until enough is done."""
     headers = {"authorization": f"Bearer {key}", "accept": "application/json"}
-    base = f"http://127.0.0.1:{PORT}/projects/{PROJECT}"
+    base = f"http://127.0.0.1:{port}/projects/{PROJECT}"
     ahead: list[Any] = []
     guidelines = set[str]()
     await asyncio.sleep(rng.uniform(0, 10 * pause))
@@ -188,26 +189,32 @@ async def until_answered(
 
 async def run(store: str, keys: list[str], record: Record, options: argparse.Namespace) -> int:
     """All annotators, and the killer; how often the server was killed."""
-    server, kills = serve(store), 0
+    ports = [PORT + number for number in range(options.servers)]
+    servers, kills = {port: serve(store, port) for port in ports}, 0
     rng = random.Random(options.seed)
     crowd = [
-        asyncio.create_task(annotate(key, record, random.Random(number), options.pause))
+        asyncio.create_task(
+            annotate(key, record, random.Random(number), options.pause, ports[number % len(ports)])
+        )
         for number, key in enumerate(keys)
     ]
     try:
         while not all(one.done() for one in crowd):
             await asyncio.wait(crowd, timeout=options.kill_every * rng.uniform(0.5, 1.5))
             if options.kills > kills and not record.is_done:
-                server.send_signal(signal.SIGKILL)
-                server.wait()
-                server, kills = await asyncio.to_thread(serve, store), kills + 1
+                port = ports[kills % len(ports)]
+                servers[port].send_signal(signal.SIGKILL)
+                servers[port].wait()
+                servers[port] = await asyncio.to_thread(serve, store, port)
+                kills += 1
                 record.restarts.append(time.perf_counter())
             print(f"{len(record.acknowledged)} of {record.wanted}, {kills} kills", flush=True)
         for one in crowd:
             one.result()
-        record.events["server MB"] = resident_mb(server.pid)
+        record.events["server MB"] = max(resident_mb(one.pid) for one in servers.values())
     finally:
-        server.kill()
+        for one in servers.values():
+            one.kill()
     return kills
 
 
@@ -266,6 +273,7 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=2000)
     parser.add_argument("--annotators", type=int, default=50)
     parser.add_argument("--overlap", type=int, default=2)
+    parser.add_argument("--servers", type=int, default=1, help="that share the store")
     parser.add_argument("--pause", type=float, default=1.0, help="mean seconds between answers")
     parser.add_argument("--kills", type=int, default=3, help="how often the server dies")
     parser.add_argument("--kill-every", type=float, default=20.0, help="seconds, on average")
@@ -287,6 +295,7 @@ def main() -> None:
             found = verify(store, record)
     row = {
         "database": "postgresql" if options.store else "sqlite",
+        "servers": options.servers,
         "annotators": options.annotators,
         "pause": options.pause,
         "answers": len(record.acknowledged),
