@@ -54,7 +54,8 @@ def concordance(
         if equal_scores == num_pairs:
             return 0.5
         told_apart = (num_pairs - equal_scores) / (num_pairs - equal_values)
-        return float((1 + kendall_tau_b(x, y) * np.sqrt(told_apart)) / 2)
+        # rounded so that a perfect order in every resample is seen to be one
+        return round(float((1 + kendall_tau_b(x, y) * np.sqrt(told_apart)) / 2), 12)
 
     found = bootstrap(share, len(value), rng=rng, clusters=clusters, num_resamples=num_resamples)
     if not np.isnan(found.low):

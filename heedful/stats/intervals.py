@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
+ROUNDING = 1e-9  # of a statistic's size: smaller differences between resamples are no variation
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -158,7 +160,7 @@ def bootstrap(
         values[resample] = statistic(rows)
     defined = values[~np.isnan(values)]
     low, high = float("nan"), float("nan")
-    if len(defined) and defined.min() < defined.max():
+    if len(defined) and defined.max() - defined.min() > ROUNDING * np.abs(defined).max():
         tail = (1 - confidence) / 2
         low, high = (float(bound) for bound in np.quantile(defined, [tail, 1 - tail]))
     return Interval(value=float(statistic(np.arange(num))), low=low, high=high, num=num)

@@ -42,6 +42,17 @@ def test_a_perfect_order_keeps_an_interval_of_as_many_points_as_clusters() -> No
     assert (found.value, found.low, found.num) == (1.0, wilson(2, 2).low, 10)
 
 
+def test_rounding_is_no_variation_of_a_perfect_order() -> None:
+    values = np.arange(60) % 3.0
+    same, opposite = (
+        concordance(sign * values, values, rng=np.random.default_rng(0)) for sign in (1, -1)
+    )
+    assert (same.value, same.high) == (1.0, 1.0)
+    assert same.low == pytest.approx(wilson(60, 60).low)
+    assert (opposite.low, opposite.value) == (0.0, 0.0)
+    assert opposite.high == pytest.approx(wilson(0, 60).high)
+
+
 def test_equal_values_are_refused() -> None:
     with pytest.raises(ValueError, match="all 3 values are equal"):
         concordance([1, 2, 3], [4, 4, 4], rng=np.random.default_rng(0))
