@@ -57,7 +57,7 @@ class Packing(Section):
     """
 
     tokens_per_micro_step: PositiveInt = 768
-    max_tokens: PositiveInt = 512
+    max_tokens: PositiveInt = 1024
 
 
 class Batching(Packing):

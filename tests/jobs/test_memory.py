@@ -12,7 +12,7 @@ from heedful.jobs.fit.memory import Means, about_trees, announce_memory, memory_
 from heedful.jobs.fit.policy import with_adapter_of_start
 from heedful.model import budget
 from heedful.model.products import lays_out
-from heedful.types import Message, Preference, Prompt
+from heedful.types import Demonstration, Message, Preference, Prompt
 
 
 def said(size: int) -> tuple[Message, ...]:
@@ -28,8 +28,9 @@ def test_the_sides_of_a_prompt_count_together_and_each_text_up_to_its_limit() ->
     ]
     config = RewardConfig(data="d")
     (shared, answers), (_, few) = about_trees(pairs, config)
-    assert (shared, sorted(answers), len(few)) == (100, [100, 200, 412], 2)
-    assert about_trees([prompt], config) == [(512, [])]
+    assert (shared, sorted(answers), len(few)) == (100, [100, 200, 924], 2)
+    told = [Demonstration(prompt=prompt, response=said(size)) for size in (276, 576)]
+    assert about_trees(told, config) == [(100, [100]), (100, [200])]
 
 
 def test_the_samples_of_a_rollout_share_their_prompt_up_to_a_micro_step() -> None:

@@ -20,7 +20,7 @@ from heedful.model.lora import FULL
 from heedful.model.products import lays_out
 from heedful.reward.ensemble import roles_of
 from heedful.store.database import Store
-from heedful.types import Feedback, Message, Preference, Prompt
+from heedful.types import Demonstration, Feedback, Message, Preference, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +188,7 @@ def about_trees(rows: Sequence[Any], config: FitConfig) -> list[AboutTree]:
     """About how many tokens the largest examples take: each a prompt and all that answers it.
 
     Of feedback and preferences the answers share the prompt, of a rollout the samples; a tree of a
-    rollout that is larger than a micro-step is split. Anything else is one text of
-    ``batch.max_tokens`` at most.
+    rollout that is larger than a micro-step is split. Each text has ``batch.max_tokens`` at most.
     """
     most = config.batch.max_tokens
     if isinstance(config, OnlineConfig):
@@ -199,16 +198,21 @@ def about_trees(rows: Sequence[Any], config: FitConfig) -> list[AboutTree]:
         return [(prompt, [response] * min(config.rollouts.samples_per_prompt, room))]
     sides: dict[str, set[tuple[Message, ...]]] = {}
     prompts: dict[str, int] = {}
-    for row in rows:
-        if isinstance(row, Preference | Feedback):
-            prompts[row.prompt.id] = min(about_tokens(row.prompt.messages), most)
-            answers = (row.chosen, row.rejected) if isinstance(row, Preference) else row.responses
-            sides.setdefault(row.prompt.id, set()).update(answers)
-    trees = [
+    for number, row in enumerate(rows):
+        is_alone = isinstance(row, Demonstration)  # one prompt may have several, each by itself
+        name = f"{number}" if is_alone else row.prompt.id
+        prompts[name] = min(about_tokens(row.prompt.messages), most)
+        sides.setdefault(name, set()).update(_answers(row))
+    return [
         (prompts[name], [min(about_tokens(one), most - prompts[name]) for one in answers])
         for name, answers in sides.items()
     ]
-    return trees or [(most, [])]
+
+
+def _answers(row: Feedback | Preference | Demonstration) -> tuple[tuple[Message, ...], ...]:
+    if isinstance(row, Preference):
+        return (row.chosen, row.rejected)
+    return (row.response,) if isinstance(row, Demonstration) else row.responses
 
 
 def about_tokens(messages: Sequence[Message]) -> int:
