@@ -7,10 +7,12 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from starlette.testclient import TestClient
 from studio import DAY, csrf_of, make_studio, routes, visitor
 
+from heedful.errors import ConfigError
 from heedful.store import keys, people, projects, tables
 from heedful.types import User
 from heedful.web.access import PERMISSIONS, NotAllowedError
 from heedful.web.people import LINK_SUFFICES
+from heedful.web.serving import address_of, listen
 from heedful.web.sign_in import ATTEMPTS, WINDOW_SECONDS, Attempts, make_link
 
 PUBLIC = {"/content.css", "/sign-in", "/sign-in/{secret}", "/sign-out"}
@@ -482,3 +484,19 @@ def test_settings_say_that_they_are_saved_and_keep_what_was_refused(studio) -> N
     with store.read() as tx:
         assert projects.get(tx, "ratings").criteria == ("kind", "honest")
         assert projects.guideline(tx, "ratings").text == "Typed by hand"
+
+
+@pytest.mark.parametrize(
+    ("host", "opened"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")],
+)
+def test_the_address_that_is_printed_can_be_opened_on_this_machine(host: str, opened: str) -> None:
+    try:
+        listener = listen(host, 0)
+    except ConfigError:
+        if ":" not in host:
+            raise
+        pytest.skip("no IPv6 here")
+    with listener:
+        port = listener.getsockname()[1]
+        assert address_of(listener) == f"http://{opened}:{port}"
