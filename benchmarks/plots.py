@@ -146,7 +146,7 @@ def reward_hh() -> Any:
             "minutes": row["cpu_seconds"] / 60,
         }
         for row in rows("reward_hh_choice") + rows("reward_hh_choice_trl")
-        if learned_from(row) < MOST_LEARNED
+        if learned_from(row) < MOST_LEARNED and row["seed"] == 0
     ]
     data.sort(key=lambda one: (one["side"] == "TRL", -one["accuracy"]))
     names = [one["settings"] for one in data]

@@ -146,6 +146,7 @@ def settings_of(row: Row) -> list[str]:
         "adapter.depth=30": "depth 30",
         "adapter.rank=": "rank ",
         "batch.max_tokens=": "tokens ",
+        "batch.tokens_per_micro_step=": "micro-steps of ",
         "warm_start=false": "no probe",
         "pooling=": "token ",
         "ensemble.members=": "members ",
@@ -182,7 +183,7 @@ def reward_hh_choice() -> list[str]:
     ours, theirs = rows("reward_hh_choice"), rows("reward_hh_choice_trl")
     if not ours:
         return []
-    found = sorted(ours + theirs, key=learned_from)
+    found = sorted(ours + theirs, key=lambda row: (row["seed"], learned_from(row)))
     return table(
         {
             "settings": [
@@ -191,6 +192,7 @@ def reward_hh_choice() -> list[str]:
                 else ", ".join(settings_of(row))
                 for row in found
             ],
+            "seed": [str(row["seed"]) for row in found],
             "learned from": [str(learned_from(row)) for row in found],
             "held out": [str(row["num_held_out"]) for row in found],
             "accuracy": [percent(row, "accuracy") for row in found],
@@ -309,7 +311,11 @@ def studio() -> list[str]:
     lost, wrong = "acknowledged but lost", "tasks whose answers are not its filled slots"
     return table(
         {
-            "database": [row["database"] for row in found],
+            "database": [
+                row["database"]
+                + (f", {row['servers']} servers" if row.get("servers", 1) > 1 else "")
+                for row in found
+            ],
             "answers": [f"{row['answers']:,}" for row in found],
             "pause": [f"{row['pause']:g} s" for row in found],
             "a second": [f"{row['answers'] / row['seconds']:.0f}" for row in found],

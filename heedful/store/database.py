@@ -8,7 +8,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -198,14 +198,16 @@ class Store:
         """A transaction that is committed whole, or not at all when the block raises."""
         with (
             _plain_errors(self.url),
-            self._in_turn(),
+            self._in_turn() as end_turn,
             _begun(self.engine, _BEGIN_WRITE) as connection,
         ):
             yield Transaction(connection, self._clock())
+            if not self._is_sqlite:  # the next one need not wait for the disk
+                end_turn()
 
     @contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        """Let this process's writers follow each other at once.
+    def _in_turn(self) -> Iterator[Callable[[], None]]:
+        """Let this process's writers follow each other at once; what is given ends a turn early.
 
         SQLite has one writer; whom it makes wait, it lets sleep for up to a tenth of a second.
         PostgreSQL has many, and those of one process would wait in the middle for each other's
@@ -218,11 +220,10 @@ class Store:
                 f"could not write {self.url}: another writer of this process has held it for "
                 f"{BUSY_SECONDS} seconds; try again when it has ended"
             )
-        try:
-            yield
-        finally:
+        with ExitStack() as turn:
             if is_in_turn:
-                self._writing.release()
+                turn.callback(self._writing.release)
+            yield turn.close
 
     def compact(self) -> None:
         """Rewrite the database without what was deleted; on SQLite no page keeps any of it."""

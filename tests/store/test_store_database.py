@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import event, text
 from store_samples import pair
 
 from heedful.errors import ConfigError, DataError, MissingError, ResourceError
-from heedful.store import Store, completions, integrity, open_store, tables
+from heedful.store import Store, completions, datasets, integrity, open_store, tables
 from heedful.store import database as database_module
+from heedful.types import Prompt
 
 # Fresh interpreters: a forked connection would be shared with the parent.
 SPAWN = multiprocessing.get_context("spawn")
@@ -204,3 +205,13 @@ def test_store_survives_a_reader_of_plain_sqlite(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     assert connection.execute("select count(*) from completions").fetchone() == (2,)
     connection.close()
+
+
+def test_a_turn_lasts_through_the_commit_only_where_there_is_one_writer(store: Store) -> None:
+    during: list[bool] = []
+    event.listen(store.engine, "commit", lambda _: during.append(store._writing.locked()))
+    with store.write() as tx:
+        datasets.add_prompts(tx, "d", [Prompt.of("Why?")])
+        assert store._writing.locked()
+    assert during == [store.engine.dialect.name == "sqlite"]
+    assert not store._writing.locked()
