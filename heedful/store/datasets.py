@@ -34,6 +34,13 @@ def names(tx: Transaction) -> list[str]:
     return sorted(tx.connection.scalars(select(tables.datasets.c.name)))
 
 
+def with_tasks(tx: Transaction) -> list[str]:
+    """The names of the datasets that ask something, sorted; the others have prompts alone."""
+    name, items = tables.datasets.c.name, tables.dataset_items.c
+    asks = select(items.task_id).where(items.dataset == name, items.task_id.is_not(None)).exists()
+    return sorted(tx.connection.scalars(select(name).where(asks)))
+
+
 def exists(tx: Transaction, dataset: str) -> bool:
     """Is there a dataset of this name?"""
     columns = tables.datasets.c

@@ -1,5 +1,6 @@
 """The chat: conversations with models, and what people think of the answers. Pages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -7,13 +8,13 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from heedful.engine.remote import checked_url
-from heedful.errors import DataError
+from heedful.errors import ConfigError, DataError
 from heedful.store import Store, Transaction, chat, jobs, models, people
 from heedful.store.chat import Chat, Draft, Turn
 from heedful.web import chat_feedback, chat_writing
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.chain import called
-from heedful.web.pages import fragment, page
+from heedful.web.pages import fragment, page, wants_page
 from heedful.web.run_view import when
 
 router = APIRouter()
@@ -59,22 +60,37 @@ def begin(
 @allows("manage")
 def endpoints(request: Request) -> Response:
     """The addresses that owners registered."""
+    return endpoints_page(request, {})
+
+
+def endpoints_page(request: Request, typed: Mapping[str, str], *, error: str = "") -> Response:
+    """The addresses, and the form for another: empty, or as it was ``typed`` and refused."""
     store, _ = here(request)
     with store.read() as tx:
-        return page(request, "chat_endpoints.html", endpoints=chat.endpoints(tx))
+        found = chat.endpoints(tx)
+    status = 422 if error else 200
+    return page(
+        request, "chat_endpoints.html", status=status, endpoints=found, typed=typed, error=error
+    )
 
 
 @router.post("/chat/endpoints", include_in_schema=False)
 @allows("manage")
 def add_endpoint(
     request: Request,
-    name: Annotated[str, Form(max_length=60)],
-    url: Annotated[str, Form(max_length=500)],
-    model: Annotated[str, Form(max_length=200)],
+    name: Annotated[str, Form(max_length=60)] = "",
+    url: Annotated[str, Form(max_length=500)] = "",
+    model: Annotated[str, Form(max_length=200)] = "",
     key: Annotated[str, Form(max_length=500)] = "",
 ) -> Response:
     """Register an address. Only owners may: it makes the studio fetch it."""
-    register(request, name, url, model, key)
+    try:
+        register(request, name, url, model, key)
+    except (ConfigError, DataError) as error:
+        if not wants_page(request):
+            raise
+        typed = {"name": name, "url": url, "model": model}  # a key is never shown again
+        return endpoints_page(request, typed, error=str(error))
     return RedirectResponse("/chat/endpoints", status_code=303)
 
 

@@ -24,11 +24,12 @@ MAX_CHOICES = 200
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """A field of a job's form. ``key`` is its place in the config, dotted; ``choices`` are filled
-    from the store for data and models."""
+    from the store for data and models. ``answers`` are data that can have answers, not prompts
+    alone; a ``policy`` can write, a ``model`` is any."""
 
     key: str
     label: str
-    kind: Literal["name", "data", "policy", "reward", "form", "whole", "number"]
+    kind: Literal["name", "data", "answers", "policy", "model", "reward", "form", "whole", "number"]
     value: str = ""
     help: str = ""
     low: float = 0
@@ -73,7 +74,7 @@ KINDS: Mapping[str, Kind] = {
         "ones.",
         fields=(
             name("name", "Name", "reward"),
-            Field(key="data", label="Data", kind="data", help="answered tasks"),
+            Field(key="data", label="Data", kind="answers", help="answered tasks"),
             MODEL,
             whole("epochs", "Epochs", 1, 100),
             Field(key="held_out_share", label="Held out", kind="number", value="0.2", high=0.9,
@@ -103,7 +104,7 @@ KINDS: Mapping[str, Kind] = {
         fields=(
             name("name", "Name", "evaluation"),
             Field(key="data", label="Held-out data", kind="data"),
-            replace(MODEL, label="Model", help="a policy or a reward model"),
+            Field(key="model", label="Model", kind="model", help="a policy or a reward model"),
             Field(key="reward", label="Judge", kind="reward", is_optional=True,
                   help="for a policy"),
             NUM_PROMPTS,
@@ -144,27 +145,40 @@ def kind_of(name: str) -> Kind:
 
 def form_of(tx: Transaction, name: str, given: Mapping[str, str]) -> list[Field]:
     """The fields with what can be chosen; ``given`` are values to begin with."""
-    known = choices(tx)
+    known = {kind: once(offered) for kind, offered in choices(tx).items()}
     return [
         replace(field, choices=known.get(field.kind, ()), value=given.get(field.key, field.value))
         for field in kind_of(name).fields
     ]
 
 
+def once(offered: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without the name of a base that is registered, and so offered as a model, too."""
+    labels = {label for _, label in offered}
+    return [(value, label) for value, label in offered if f"{value} (base)" not in labels]
+
+
 def choices(tx: Transaction) -> dict[str, list[tuple[str, str]]]:
     """What the store has of everything that a job can name."""
     found = models.newest(tx, limit=MAX_CHOICES)
     told = [(one.id, f"{called(one)} ({one.version.role})", one.version.role) for one in found]
-    policies = [(id_, label) for id_, label, role in told if role != "reward"]
+    policies = [(name, name) for name in BASES]
+    policies += [(id_, label) for id_, label, role in told if role != "reward"]
     rewards = [(id_, label) for id_, label, role in told if role == "reward"]
-    sets = [(name, name) for name in datasets.names(tx)]
-    bases = [(name, name) for name in BASES]
     return {
-        "policy": [*bases, *policies, *rewards],
+        "policy": policies,
+        "model": [*policies, *rewards],
         "reward": rewards,
-        "data": sets if (TEST_DATA, TEST_DATA) in sets else [*sets, (TEST_DATA, "test (made up)")],
+        "data": with_test(datasets.names(tx)),
+        "answers": with_test(datasets.with_tasks(tx)),
         "form": [(name, name) for name in FORMS],
     }
+
+
+def with_test(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Datasets to choose from, and made-up rows unless one is called like them."""
+    known = [(name, name) for name in names]
+    return known if TEST_DATA in names else [*known, (TEST_DATA, "test (made up)")]
 
 
 def spec_of(tx: Transaction, kind: str, given: Mapping[str, Any]) -> dict[str, JSON]:

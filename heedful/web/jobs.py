@@ -1,5 +1,6 @@
 """Jobs: asking for a fit, an evaluation or samples, and what became of them. Pages and API."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -8,13 +9,14 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import Field
 
+from heedful.errors import ConfigError, DataError
 from heedful.store import Transaction, jobs, people, runs
 from heedful.store.jobs import Job
 from heedful.types import JSON
 from heedful.web.access import allows, new_secret, store_of, visitor_of
 from heedful.web.api import Name, Strict
 from heedful.web.job_specs import KINDS, form_of, kind_of, spec_of
-from heedful.web.pages import page
+from heedful.web.pages import page, wants_page
 from heedful.web.run_view import duration, when
 
 router = APIRouter()
@@ -68,11 +70,23 @@ def all_jobs(request: Request, before: str | None = None) -> Response:
 @allows("manage")
 def new(request: Request, kind: Annotated[str, Query(max_length=40)]) -> Response:
     """The form of a job; the address may carry values to begin with."""
+    return new_page(request, kind, dict(request.query_params))
+
+
+def new_page(request: Request, kind: str, typed: Mapping[str, str], *, error: str = "") -> Response:
+    """The form of a job with values to begin with, or as it was ``typed`` and refused."""
     store = store_of(request)
     with store.read() as tx:
-        fields = form_of(tx, kind, dict(request.query_params))
+        fields = form_of(tx, kind, typed)
     return page(
-        request, "job_new.html", kind=kind, words=kind_of(kind), fields=fields, key=new_secret()
+        request,
+        "job_new.html",
+        status=422 if error else 200,
+        kind=kind,
+        words=kind_of(kind),
+        fields=fields,
+        key=new_secret(),
+        error=error,
     )
 
 
@@ -86,7 +100,18 @@ async def ask(request: Request) -> Response:
     given = {name: value for name, value in form.items() if isinstance(value, str)}
     given.pop("csrf", None)
     kind, key = given.pop("kind", ""), given.pop("key", "") or new_secret()
-    await run_in_threadpool(queue_job, request, kind, given, key)
+    return await run_in_threadpool(queue_or_show, request, kind, given, key)
+
+
+def queue_or_show(request: Request, kind: str, given: dict[str, Any], key: str) -> Response:
+    """To the list of jobs, or back to the form with what it lacks."""
+    kind_of(kind)
+    try:
+        queue_job(request, kind, given, key)
+    except (DataError, ConfigError) as error:
+        if not wants_page(request):
+            raise
+        return new_page(request, kind, given, error=str(error))
     return RedirectResponse("/jobs", status_code=303)
 
 

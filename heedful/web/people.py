@@ -11,13 +11,14 @@ from heedful.store import Transaction, about, keys, people
 from heedful.types import User, UserRole
 from heedful.web.about import FIELD
 from heedful.web.access import COOKIE, MEANINGS, allows, needs_session, store_of, visitor_of
-from heedful.web.pages import page
+from heedful.web.pages import page, wants_page
 from heedful.web.sign_in import Attempts, make_link, new_id
 
 router = APIRouter()
 INVITATION = timedelta(days=7)
 LINK_SUFFICES = timedelta(minutes=30)  # after it a session by link needs the password, too
 MIN_PASSWORD = 10
+NOBODY = User(id="", name="", role="annotator")  # an invitation as it begins
 
 
 @router.get("/people", include_in_schema=False)
@@ -31,14 +32,19 @@ def everyone(request: Request) -> Response:
 @allows("manage")
 @needs_session
 def add(
-    request: Request, name: Annotated[str, Form()], role: Annotated[UserRole, Form()]
+    request: Request, role: Annotated[UserRole, Form()], name: Annotated[str, Form()] = ""
 ) -> Response:
     """Add a person and show the link that signs them in once."""
     store = store_of(request)
     user = User(id=new_id(), name=name.strip(), role=role)
-    with store.write() as tx:
-        people.add(tx, user)
-        people.log(tx, visitor_of(request).user.id, "made person", user.id, {"role": role})
+    try:
+        with store.write() as tx:
+            people.add(tx, user)
+            people.log(tx, visitor_of(request).user.id, "made person", user.id, {"role": role})
+    except DataError as error:
+        if not wants_page(request):
+            raise
+        return show(request, typed=user, error=str(error))
     return show(request, link=link_for(request, user))
 
 
@@ -147,12 +153,31 @@ def check_current(request: Request, current: str) -> None:
         raise DataError("the current password is wrong; if it is lost, ask an owner for a link")
 
 
-def show(request: Request, *, link: tuple[str, str] | None = None) -> Response:
-    """The page of all people; ``link`` is a name and an address that is shown this once."""
+def show(
+    request: Request,
+    *,
+    link: tuple[str, str] | None = None,
+    typed: User = NOBODY,
+    error: str = "",
+) -> Response:
+    """The page of all people; ``link`` is a name and an address that is shown this once.
+
+    ``typed`` is who could not be added because of the ``error``.
+    """
     store = store_of(request)
     with store.read() as tx:
         found, known = people.list_all(tx), keys.list_active(tx)
-    return page(request, "people.html", people=found, roles=people.ROLES, link=link, keys=known)
+    return page(
+        request,
+        "people.html",
+        status=422 if error else 200,
+        people=found,
+        roles=people.ROLES,
+        link=link,
+        keys=known,
+        typed=typed,
+        error=error,
+    )
 
 
 def link_for(request: Request, user: User) -> tuple[str, str]:

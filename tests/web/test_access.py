@@ -461,6 +461,13 @@ def test_a_taken_name_is_refused_in_plain_words(studio) -> None:
     fields = {"csrf": token, "name": "ada", "role": "reader"}
     refused = client.post("/people", data=fields).json()
     assert refused["error"]["message"] == "the name 'ada' is taken; choose another"
+    page = client.post("/people", data=fields, headers={"accept": "text/html"})
+    assert page.status_code == 422
+    assert "Not invited: the name &#39;ada&#39; is taken; choose another." in page.text
+    assert 'maxlength="60" value="ada"' in page.text
+    assert "<option selected>reader</option>" in page.text
+    nameless = client.post("/people", data={"csrf": token, "role": "reader"})
+    assert nameless.json()["error"]["message"] == "a person's name is empty; name them"
 
 
 def test_settings_say_that_they_are_saved_and_keep_what_was_refused(studio) -> None:

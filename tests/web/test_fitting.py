@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studio import make_studio, visitor
+from studio import csrf_of, make_studio, visitor
 
 from heedful.store import Store, annotations, datasets, feedback, models, projects, snapshots
 from heedful.store import tasks as task_store
-from heedful.types import Annotation, ModelVersion, Project, Snapshot
+from heedful.types import Annotation, Message, ModelVersion, Project, Prompt, Snapshot
 from heedful.web.fitting import ENOUGH, job_name
 
 
@@ -140,3 +140,31 @@ def test_a_job_is_named_after_its_project(project: str, name: str) -> None:
 
     assert job_name(project) == name
     assert NAME.fullmatch(name)
+
+
+def test_a_job_offers_each_thing_once_and_only_what_it_can_use(studio) -> None:
+    store, client = studio
+    with store.write() as tx:
+        datasets.add_prompts(
+            tx, "bare", [Prompt(messages=(Message(role="user", content="Hello?"),))]
+        )
+        models.add(tx, ModelVersion(role="base", name="test", weights_hash="0", path="test"))
+    fit = client.get("/jobs/new?kind=fit_reward").text
+    assert fit.count(">test (base)<") == 1
+    assert '<option value="test" >test</option>' not in fit
+    assert 'value="support"' in fit
+    assert 'value="bare"' not in fit  # nobody can have answered it
+    assert 'value="bare"' in client.get("/jobs/new?kind=fit_ppo").text
+
+
+def test_a_refused_job_keeps_what_was_typed(studio) -> None:
+    _, client = studio
+    form = client.get("/jobs/new?kind=fit_reward").text
+    fields = {"csrf": csrf_of(form), "kind": "fit_reward", "name": "Capital", "epochs": "7"}
+    fields |= {"data": "support", "model": "test", "held_out_share": "0.3", "seed": "5"}
+    refused = client.post("/jobs/new", data=fields, headers={"accept": "text/html"})
+    assert refused.status_code == 422
+    assert "Not queued: name is &#39;Capital&#39;; use small letters" in refused.text
+    for value in ("Capital", "7", "0.3", "5"):
+        assert f'value="{value}"' in refused.text
+    assert client.post("/jobs/new", data=fields).json()["error"]["code"] == "data"

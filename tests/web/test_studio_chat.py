@@ -293,6 +293,19 @@ def test_nobody_else_is_handed_or_shown_a_conversation(studio, endpoint: Endpoin
         assert ("Chat: thumbs and edits" in other.get("/").text) is (role == "reader")
 
 
+def test_a_refused_endpoint_keeps_what_was_typed_but_its_key(studio) -> None:
+    _, client = studio
+    fields = {"name": "tiny", "url": "http://far.example/v1", "model": "tiny-2", "key": KEY}
+    page = client.post("/chat/endpoints", data=fields, headers={"accept": "text/html"})
+    assert page.status_code == 422
+    assert "Not added: &#39;http://far.example/v1&#39; is plain HTTP" in page.text
+    for kept in ("tiny", "http://far.example/v1", "tiny-2"):
+        assert f'value="{kept}"' in page.text
+    assert KEY not in page.text
+    nameless = client.post("/chat/endpoints", data=fields | {"name": "", "url": "https://a.b/v1"})
+    assert nameless.json()["error"]["message"].startswith("an endpoint has a name")
+
+
 def test_everything_works_by_forms_alone(studio, endpoint: Endpoint) -> None:
     store, client = studio
     del client.headers["x-csrf-token"]
