@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -34,6 +35,9 @@ class Said:
     dataset: str = ""
     annotator: int = 0
     group: str = ""
+
+
+NOTHING: frozenset[int] = frozenset()
 
 
 class Ranking(NamedTuple):
@@ -75,7 +79,9 @@ class Tree:
     ``judges`` are of the pairs, where the reliability of people is learned, and so are ``groups``,
     the places of the parts that pairs teach beside the first one. ``said`` is the
     feedback as it was given; ``data.reading`` makes pairs, ties, rankings and marks of it.
-    ``style`` holds features of each response where a loss reads them.
+    ``style`` holds features of each response where a loss reads them. ``given`` are the places in
+    each response that its writer was given, such as results of tools, which nobody learns to write;
+    empty where there are none.
     ``Tree(id="a", prompt=(1, 2), responses=((3, 4), (5,)), pairs=((0, 1),))``
     """
 
@@ -96,6 +102,7 @@ class Tree:
     flags: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
     said: tuple[Said, ...] = ()
     style: tuple[tuple[float, ...], ...] = ()
+    given: tuple[frozenset[int], ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -108,7 +115,7 @@ class Tree:
         A part keeps at least one response. Raises ``ValueError`` for a tree with pairs, whose sides
         belong together, or weights, or anything else that was said of its responses.
         """
-        if self.pairs or self.weights or self.said:
+        if self.pairs or self.weights or self.said or self.given:
             raise ValueError(f"tree {self.id} has pairs or weights; only lone responses are split")
         parts: list[list[tuple[int, ...]]] = []
         room = 0
@@ -229,13 +236,16 @@ def collate(trees: Sequence[Tree], device: torch.device, *, shares: bool = True)
         tokens += tree.prompt[before:]
         positions += range(before, len(tree.prompt))
         prompt_end = len(tokens) - 1
-        for response in tree.responses:
+        for response, given in zip(tree.responses, tree.given or repeat(NOTHING), strict=False):
             start = len(tokens)
-            predictors += [prompt_end, *range(start, start + len(response) - 1)]
-            places += range(start, start + len(response))
-            targets += response
-            rows += [len(last)] * len(response)
-            columns += range(len(response))
+            written = [place for place in range(len(response)) if place not in given]
+            if not written:
+                raise DataError(f"example {tree.id} has an answer that nobody wrote; drop it first")
+            predictors += [start + place - 1 if place else prompt_end for place in written]
+            places += [start + place for place in written]
+            targets += [response[place] for place in written]
+            rows += [len(last)] * len(written)
+            columns += written
             positions += range(len(tree.prompt), len(tree.prompt) + len(response))
             tokens += response
             last.append(len(tokens) - 1)
@@ -244,7 +254,8 @@ def collate(trees: Sequence[Tree], device: torch.device, *, shares: bool = True)
     def long(values: Sequence[object]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=device)
 
-    columns_range = torch.arange(max(lengths), device=device)
+    mask = torch.zeros(len(lengths), max(lengths), dtype=torch.bool, device=device)
+    mask[long(rows), long(columns)] = True
     flat_weights = [
         weight
         for tree in trees
@@ -271,7 +282,7 @@ def collate(trees: Sequence[Tree], device: torch.device, *, shares: bool = True)
         rows=long(rows),
         columns=long(columns),
         last=long(last),
-        mask=columns_range[None, :] < long(lengths)[:, None],
+        mask=mask,
         ids=tuple(tree.id for tree in trees),
         pairs=long(pairs) if pairs else None,
         weights=torch.tensor(flat_weights, device=device)

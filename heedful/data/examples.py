@@ -4,10 +4,10 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
-from heedful.data.chat import encode_prompt, encode_response
-from heedful.data.collate import Said, Tree
+from heedful.data.chat import Turns, encode_prompt, encode_response, encode_turns
+from heedful.data.collate import NOTHING, Said, Tree
 from heedful.data.reading import compared
 from heedful.errors import DataError
 from heedful.registry import nearest
@@ -48,10 +48,11 @@ def preference_trees(
 ) -> Encoded:
     """One tree per prompt: its distinct answers once, and the compared pairs among them.
 
-    Pairs are orders of two; ``feedback_trees`` says what is dropped.
+    Pairs are orders of two; ``feedback_trees`` says what is dropped. For who learns to write: what
+    an answer was given, such as results of tools, is marked (``Tree.given``).
     """
     rows = [preference.as_feedback() for preference in preferences]
-    encoded = feedback_trees(tokenizer, rows, max_tokens=max_tokens)
+    encoded = _trees(Encode(tokenizer, by_turns=True), rows, max_tokens, ())
     encoded.trees = [compared(tree) for tree in encoded.trees]
     return encoded
 
@@ -65,8 +66,32 @@ def feedback_trees(
     ``too_long``); nothing is cut short. Orders that put the same text at two places are dropped:
     ``identical_sides`` of two, ``doubled_answer`` of more. ``datasets`` says of every row which set
     it is from, where there are several. Raises ``DataError`` for a row that is no statement, such
-    as a ranking without a place for each answer.
+    as a ranking without a place for each answer. A reader scores all of an answer, so nothing is
+    marked as given.
     """
+    return _trees(Encode(tokenizer, by_turns=False), rows, max_tokens, datasets)
+
+
+class Encode(NamedTuple):
+    """How texts become tokens: an answer whole, or ``by_turns`` with what it was given marked."""
+
+    tokenizer: Any
+    by_turns: bool
+
+    def prompt(self, prompt: Prompt) -> tuple[int, ...]:
+        """What comes before the answer."""
+        return encode_prompt(self.tokenizer, prompt)
+
+    def answer(self, prompt: Prompt, answer: Sequence[Message]) -> Turns:
+        """The answer's tokens."""
+        if self.by_turns:
+            return encode_turns(self.tokenizer, prompt, answer)
+        return Turns(encode_response(self.tokenizer, prompt, answer), NOTHING)
+
+
+def _trees(
+    encode: Encode, rows: Sequence[Feedback], limit: int, datasets: Sequence[str]
+) -> Encoded:
     by_prompt: dict[str, list[tuple[int, Feedback]]] = {}
     for number, row in enumerate(rows):
         check_feedback(row)
@@ -74,7 +99,7 @@ def feedback_trees(
     encoded = Encoded(annotators=tuple(sorted({row.annotator for row in rows})))
     numbers = {annotator: number for number, annotator in enumerate(encoded.annotators)}
     for prompt_id, group in by_prompt.items():
-        tree = _tree(tokenizer, prompt_id, group, max_tokens, encoded, datasets, numbers)
+        tree = _tree(prompt_id, encode, group, limit, encoded, datasets, numbers)
         if tree is not None:
             encoded.trees.append(tree)
     return encoded
@@ -122,8 +147,8 @@ def check_feedback(row: Feedback) -> None:
 
 
 def _tree(
-    tokenizer: Any,
     prompt_id: str,
+    encode: Encode,
     group: Sequence[tuple[int, Feedback]],
     limit: int,
     encoded: Encoded,
@@ -131,23 +156,23 @@ def _tree(
     numbers: Mapping[str, int],
 ) -> Tree | None:
     """The tree of a prompt's feedback, or None; ``encoded`` is told which rows it has."""
-    prompt = encode_prompt(tokenizer, group[0][1].prompt)
-    responses: dict[tuple[int, ...], int] = {}
+    prompt = encode.prompt(group[0][1].prompt)
+    responses: dict[Turns, int] = {}
     said = []
     for number, row in group:
-        sides = [encode_response(tokenizer, row.prompt, side) for side in row.responses]
-        given = [
+        sides = [encode.answer(row.prompt, side) for side in row.responses]
+        valued = [
             (side, value)
             for side, value in zip(sides, row.values, strict=True)
-            if len(prompt) + len(side) <= limit
+            if len(prompt) + len(side.tokens) <= limit
         ]
-        if len(given) < len(sides):
+        if len(valued) < len(sides):
             encoded.drop(number, "too_long")
-        if len(given) < (2 if row.scale == "order" else 1):
+        if len(valued) < (2 if row.scale == "order" else 1):
             continue
         if row.scale == "order":
-            given = list(dict.fromkeys(given))  # the same text twice at one place
-            if len({side for side, _ in given}) < max(len(given), 2):
+            valued = list(dict.fromkeys(valued))  # the same text twice at one place
+            if len({side for side, _ in valued}) < max(len(valued), 2):
                 rule = "identical_sides" if len(sides) == 2 else "doubled_answer"
                 encoded.drop(number, rule)
                 continue
@@ -155,8 +180,8 @@ def _tree(
         said.append(
             Said(
                 scale=row.scale,
-                responses=tuple(responses.setdefault(side, len(responses)) for side, _ in given),
-                values=tuple(value for _, value in given),
+                responses=tuple(responses.setdefault(side, len(responses)) for side, _ in valued),
+                values=tuple(value for _, value in valued),
                 criterion=row.criterion,
                 margin=row.margin,
                 probability=row.probability,
@@ -169,22 +194,42 @@ def _tree(
         )
     if not said:
         return None
-    return Tree(id=prompt_id, prompt=prompt, responses=tuple(responses), said=tuple(said))
+    return Tree(
+        id=prompt_id,
+        prompt=prompt,
+        responses=tuple(one.tokens for one in responses),
+        said=tuple(said),
+        given=given_places(list(responses)),
+    )
+
+
+def given_places(answers: Sequence[Turns]) -> tuple[frozenset[int], ...]:
+    """``Tree.given`` of answers: empty when their writer was given nothing."""
+    return tuple(one.given for one in answers) if any(one.given for one in answers) else ()
 
 
 def demonstration_trees(
     tokenizer: Any, demonstrations: Sequence[Demonstration], *, max_tokens: int
 ) -> Encoded:
-    """One tree per demonstration; longer ones than ``max_tokens`` are dropped."""
+    """One tree per demonstration; longer ones than ``max_tokens`` are dropped.
+
+    Results of tools in a demonstration are marked as given.
+    """
     encoded = Encoded()
     for row in demonstrations:
         prompt = encode_prompt(tokenizer, row.prompt)
-        response = encode_response(tokenizer, row.prompt, row.response)
-        if len(prompt) + len(response) > max_tokens:
+        written = encode_turns(tokenizer, row.prompt, row.response)
+        if len(prompt) + len(written.tokens) > max_tokens:
             encoded.drops["too_long"] += 1
             continue
         encoded.trees.append(
-            Tree(id=row.prompt.id, prompt=prompt, responses=(response,), weights=(row.weight,))
+            Tree(
+                id=row.prompt.id,
+                prompt=prompt,
+                responses=(written.tokens,),
+                weights=(row.weight,),
+                given=given_places([written]),
+            )
         )
     return encoded
 

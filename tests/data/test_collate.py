@@ -1,8 +1,10 @@
 from itertools import pairwise
 
 import pytest
+import torch
 
-from heedful.data.collate import Tree, micro_batches
+from heedful.data.collate import Tree, collate, micro_batches
+from heedful.errors import DataError
 
 LONE = Tree(id="a", prompt=(1, 2, 3), responses=((4,) * 5, (5,) * 4, (6,) * 20, (7,), (8,) * 6))
 
@@ -29,3 +31,9 @@ def test_a_tree_longer_than_a_micro_step_goes_alone() -> None:
     short = Tree(id="s", prompt=(1,), responses=((2,),))
     groups = micro_batches([short, short, LONE, short], 30)
     assert [[tree.id for tree in group] for group in groups] == [["s", "s"], ["a"], ["s"]]
+
+
+def test_an_answer_that_nobody_wrote_is_refused() -> None:
+    tree = Tree(id="g", prompt=(1,), responses=((2, 3),), given=(frozenset({0, 1}),))
+    with pytest.raises(DataError, match="example g has an answer that nobody wrote"):
+        collate([tree], torch.device("cpu"))

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from heedful.data.examples import answer, feedback_trees, preference_trees
+from heedful.data.examples import answer, demonstration_trees, feedback_trees, preference_trees
 from heedful.data.testing import preferences
 from heedful.errors import DataError
 from heedful.model.base import load_base
 from heedful.model.trunk import Trunk
-from heedful.types import Feedback, Preference, Prompt
+from heedful.types import Demonstration, Feedback, Message, Preference, Prompt
 
 PROMPT = Prompt.of("tell me about tea")
 TOKENIZER = Trunk(load_base("test")).tokenizer
@@ -93,3 +93,18 @@ def test_a_row_that_says_nothing_definite_is_refused(bad: Feedback, match: str) 
 def test_a_preference_is_the_same_as_feedback() -> None:
     one = Preference(prompt=PROMPT, chosen=answer("a"), rejected=answer("b"), margin=2.0)
     assert one.as_feedback() == replace(row(0, 1), margin=2.0, form="pairwise")
+
+
+def test_who_learns_to_write_is_told_what_an_answer_was_given_and_a_reader_is_not() -> None:
+    tool = (*answer("calling"), Message(role="tool", content="7"), *answer("it is 7"))
+    pair = Preference(prompt=PROMPT, chosen=tool, rejected=answer("no"))
+    (tree,) = preference_trees(TOKENIZER, [pair], max_tokens=512).trees
+    shown = Demonstration(prompt=PROMPT, response=tool)
+    (demonstrated,) = demonstration_trees(TOKENIZER, [shown], max_tokens=512).trees
+    for one in (tree, demonstrated):
+        said = [token for place, token in enumerate(one.responses[0]) if place in one.given[0]]
+        assert "7" in TOKENIZER.decode(said)
+        assert "it is" not in TOKENIZER.decode(said)
+    assert tree.given[1] == frozenset()
+    (read,) = feedback_trees(TOKENIZER, [pair.as_feedback()], max_tokens=512).trees
+    assert read.given == ()

@@ -13,6 +13,7 @@ from heedful.model.forward import forward, logprobs_of
 from heedful.model.lora import AdaptedLinear
 from heedful.model.trunk import Trunk
 from heedful.tensors import Batch
+from heedful.train.objectives import nll
 
 TREES = [
     Tree(id="a", prompt=(5, 6, 7), responses=((8, 9, 10, 1), (11, 1), (12, 13, 14)),
@@ -57,6 +58,26 @@ def test_packed_shared_logprobs_equal_stock_attention_on_separate_sequences(
             expected = expected_logprobs(plain, tree, response, temperature)
             torch.testing.assert_close(rows[row, : len(response)], expected, atol=1e-5, rtol=1e-5)
             row += 1
+
+
+def test_what_an_answer_was_given_is_read_and_not_learned(trunk: Trunk, plain: Any) -> None:
+    given = (frozenset({1, 2}), frozenset(), frozenset({0}))
+    tool = replace(TREES[0], given=given, pairs=(), weights=(1.0, 1.0, 2.0))
+    batch = collate([tool, replace(TREES[1], weights=(1.0,))], trunk.device)
+    outputs = forward(trunk, batch, None, {"logprobs"})
+    assert outputs.logprobs is not None
+    written = []
+    for row, (response, left_out) in enumerate(zip(tool.responses, given, strict=True)):
+        expected = expected_logprobs(plain, tool, response, 1.0)
+        kept = [place for place in range(len(response)) if place not in left_out]
+        own = outputs.logprobs[row]
+        torch.testing.assert_close(own[kept], expected[kept], atol=1e-5, rtol=1e-5)
+        assert not own[sorted(left_out)].any()
+        written.append(expected[kept].sum() * tool.weights[row])
+    last = expected_logprobs(plain, TREES[1], TREES[1].responses[0], 1.0).sum()
+    loss, _ = nll(outputs, batch)
+    torch.testing.assert_close(loss, -(sum(written) + last), atol=1e-4, rtol=1e-5)
+    assert batch.token_weight == 2 + 2 + 2 * 2 + 2  # of the tokens that were written
 
 
 def test_what_all_prompts_begin_with_stands_once_and_every_prompt_keeps_its_end(
