@@ -120,9 +120,20 @@ def do(store: Store, job: Job, worker: str, runs: Path, say: Say, beat_seconds: 
 
 
 def close(store: Store, end: Callable[..., bool], job: Job, worker: str, *values: Any) -> bool:
-    """Record how a job ended; False when it is no longer ours."""
-    with store.write() as tx:
-        return end(tx, job.id, worker, *values)
+    """Record how a job ended; False when it is no longer ours.
+
+    Waits for a database that is away: what was done would be lost without it.
+    """
+    told = ""
+    while True:
+        try:
+            with store.write() as tx:
+                return end(tx, job.id, worker, *values)
+        except ResourceError as error:
+            if str(error) != told:
+                print(f"{job.id}: waits to record its end ({error})", file=sys.stderr)
+            told = str(error)
+            time.sleep(POLL_SECONDS)
 
 
 @contextmanager

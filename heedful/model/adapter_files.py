@@ -69,7 +69,8 @@ class AdapterCard:
 def write_directory(target: Path, write: Callable[[Path], None]) -> None:
     """Fill a directory under a temporary name beside ``target``, then rename it into place.
 
-    What was there stays until then. Who may read other new files may read these.
+    What was there stays until then, also when the power fails. Who may read other new files may
+    read these.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
@@ -81,9 +82,11 @@ def write_directory(target: Path, write: Callable[[Path], None]) -> None:
         for path in partial.rglob("*"):
             if path.is_file():
                 path.chmod(readable)
+                _sync(path)
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
             target.rename(old)
+        _sync(partial)
         partial.rename(target)
     finally:
         if old.exists() and not target.exists():
@@ -96,7 +99,17 @@ def write_text(path: Path, text: str) -> None:
     """Replace a file atomically."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
+    _sync(partial)
     os.replace(partial, path)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or directory to the disk: a name must never outlast its content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def save_role(

@@ -180,24 +180,28 @@ class Store:
         self._looker = engine.execution_options(**_LOOK[dialect])
         self._writing = Lock()
         self._is_sqlite = dialect == "sqlite"
+        self._is_open = False  # until then what fails is the opening
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A transaction that sees one state of the database; for queries only."""
-        with _plain_errors(self.url), _begun(self._reader, _BEGIN_READ) as connection:
+        with (
+            _plain_errors(self.url, self._is_open),
+            _begun(self._reader, _BEGIN_READ) as connection,
+        ):
             yield Transaction(connection, self._clock())
 
     @contextmanager
     def look(self) -> Iterator[Transaction]:
         """For one query by itself, in one round trip; two might see two states."""
-        with _plain_errors(self.url), self._looker.connect() as connection:
+        with _plain_errors(self.url, self._is_open), self._looker.connect() as connection:
             yield Transaction(connection, self._clock())
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """A transaction that is committed whole, or not at all when the block raises."""
         with (
-            _plain_errors(self.url),
+            _plain_errors(self.url, self._is_open),
             self._in_turn() as end_turn,
             _begun(self.engine, _BEGIN_WRITE) as connection,
         ):
@@ -228,7 +232,7 @@ class Store:
     def compact(self) -> None:
         """Rewrite the database without what was deleted; on SQLite no page keeps any of it."""
         plain = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        with _plain_errors(self.url), plain.connect() as connection:
+        with _plain_errors(self.url, self._is_open), plain.connect() as connection:
             if self._is_sqlite:
                 connection.rollback()
                 driver: Any = connection.connection.driver_connection
@@ -275,6 +279,7 @@ def open_store(path_or_url: str | Path, *, clock: Clock = utc_now) -> Store:
     except BaseException:
         store.close()
         raise
+    store._is_open = True
     return store
 
 
@@ -373,8 +378,11 @@ def _begun(engine: Engine, begin: Mapping[str, str]) -> Iterator[Connection]:
 
 
 @contextmanager
-def _plain_errors(url: str) -> Iterator[None]:
-    """Turn what the database says about files, locks and servers into errors of our tree."""
+def _plain_errors(url: str, is_open: bool) -> Iterator[None]:
+    """Turn what the database says about files, locks and servers into errors of our tree.
+
+    One that was open and is lost may come back, so it is worth to try again.
+    """
     try:
         yield
     except (OverflowError, UnicodeEncodeError, ValueOutOfRange) as error:
@@ -390,6 +398,10 @@ def _plain_errors(url: str) -> Iterator[None]:
             raise ResourceError(
                 f"could not write {url}: {seen}; make room, make it writable or end the other "
                 "writer, then try again"
+            ) from error
+        if is_open and not any(word in seen for word in ("no such", "syntax")):
+            raise ResourceError(
+                f"lost the database ({seen}); try again, and check that its disk or server works"
             ) from error
         raise MissingError(
             f"could not open {url}: {seen}; check the path, or that the server runs"

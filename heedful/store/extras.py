@@ -114,11 +114,11 @@ def set_gold(
     item = _item(tx, name, task_id)
     asked = tasks.get(tx, [task_id])[task_id]
     check_gold(asked.task, asked.completions, payload)
+    tallies.next_turn(tx, name)  # of two who say so at once, the second replaces the first
     there = and_(GOLDS.project == name, GOLDS.task_id == task_id)
     tx.connection.execute(tables.golds.delete().where(there))
     row = {"project": name, "task_id": task_id, "payload": dict(payload), "author": who}
     tx.insert_new(tables.golds, [row])
-    tallies.next_turn(tx, name)
     picking.withdraw(tx, name, task_id, item.urgency)
     slots.withdraw(tx, name, task_id)
     people.log(tx, who, "set known answer", task_id, {"project": name})
@@ -147,6 +147,8 @@ def add_golds(
 ) -> Added:
     """Add known answers, checked before, to queued tasks; what is known already stays."""
     name, agrees = project.dataset, FORMS[project.form].agrees
+    if known:
+        tallies.next_turn(tx, name)  # before it is read what is known
     before = {
         row.task_id: row.payload
         for chunk in chunks(sorted(known))
@@ -159,7 +161,6 @@ def add_golds(
         {"project": name, "task_id": one, "payload": dict(known[one]), "author": who} for one in new
     ]
     if rows:
-        tallies.next_turn(tx, name)
         for one in slots.open_tasks(tx, name, new):
             picking.withdraw(tx, name, one, _item(tx, name, one).urgency)
             slots.withdraw(tx, name, one)

@@ -127,6 +127,7 @@ def forget(store: Store, name: str, how: How, *, confirm: str, who: str) -> Forg
             raise DataError("nobody can forget themselves; another owner has to")
         # first what requests of theirs lock first: none goes on beside this, or after it
         tx.connection.execute(select(USERS.id).where(USERS.id == person.user_id).with_for_update())
+        _lock_answered(tx, person)
         done = _forget(tx, person, how)
         detail = {"how": how, "answers": done.num_anonymised + done.num_deleted}
         people.log(tx, who, people.FORGOT, done.gone, detail)
@@ -135,6 +136,14 @@ def forget(store: Store, name: str, how: How, *, confirm: str, who: str) -> Forg
     except ResourceError:  # others hold the database; what was to be deleted is deleted
         return replace(done, is_compacted=False)
     return done
+
+
+def _lock_answered(tx: Transaction, person: Person) -> None:
+    """Lock what they answered before the queues, in the order of those who answer now."""
+    asked = tables.queue_items.c
+    theirs = select(ANSWERS.task_id).where(ANSWERS.annotator.in_(person.labels))
+    query = select(asked.task_id).where(asked.task_id.in_(theirs))
+    tx.connection.execute(query.order_by(asked.task_id, asked.project).with_for_update()).all()
 
 
 def _forget(tx: Transaction, person: Person, how: How) -> Forgotten:

@@ -97,10 +97,12 @@ def change(tx: Transaction, user_id: str, **values: Any) -> None:
     would be left who is an active owner.
     """
     _refuse_gone(user_id)
+    owners = select(USERS.id).where(USERS.role == "owner", USERS.is_active, IS_HERE)
+    if values.keys() & {"role", "is_active"}:  # two owners must not see each other as the last
+        tx.connection.execute(owners.order_by(USERS.id).with_for_update(key_share=True)).all()
     statement = update(tables.users).where(USERS.id == user_id).values(**values)
     if not tx.connection.execute(statement).rowcount:
         raise MissingError(f"user {user_id!r} is not in the store")
-    owners = select(USERS.id).where(USERS.role == "owner", USERS.is_active, IS_HERE)
     if not tx.connection.scalars(owners).first():
         raise DataError("the last owner cannot leave; make another owner first")
 

@@ -236,12 +236,19 @@ def _queue(tx: Transaction, project: Project, new: Sequence[Task]) -> None:
 def write_guideline(tx: Transaction, dataset: str, text: str, *, author: str) -> int:
     """A new version of the guidelines; returns its number. Unchanged text makes no version."""
     get(tx, dataset)
+    _lock(tx, dataset)  # of two who write at once, the second makes the next version
     newest = guideline(tx, dataset)
     if newest.text == text:
         return newest.version
     row = {"project": dataset, "version": newest.version + 1, "text": text, "author": author}
     tx.insert_new(tables.guidelines, [row])
     return newest.version + 1
+
+
+def _lock(tx: Transaction, dataset: str) -> None:
+    """Until the end nobody else changes the project or its guidelines."""
+    name = tables.projects.c.dataset
+    tx.connection.execute(select(name).where(name == dataset).with_for_update(key_share=True))
 
 
 def guideline(tx: Transaction, dataset: str, version: int | None = None) -> Guideline:

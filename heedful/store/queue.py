@@ -224,6 +224,7 @@ def adjudicate(
 
 def extend(tx: Transaction, project: str, annotator: str) -> datetime | None:
     """Renew every lease that the annotator holds; until when, or None when there is none."""
+    people.serialise(tx, annotator)  # who draws for them locks known answers before slots
     lasts = timedelta(seconds=projects.get(tx, project).lease_seconds)
     until = tx.now + lasts
     is_renewed = slots.renew(tx, project, annotator, until, is_late_too=False)

@@ -141,15 +141,15 @@ def release(tx: Transaction, project: str, annotator: str, task_id: str) -> None
 
 
 def release_expired(tx: Transaction, project: str, annotator: str) -> None:
-    """Open the slots whose leases ran out; ``annotator`` is who notices.
+    """Open the slots whose leases ran out, if any has; ``annotator`` is who notices.
 
     They get a new turn, and so do other open slots of their tasks: whoever let a lease run out may
     take any of them again.
     """
+    turn = tallies.next_turn(tx, project)  # before the slots, as whoever draws locks them
     rows = tx.connection.execute(_EXPIRED, {"at": project, "now": tx.now}).all()
     if not rows:
         return
-    turn = tallies.next_turn(tx, project)
     num_open = _open(tx, [row.id for row in rows], turn)
     others = (
         select(SLOTS.id)

@@ -167,11 +167,15 @@ def identify(request: Request) -> Visitor | None:
 
 
 async def check_csrf(request: Request) -> None:
-    """A changing request of a session must come from one of our pages."""
+    """A changing request of a session must come from one of our pages.
+
+    Whatever names a session must be of that session: a page that stayed open when somebody else
+    signed in would show their items as its own person's.
+    """
     visitor: Visitor | None = request.state.visitor
-    if visitor is None or not visitor.csrf or request.method not in UNSAFE:
-        return
     sent = request.headers.get("x-csrf-token")
+    if visitor is None or not visitor.csrf or (request.method not in UNSAFE and sent is None):
+        return
     if sent is None:
         kind = request.headers.get("content-type", "")
         if kind.startswith(("application/x-www-form-urlencoded", "multipart/form-data")):

@@ -11,7 +11,7 @@ from heedful.errors import DataError
 from heedful.store import Transaction, chat, completions, projects, queue
 from heedful.store.chat import Chat, Draft, Turn
 from heedful.types import JSON, Project, Task
-from heedful.web.access import new_secret
+from heedful.web.access import Visitor, new_secret
 
 ANSWERS, DRAFTS = "chat-answers", "chat-drafts"
 PROJECTS = {
@@ -23,7 +23,9 @@ PROJECTS = {
 }
 
 
-def rate(tx: Transaction, who: str, talk: Chat, turn: Turn, rated: str, *, text: str = "") -> None:
+def rate(
+    tx: Transaction, who: Visitor, talk: Chat, turn: Turn, rated: str, *, text: str = ""
+) -> None:
     """A thumb ``up`` or ``down`` with a reason, or an ``edited`` answer; a change is a revision."""
     draft = chosen(turn)
     if rated not in ("up", "down", "edited"):
@@ -42,7 +44,7 @@ def rate(tx: Transaction, who: str, talk: Chat, turn: Turn, rated: str, *, text:
     chat.rate(tx, talk.id, turn, rated, answer=edited if is_last else None)
 
 
-def choose(tx: Transaction, who: str, talk: Chat, draft_id: str) -> None:
+def choose(tx: Transaction, who: Visitor, talk: Chat, draft_id: str) -> None:
     """Go on with a draft: it is preferred to each of the others on offer that are done."""
     turn = chat.newest(tx, talk.id)
     offered = chat.offered(talk, turn)
@@ -67,8 +69,11 @@ def chosen(turn: Turn) -> Draft:
     raise DataError("there is no answer to judge yet; wait for it, or choose one")
 
 
-def submit(tx: Transaction, project: str, who: str, shown: Any, payload: dict[str, JSON]) -> None:
+def submit(
+    tx: Transaction, project: str, visitor: Visitor, shown: Any, payload: dict[str, JSON]
+) -> None:
     """Make the task, take it and answer it, as it was on the page."""
+    who = visitor.user.id
     if project not in {one.dataset for one in projects.list_all(tx)}:
         projects.add(tx, PROJECTS[project])
     ids = tuple(draft.completion for draft in shown)
@@ -78,4 +83,6 @@ def submit(tx: Transaction, project: str, who: str, shown: Any, payload: dict[st
     )
     projects.add_tasks(tx, project, [task])
     queue.take(tx, project, who, task.id, ids)
-    queue.submit(tx, project, who, task.id, payload, key=new_secret(), seconds=None)
+    queue.submit(
+        tx, project, who, task.id, payload, key=new_secret(), seconds=None, source=visitor.source
+    )

@@ -9,6 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 from store_samples import pair
 
 from heedful.errors import ConfigError, DataError, MissingError, ResourceError
@@ -196,6 +197,34 @@ def test_full_disk_is_a_resource_error_and_leaves_nothing(tmp_path: Path) -> Non
             fill_the_disk(store)
         with store.read() as tx:
             assert completions.by_models(tx, "import:test") == []
+
+
+def test_a_database_that_is_lost_is_worth_another_try_and_comes_back(database: str) -> None:
+    with open_store(database) as store:
+        if store.engine.dialect.name != "postgresql":
+            pytest.skip("a file has no server to lose")
+
+        def lose_the_server() -> None:
+            with store.write() as tx, store.engine.connect() as other:
+                own = tx.connection.scalar(text("select pg_backend_pid()"))
+                other.execute(text(f"select pg_terminate_backend({own})"))
+                datasets.names(tx)
+
+        with pytest.raises(ResourceError, match="lost the database"):
+            lose_the_server()
+        with store.read() as tx:
+            assert datasets.names(tx) == []
+
+
+def test_a_disk_that_fails_is_no_missing_record(store: Store) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("select", None, sqlite3.OperationalError("disk I/O error"))
+
+    event.listen(store.engine, "before_cursor_execute", fail)
+    for begin in (store.read, store.look, store.write):
+        with pytest.raises(ResourceError, match=r"lost the database \(disk I/O"), begin() as tx:
+            datasets.names(tx)
+    event.remove(store.engine, "before_cursor_execute", fail)
 
 
 def test_store_survives_a_reader_of_plain_sqlite(tmp_path: Path) -> None:

@@ -276,3 +276,16 @@ def test_the_mark_of_a_hidden_phrase_is_refused_in_a_written_answer(api: TestCli
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "data")
     payload["written"] = "Say it"
     assert api.post(f"{SUPPORT}/answers", json=body).status_code == 201
+
+
+def test_a_page_left_open_sees_nothing_of_who_signed_in_after(api: TestClient) -> None:
+    before, after = browser_of(api, "bea"), browser_of(api, "cid")
+    (item,) = after.post(f"{SUPPORT}/lease", json={}).json()["items"]
+    place = f"{SUPPORT}/tasks/{item['task']}"
+    assert after.get(place).status_code == 200
+    # the browser has the newer cookie, the page still the older token
+    stale = {"x-csrf-token": before.headers["x-csrf-token"]}
+    for path in (place, "/projects/support/recent/0", f"/projects/support/tasks/{item['task']}"):
+        refused = after.get(path, headers=stale)
+        assert refused.status_code == 403, path
+        assert item["candidates"][0]["messages"][0]["content"] not in refused.text

@@ -250,6 +250,32 @@ def test_an_answer_that_the_server_breaks_on_does_not_hold_up_those_behind_it(
     assert len(stored(site)) == 2
 
 
+def test_a_change_of_mind_never_overtakes_the_answer_that_it_changes(page: Any, site: Site) -> None:
+    press(page, "1")
+    page.get_by_text("Question 1?").wait_for()
+    wait_saved(page)
+    broken: list[str] = []
+
+    def answer(route: Any) -> None:
+        key = route.request.post_data.split("key=")[1].split("&")[0]
+        broken.append(key)
+        if key == broken[0] and broken.count(key) < 3:
+            route.fulfill(status=500, body="{}")
+        else:
+            route.continue_()
+
+    page.route("**/answers", answer)
+    for judgement in ("2", "t"):
+        press(page, "u")
+        page.get_by_text("choose again to change it").wait_for()
+        press(page, judgement)
+        page.locator("#saved", has_text="not saved yet").wait_for()
+    wait_saved(page)
+    assert broken == [broken[0]] * 3 + [broken[-1]]
+    newest = max(stored(site), key=lambda one: one.revision)
+    assert (newest.revision, newest.payload["preferred"]) == (2, None)
+
+
 def test_a_draft_does_not_follow_its_answer(page: Any, site: Site) -> None:
     sent: list[str] = []
     page.on("request", lambda request: sent.append(f"{request.method} {request.url}"))

@@ -293,6 +293,24 @@ def test_nobody_else_is_handed_or_shown_a_conversation(studio, endpoint: Endpoin
         assert ("Chat: thumbs and edits" in other.get("/").text) is (role == "reader")
 
 
+def test_what_a_model_thinks_of_an_answer_is_not_a_persons(studio, endpoint: Endpoint) -> None:
+    store, client = studio
+    scopes = ["enter", "review", "manage"]
+    body = {"name": "judge", "scopes": scopes, "source": "model"}
+    key = client.post("/api/keys", json=body).json()["key"]
+    bot = TestClient(client.app, headers={"authorization": f"Bearer {key}"})
+    talk = begin(bot, register(client, endpoint))
+    say(bot, talk, "Hello?")
+    assert rate(bot, talk, 0, "up") == 200
+    (one,) = answers_of(store, "chat-answers")
+    assert (one.source, one.annotator) == ("model", "usr_ada")
+    bot.post(f"/api/chats/{talk}/regenerate")
+    drafts = settled(bot, talk)["drafts"]
+    chosen = {"draft": drafts[1]["id"]}
+    assert bot.post(f"/api/chats/{talk}/choose", json=chosen).status_code == 200
+    assert [one.source for one in answers_of(store, "chat-drafts")] == ["model"]
+
+
 def test_a_refused_endpoint_keeps_what_was_typed_but_its_key(studio) -> None:
     _, client = studio
     fields = {"name": "tiny", "url": "http://far.example/v1", "model": "tiny-2", "key": KEY}
@@ -401,6 +419,7 @@ def test_what_was_said_in_conversations_is_compared_for_nobody(studio) -> None:
             prompt = chat.prompt_of(tx, talk, 0)
             chat.complete(tx, draft, completion(prompt, draft.target, "private"))
     visitor(store, client, "rita", "reader")
+    del client.headers["x-csrf-token"]  # which is ada's
     a, b = (version.id for version in made)
     page = client.get("/models/compare", params={"a": a, "b": b}).text
     assert "one says" in page

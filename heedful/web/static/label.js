@@ -88,7 +88,7 @@ async function send() {
   sending = true;
   clearTimeout(retryTimer);
   const later = new Set(); // what the server breaks on does not hold up the rest
-  const first = () => waiting().find((one) => !later.has(one.name));
+  const first = () => waiting().find((one) => !later.has(idOf(one)));
   try {
     for (let next = first(); next; next = first()) {
       say("saving", "saving");
@@ -106,7 +106,7 @@ async function send() {
           continue;
         }
         if (status === 500) {
-          later.add(next.name);
+          later.add(idOf(next)); // nor may a later answer to the same item overtake it
           continue;
         }
         sayState();
