@@ -10,8 +10,8 @@ from typing import Any
 from heedful.errors import DataError
 from heedful.store import Transaction, chat, completions, projects, queue
 from heedful.store.chat import Chat, Draft, Turn
-from heedful.types import JSON, Project, Task
-from heedful.web.access import Visitor, new_secret
+from heedful.types import JSON, Project, Source, Task
+from heedful.web.access import new_secret
 
 ANSWERS, DRAFTS = "chat-answers", "chat-drafts"
 PROJECTS = {
@@ -24,7 +24,14 @@ PROJECTS = {
 
 
 def rate(
-    tx: Transaction, who: Visitor, talk: Chat, turn: Turn, rated: str, *, text: str = ""
+    tx: Transaction,
+    who: str,
+    talk: Chat,
+    turn: Turn,
+    rated: str,
+    *,
+    text: str = "",
+    source: Source = "human",
 ) -> None:
     """A thumb ``up`` or ``down`` with a reason, or an ``edited`` answer; a change is a revision."""
     draft = chosen(turn)
@@ -38,13 +45,15 @@ def rate(
         payload = {"written": edited}
     elif text.strip():
         payload["comment"] = text.strip()
-    submit(tx, ANSWERS, who, (draft,), payload)
+    submit(tx, ANSWERS, who, (draft,), payload, source)
     is_last = turn.number == chat.newest(tx, talk.id).number
     # an earlier answer stays what the conversation went on with
     chat.rate(tx, talk.id, turn, rated, answer=edited if is_last else None)
 
 
-def choose(tx: Transaction, who: Visitor, talk: Chat, draft_id: str) -> None:
+def choose(
+    tx: Transaction, who: str, talk: Chat, draft_id: str, *, source: Source = "human"
+) -> None:
     """Go on with a draft: it is preferred to each of the others on offer that are done."""
     turn = chat.newest(tx, talk.id)
     offered = chat.offered(talk, turn)
@@ -58,7 +67,7 @@ def choose(tx: Transaction, who: Visitor, talk: Chat, draft_id: str) -> None:
         if other.id == draft_id or other.state != "done" or other.text == found[0].text:
             continue
         shown = sorted((found[0], other), key=lambda draft: draft.place)
-        submit(tx, DRAFTS, who, shown, {"preferred": found[0].completion})
+        submit(tx, DRAFTS, who, shown, {"preferred": found[0].completion}, source)
 
 
 def chosen(turn: Turn) -> Draft:
@@ -70,10 +79,9 @@ def chosen(turn: Turn) -> Draft:
 
 
 def submit(
-    tx: Transaction, project: str, visitor: Visitor, shown: Any, payload: dict[str, JSON]
+    tx: Transaction, project: str, who: str, shown: Any, payload: dict[str, JSON], source: Source
 ) -> None:
     """Make the task, take it and answer it, as it was on the page."""
-    who = visitor.user.id
     if project not in {one.dataset for one in projects.list_all(tx)}:
         projects.add(tx, PROJECTS[project])
     ids = tuple(draft.completion for draft in shown)
@@ -83,6 +91,4 @@ def submit(
     )
     projects.add_tasks(tx, project, [task])
     queue.take(tx, project, who, task.id, ids)
-    queue.submit(
-        tx, project, who, task.id, payload, key=new_secret(), seconds=None, source=visitor.source
-    )
+    queue.submit(tx, project, who, task.id, payload, key=new_secret(), seconds=None, source=source)

@@ -289,19 +289,21 @@ def stop(request: Request, talk: str) -> None:
 def choose(request: Request, talk: str, draft: str) -> None:
     """Go on with a draft."""
     store, who = here(request)
+    source = visitor_of(request).source
     with store.write() as tx:
-        chat_feedback.choose(tx, visitor_of(request), chat.get(tx, talk, who), draft)
+        chat_feedback.choose(tx, who, chat.get(tx, talk, who), draft, source=source)
 
 
 def rate(request: Request, talk: str, number: int, rated: str, text: str) -> None:
     """What the person thinks of an answer."""
     store, who = here(request)
+    source = visitor_of(request).source
     with store.write() as tx:
         found = chat.get(tx, talk, who)
         turns = chat.turns(tx, talk)
         if not 0 <= number < len(turns):
             raise DataError(f"turn is {number}; the conversation has {len(turns)}")
-        chat_feedback.rate(tx, visitor_of(request), found, turns[number], rated, text=text)
+        chat_feedback.rate(tx, who, found, turns[number], rated, text=text, source=source)
 
 
 def ask_worker(tx: Transaction, draft: Draft, who: str) -> None:
