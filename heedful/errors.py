@@ -8,6 +8,7 @@
     ├── ProofError (AssertionError)     exit code 1: a start-up proof failed; no run
     ├── NumericsError (ArithmeticError) exit code 1: NaN or infinity in a loss, gradient or logit
     └── ResourceError (OSError)         exit code 1: disk or memory does not suffice
+        └── StoreError                  the database cannot be read or written now
 
 A message says what failed, the value seen, what is allowed and what to do, on one line.
 """
@@ -47,3 +48,10 @@ class NumericsError(HeedfulError, ArithmeticError):
 
 class ResourceError(HeedfulError, OSError):
     """Disk or memory does not suffice; says how much is needed and how much there is."""
+
+
+class StoreError(ResourceError):
+    """The database cannot be read or written now; another try may do.
+
+    Says which and why, in the words of its server: for who runs it, not for who visits a page.
+    """

@@ -32,7 +32,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import DataError as ValueOutOfRange
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from heedful.errors import ConfigError, DataError, MissingError, ResourceError
+from heedful.errors import ConfigError, DataError, MissingError, StoreError
 from heedful.store.migrate import is_current, migrate
 
 Clock = Callable[[], datetime]
@@ -220,7 +220,7 @@ class Store:
         patience = BUSY_SECONDS if self._is_sqlite else TURN_SECONDS
         is_in_turn = self._writing.acquire(timeout=patience)
         if self._is_sqlite and not is_in_turn:
-            raise ResourceError(
+            raise StoreError(
                 f"could not write {self.url}: another writer of this process has held it for "
                 f"{BUSY_SECONDS} seconds; try again when it has ended"
             )
@@ -389,18 +389,16 @@ def _plain_errors(url: str, is_open: bool) -> Iterator[None]:
         seen = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise DataError(f"the database cannot hold a value ({seen}); mend it") from error
     except PoolTimeoutError as error:
-        raise ResourceError(
-            f"every connection to {url} is in use; try again in a moment"
-        ) from error
+        raise StoreError(f"every connection to {url} is in use; try again in a moment") from error
     except OperationalError as error:
         seen = str(error.orig).strip().splitlines()[0]
         if any(word in seen for word in ("full", "No space", "locked", "deadlock", "readonly")):
-            raise ResourceError(
+            raise StoreError(
                 f"could not write {url}: {seen}; make room, make it writable or end the other "
                 "writer, then try again"
             ) from error
         if is_open and not any(word in seen for word in ("no such", "syntax")):
-            raise ResourceError(
+            raise StoreError(
                 f"lost the database ({seen}); try again, and check that its disk or server works"
             ) from error
         raise MissingError(

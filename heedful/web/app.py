@@ -1,5 +1,6 @@
 """The studio: pages and the JSON API in one FastAPI app. Starts without torch."""
 
+import logging
 import random
 import re
 from functools import cache
@@ -14,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Mount
 
-from heedful.errors import HeedfulError
+from heedful.errors import HeedfulError, StoreError
 from heedful.store import Store
 from heedful.web import (
     about,
@@ -96,6 +97,8 @@ ROUTERS = (
 )
 MAX_BODY = 2_000_000  # bytes
 UPLOADS = re.compile(r"/import|/api/data/[^/]+/import")
+LOG = logging.getLogger(__name__)
+AWAY = "the database does not answer; try again in a moment (the server's own output says why)"
 
 
 def create_app(
@@ -172,7 +175,9 @@ async def refuse(request: Request, error: Exception) -> Response:
     status, code = problems.status_of(error, STATUS)
     if isinstance(error, SignInNeededError) and wants_page(request):
         return RedirectResponse("/sign-in", status_code=303)
-    return told(request, status, code, str(error))
+    if isinstance(error, StoreError):
+        LOG.error("%s %s: %s", request.method, request.url.path, error)
+    return told(request, status, code, AWAY if isinstance(error, StoreError) else str(error))
 
 
 async def refuse_http(request: Request, error: Exception) -> Response:

@@ -346,7 +346,7 @@ def test_a_slow_reader_of_an_export_holds_no_connection(studio) -> None:
 
 
 def test_few_exports_are_written_at_once_and_connections_that_lack_are_told(
-    studio, monkeypatch
+    studio, monkeypatch, caplog
 ) -> None:
     store, client = studio
     visitor(store, client, "ada", "owner")
@@ -361,7 +361,12 @@ def test_few_exports_are_written_at_once_and_connections_that_lack_are_told(
     with ExitStack() as taken:
         for _ in range(15):
             taken.enter_context(store.read())
-        assert client.get("/data").status_code == 503
+        for accept in ("application/json", "text/html"):
+            away = client.get("/data", headers={"accept": accept})
+            assert away.status_code == 503
+            assert "the database does not answer" in away.text
+            assert str(store.url) not in away.text  # which is nobody's business outside
+    assert str(store.url) in caplog.text
 
 
 @pytest.mark.parametrize("zipped", [False, True])
