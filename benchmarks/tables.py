@@ -132,11 +132,16 @@ def reward_hh() -> list[str]:
             "training": [minutes(row) for row in found],
             "pairs seen": [str(row.get("pairs_seen", row.get("num_train"))) for row in found],
             "accuracy": [percent(row, "accuracy") for row in found],
-            "ECE": [f"{row['ece']:.3f}" for row in found],
+            "ECE, and calibrated": [", ".join(eces(row)) for row in found],
             "memory": [f"{row['peak_memory_gb']:.1f} GB" for row in found],
             "machine": [row["note"].partition(",")[0] for row in found],
         }
     )
+
+
+def eces(row: Row) -> list[str]:
+    """The error of a fit's probabilities, and after scaling where that was measured."""
+    return [f"{row[name]:.3f}" for name in ("ece", "ece_scaled") if name in row]
 
 
 def settings_of(row: Row) -> list[str]:
