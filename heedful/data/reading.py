@@ -121,7 +121,8 @@ def plan_reading(loss: RewardLoss, trees: Sequence[Tree]) -> Reading:
     reading = replace(reading, drops={rule: num for rule, num in sorted(drops.items()) if num})
     made = [one for tree in trees if (one := learned(tree, reading))]
     if not any(one.pairs or one.rankings or one.ratings or one.thumbs or one.flags for one in made):
-        rules = ", ".join(f"{num} {rule}" for rule, num in reading.drops.items()) or "none"
+        unread = Counter(reading.drops) + Counter(tie=sum(1 for one in made if one.ties))
+        rules = ", ".join(f"{num} {rule}" for rule, num in unread.items()) or "none"
         raise DataError(
             f"{len(trees)} prompts with feedback leave nothing to learn a reward from: {rules}; "
             "ask for comparisons, or for ratings and thumbs that differ"

@@ -160,7 +160,7 @@ def test_weights_of_forms_and_sources_multiply() -> None:
     ("what", "settings", "match"),
     [
         ([order(0, 0)], {}, "nothing to learn a reward from: 1 tie"),
-        ([order(0, 0)], {"ties": "rao_kupper"}, "nothing to learn a reward from"),
+        ([order(0, 0)], {"ties": "rao_kupper"}, "nothing to learn a reward from: 1 tie"),
         ([order(0, 1)], {"ties": "rao_kupper"}, "no two answers tie"),
         ([said("thumb", r0=1)], {}, "1 thumbs_all_alike"),
         ([said("rating", r0=4, r1=4)], {}, "1 ratings_all_equal"),
