@@ -6,7 +6,7 @@ sending it again stores nothing new.
 """
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request
@@ -25,16 +25,13 @@ from heedful.types import (
     Prompt,
     Role,
     Task,
-    User,
-    UserRole,
     messages_json,
 )
-from heedful.web.access import Visitor, allows, needs_session, store_of, visitor_of
+from heedful.web.access import Visitor, allows, store_of, visitor_of
 from heedful.web.fields import with_completions
 from heedful.web.label import AHEAD, Round, refuse_hidden
 from heedful.web.nothing import in_words
 from heedful.web.shown import Given, given, hide
-from heedful.web.sign_in import make_link, new_id
 
 router = APIRouter(prefix="/api")
 Name = Annotated[str, Path(min_length=1, max_length=200)]
@@ -133,13 +130,6 @@ class SkipBody(Strict):
     task: str = Field(max_length=100)
     round: int | None = Field(None, ge=0, le=2)
     reason: str = Field(min_length=1, max_length=500)
-
-
-class PersonBody(Strict):
-    """A new person."""
-
-    name: str = Field(min_length=1, max_length=60)
-    role: UserRole
 
 
 @router.get("/openapi.json", include_in_schema=False)
@@ -347,28 +337,6 @@ def save_draft(
     with store_of(request).write() as tx:
         queue.save_draft(tx, project, user.id, task, draft, round=round)
     return {"saved": task}
-
-
-@router.get("/people")
-@allows("manage")
-def list_people(request: Request) -> list[dict[str, Any]]:
-    """Everyone with their role."""
-    with store_of(request).read() as tx:
-        return [asdict(user) for user in people.list_all(tx)]
-
-
-@router.post("/people", status_code=201)
-@allows("manage")
-@needs_session
-def add_person(request: Request, body: PersonBody) -> dict[str, Any]:
-    """Add a person; the answer holds a link that signs them in once, and is not shown again."""
-    user = visitor_of(request).user
-    person = User(id=new_id(), name=body.name.strip(), role=body.role)
-    with store_of(request).write() as tx:
-        people.add(tx, person)
-        people.log(tx, user.id, "made person", person.id, {"role": body.role})
-    secret = make_link(store_of(request), person.name, valid=timedelta(days=7))
-    return asdict(person) | {"link": str(request.url_for("ask_by_link", secret=secret))}
 
 
 def project_json(tx: Transaction, project: Project, visitor: Visitor) -> dict[str, Any]:

@@ -49,11 +49,28 @@ def list_targets(request: Request) -> list[dict[str, Any]]:
         return [asdict(one) for one in chats.targets(tx)]
 
 
+@router.get("/endpoints")
+@allows("manage")
+def list_endpoints(request: Request) -> list[dict[str, Any]]:
+    """The addresses that owners registered, without their keys."""
+    store, _ = here(request)
+    with store.read() as tx:
+        return [asdict(one) for one in chat.endpoints(tx)]
+
+
 @router.post("/endpoints", status_code=201)
 @allows("manage")
 def add_endpoint(request: Request, body: EndpointBody) -> dict[str, Any]:
     """Register an address."""
     return asdict(chats.register(request, body.name, body.url, body.model, body.key))
+
+
+@router.delete("/endpoints/{endpoint}")
+@allows("manage")
+def drop_endpoint(request: Request, endpoint: Name) -> dict[str, Any]:
+    """Use an address no longer, and forget its key; what it answered stays."""
+    chats.drop(request, endpoint)
+    return {"dropped": endpoint}
 
 
 @router.get("")

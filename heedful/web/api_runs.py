@@ -4,14 +4,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from heedful.store import models, run_files, runs
 from heedful.web.access import allows, store_of
 from heedful.web.api import Name
 from heedful.web.chain import of_run
-from heedful.web.models import model_view
+from heedful.web.models import compared, model_view
 from heedful.web.run_view import run_view, samples_of
+from heedful.web.runs import file
 
 router = APIRouter(prefix="/api")
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -74,6 +75,13 @@ def get_samples(
     return {"samples": [asdict(one) for one in samples], "rollouts": rollouts}
 
 
+@router.get("/runs/{run}/files/{name}", response_class=Response)
+@allows("view")
+def get_file(request: Request, run: Name, name: Name) -> Response:
+    """A file of a run as it is: ``config.json``, ``metrics.jsonl``, ``result.json``, the report."""
+    return file(request, run, name)
+
+
 @router.get("/models")
 @allows("view")
 def list_models(request: Request, limit: Limit = 50, before: Before = None) -> list[dict[str, Any]]:
@@ -82,6 +90,18 @@ def list_models(request: Request, limit: Limit = 50, before: Before = None) -> l
     with store.read() as tx:
         found = models.newest(tx, limit=limit, before=before)
         return [model_view(tx, one).to_json() for one in found]
+
+
+@router.get("/models/compare")
+@allows("view")
+def compare_models(
+    request: Request,
+    a: Annotated[str, Query(max_length=100)],
+    b: Annotated[str, Query(max_length=100)],
+) -> dict[str, Any]:
+    """Two models by their ids: what was measured of both, settings that differ, some answers."""
+    with store_of(request).read() as tx:
+        return compared(tx, a, b).to_json()
 
 
 @router.get("/models/{model}")

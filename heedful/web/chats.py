@@ -98,10 +98,7 @@ def add_endpoint(
 @allows("manage")
 def drop_endpoint(request: Request, endpoint: str) -> Response:
     """Use an address no longer, and forget its key."""
-    store, who = here(request)
-    with store.write() as tx:
-        chat.drop_endpoint(tx, endpoint)
-        people.log(tx, who, "dropped endpoint", endpoint)
+    drop(request, endpoint)
     return RedirectResponse("/chat/endpoints", status_code=303)
 
 
@@ -238,6 +235,14 @@ def register(request: Request, name: str, url: str, model: str, key: str) -> cha
         made = chat.add_endpoint(tx, name, address, model, key=key, who=who)
         people.log(tx, who, "added endpoint", made.id, {"url": address, "model": made.model})
     return made
+
+
+def drop(request: Request, endpoint: str) -> None:
+    """Use an address no longer; what it answered stays. Raises ``MissingError``."""
+    store, who = here(request)
+    with store.write() as tx:
+        chat.drop_endpoint(tx, endpoint)
+        people.log(tx, who, "dropped endpoint", endpoint)
 
 
 def start(request: Request, asked: list[str], max_new_tokens: int, temperature: float) -> Chat:

@@ -1,5 +1,6 @@
 """Deleting a person's data: a page that says what happens, and a name to type."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Form, Request, Response
 from heedful.errors import DataError
 from heedful.store import forget as forgetting
 from heedful.store import people
+from heedful.types import User
 from heedful.web.access import allows, store_of, visitor_of
 from heedful.web.api import Name, Strict
 from heedful.web.pages import page
@@ -47,6 +49,14 @@ def confirmed(
     return page(request, "forgotten.html", done=done)
 
 
+@router.get("/api/people/{person}/forget")
+@allows("manage")
+def look(request: Request, person: Name) -> dict[str, Any]:
+    """How many answers of a person would be forgotten, and which files would still hold them."""
+    user, num_answers, files = held(request, person)
+    return {"id": user.id, "num_answers": num_answers, "snapshots": snapshots_json(files)}
+
+
 @router.post("/api/people/{person}/forget")
 @allows("manage")
 def forget(request: Request, person: Name, body: ForgetBody) -> dict[str, Any]:
@@ -54,18 +64,12 @@ def forget(request: Request, person: Name, body: ForgetBody) -> dict[str, Any]:
     store = store_of(request)
     who = visitor_of(request).user.id
     done = forgetting.forget(store, person, body.how, confirm=body.confirm, who=who)
-    files = [{"id": one, "path": path} for one, path in done.snapshots]
-    return asdict(done) | {"snapshots": files}
+    return asdict(done) | {"snapshots": snapshots_json(done.snapshots)}
 
 
 def show(request: Request, person: str, *, problem: str = "") -> Response:
     """The form, with what went wrong."""
-    store = store_of(request)
-    with store.read() as tx:
-        user = people.get(tx, person)
-        found = forgetting.find(tx, user.id)
-        files = forgetting.snapshots_of(tx, found)
-        num = forgetting.count(tx, found)
+    user, num, files = held(request, person)
     return page(
         request,
         "forget.html",
@@ -75,3 +79,16 @@ def show(request: Request, person: str, *, problem: str = "") -> Response:
         num_answers=num,
         problem=problem,
     )
+
+
+def held(request: Request, person: str) -> tuple[User, int, Sequence[tuple[str, str]]]:
+    """A person, how many answers they gave, and the ids and files of snapshots that hold them."""
+    with store_of(request).read() as tx:
+        user = people.get(tx, person)
+        found = forgetting.find(tx, user.id)
+        return user, forgetting.count(tx, found), forgetting.snapshots_of(tx, found)
+
+
+def snapshots_json(files: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """Snapshots for the API."""
+    return [{"id": one, "path": path} for one, path in files]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -48,11 +48,35 @@ def show(request: Request) -> Response:
 @allows("manage")
 def begin(request: Request) -> Response:
     """Train with the answers that are in."""
+    begin_now(request)
+    return RedirectResponse("/goal", status_code=303)
+
+
+@router.get("/api/goal")
+@allows("manage")
+def get_goal(request: Request) -> dict[str, Any]:
+    """What the answers of this studio are for, and how many are in."""
+    goal = goal_of(request)
+    with store_of(request).read() as tx:
+        progress = queue.progress(tx, goal.project, visitor_of(request).user.id)
+    told = {name: getattr(goal, name) for name in ("project", "wanted", "stage", "message")}
+    return told | {"answered": progress.num_done}
+
+
+@router.post("/api/goal/begin")
+@allows("manage")
+def begin_goal(request: Request) -> dict[str, Any]:
+    """Train with the answers that are in."""
+    begin_now(request)
+    return get_goal(request)
+
+
+def begin_now(request: Request) -> None:
+    """Set off the training; raises ``MissingError`` where nothing waits for answers."""
     goal = goal_of(request)
     with store_of(request).write() as tx:
         people.log(tx, visitor_of(request).user.id, "began training", goal.project)
     goal.begin.set()
-    return RedirectResponse("/goal", status_code=303)
 
 
 def goal_of(request: Request) -> Goal:

@@ -15,7 +15,7 @@ from heedful.monitor.records import Figure
 from heedful.monitor.run_report import flat
 from heedful.store import Transaction, completions, models, runs
 from heedful.store.models import Registered
-from heedful.types import JSON, Evidence
+from heedful.types import JSON, Completion, Evidence, messages_json
 from heedful.web import chain
 from heedful.web.access import allows, store_of
 from heedful.web.figures import block
@@ -52,17 +52,60 @@ class ModelView:
             "path": version.path,
             "created_at": self.model.created_at.isoformat(),
             "lineage": [link.to_json() for link in self.links],
+            "evidence": [evidence_json(one) for one in self.evidence],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Two models: the newest evidence of either by test, settings that differ, some answers."""
+
+    left: ModelView
+    right: ModelView
+    measured: Sequence[tuple[str, Evidence | None, Evidence | None]]
+    settings: Sequence[tuple[str, str, str]]
+    pairs: Sequence[tuple[Completion, Completion]]
+
+    def to_json(self) -> dict[str, JSON]:
+        """The comparison for the API."""
+        return {
+            "models": [self.left.to_json(), self.right.to_json()],
             "evidence": [
+                {"test": test, "values": [one and evidence_json(one) for one in both]}
+                for test, *both in self.measured
+            ],
+            "settings": [{"name": name, "values": [a, b]} for name, a, b in self.settings],
+            "answers": [
                 {
-                    "test": one.test,
-                    "value": one.value,
-                    "low": one.low,
-                    "high": one.high,
-                    "num": one.num,
+                    "prompt": messages_json(left.prompt.messages),
+                    "messages": [messages_json(one.messages) for one in (left, right)],
                 }
-                for one in self.evidence
+                for left, right in self.pairs
             ],
         }
+
+
+def compared(tx: Transaction, a: str, b: str) -> Compared:
+    """Two models by their whole ids; raises ``MissingError``."""
+    left, right = (model_view(tx, whole(tx, one)) for one in (a, b))
+    return Compared(
+        left=left,
+        right=right,
+        measured=measured_both(left.evidence, right.evidence),
+        settings=differing(left.settings, right.settings),
+        pairs=completions.by_both(tx, left.id, right.id, limit=NUM_PAIRS),
+    )
+
+
+def evidence_json(one: Evidence) -> dict[str, JSON]:
+    """What was measured, for the API."""
+    return {
+        "test": one.test,
+        "value": one.value,
+        "low": one.low,
+        "high": one.high,
+        "num": one.num,
+    }
 
 
 def model_view(tx: Transaction, model: Registered) -> ModelView:
@@ -124,18 +167,16 @@ def compare(request: Request, a: str, b: str) -> Response:
     """Two versions side by side."""
     if a == b:
         return RedirectResponse(f"/models/{a}", status_code=303)
-    store = store_of(request)
-    with store.read() as tx:
-        left, right = (model_view(tx, whole(tx, one)) for one in (a, b))
-        pairs = completions.by_both(tx, left.id, right.id, limit=NUM_PAIRS)
+    with store_of(request).read() as tx:
+        both = compared(tx, a, b)
     return page(
         request,
         "model_compare.html",
-        left=left,
-        right=right,
-        measured=measured_both(left.evidence, right.evidence),
-        settings=differing(left.settings, right.settings),
-        pairs=pairs,
+        left=both.left,
+        right=both.right,
+        measured=both.measured,
+        settings=both.settings,
+        pairs=both.pairs,
         **WORDS,
     )
 

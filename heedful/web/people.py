@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 
 from heedful.errors import DataError
 from heedful.store import Transaction, about, keys, people
-from heedful.types import User, UserRole
+from heedful.types import JSON, User, UserRole
 from heedful.web.about import FIELD
 from heedful.web.access import COOKIE, MEANINGS, allows, needs_session, store_of, visitor_of
 from heedful.web.pages import page, wants_page
@@ -35,17 +35,13 @@ def add(
     request: Request, role: Annotated[UserRole, Form()], name: Annotated[str, Form()] = ""
 ) -> Response:
     """Add a person and show the link that signs them in once."""
-    store = store_of(request)
-    user = User(id=new_id(), name=name.strip(), role=role)
     try:
-        with store.write() as tx:
-            people.add(tx, user)
-            people.log(tx, visitor_of(request).user.id, "made person", user.id, {"role": role})
+        user = invite(request, name, role)
     except DataError as error:
         if not wants_page(request):
             raise
-        return show(request, typed=user, error=str(error))
-    return show(request, link=link_for(request, user))
+        return show(request, typed=User(id="", name=name.strip(), role=role), error=str(error))
+    return show(request, link=(user.name, link_for(request, user)))
 
 
 @router.post("/people/{person}", include_in_schema=False)
@@ -53,20 +49,16 @@ def add(
 @needs_session
 def change(request: Request, person: str, action: Annotated[str, Form()]) -> Response:
     """``action`` is a role, ``off``, ``on``, or ``link`` for a new sign-in link."""
-    store = store_of(request)
-    who = visitor_of(request).user.id
-    with store.write() as tx:
-        user = people.get(tx, person)
-        if action in people.ROLES:
-            people.change(tx, person, role=action)
-        elif action in ("on", "off"):
-            people.change(tx, person, is_active=action == "on")
-            if action == "off":
-                people.end_all(tx, person)
-        elif action != "link":
-            raise DataError(f"action is {action!r:.40}; send a role, on, off or link")
-        people.log(tx, who, "changed person", person, {"action": action})
-    return show(request, link=link_for(request, user) if action == "link" else None)
+    if action == "link":
+        user = alter(request, person, link="made")
+        return show(request, link=(user.name, link_for(request, user)))
+    if action in people.ROLES:
+        alter(request, person, role=action)
+    elif action in ("on", "off"):
+        alter(request, person, is_active=action == "on")
+    else:
+        raise DataError(f"action is {action!r:.40}; send a role, on, off or link")
+    return show(request)
 
 
 @router.get("/me", include_in_schema=False)
@@ -82,19 +74,8 @@ def me(request: Request) -> Response:
 def set_password(
     request: Request, password: Annotated[str, Form()], current: Annotated[str, Form()] = ""
 ) -> Response:
-    """Set one's own password; ends every other session. ``current`` is the one before, if any."""
-    from pwdlib import PasswordHash
-
-    if len(password) < MIN_PASSWORD:
-        raise DataError(f"the password has {len(password)} characters; {MIN_PASSWORD} at least")
-    store = store_of(request)
-    user = visitor_of(request).user
-    check_current(request, current)
-    hashed = PasswordHash.recommended().hash(password)
-    with store.write() as tx:
-        people.change(tx, user.id, password_hash=hashed)
-        people.end_all(tx, user.id, but=request.cookies.get(COOKIE))
-        people.log(tx, user.id, "set password", user.id)
+    """Set one's own password."""
+    renew_password(request, password, current)
     return RedirectResponse("/me", status_code=303)
 
 
@@ -107,6 +88,58 @@ def audit(request: Request, before: int | None = None) -> Response:
         lines = people.history(tx, limit=50, before=before)
         names = {user.id: user.name for user in people.list_all(tx)}
     return page(request, "audit.html", lines=lines, names=names)
+
+
+def invite(request: Request, name: str, role: UserRole) -> User:
+    """Add a person; raises ``DataError`` for a name that is taken or empty."""
+    user = User(id=new_id(), name=name.strip(), role=role)
+    with store_of(request).write() as tx:
+        people.add(tx, user)
+        people.log(tx, visitor_of(request).user.id, "made person", user.id, {"role": role})
+    return user
+
+
+def alter(
+    request: Request,
+    person: str,
+    *,
+    role: UserRole | None = None,
+    is_active: bool | None = None,
+    link: str | None = None,
+) -> User:
+    """Set a person's role, switch them off or on, or note that a link is made; who it is now.
+
+    Who is switched off is signed out, and their keys end.
+    """
+    given: dict[str, JSON] = {"role": role, "is_active": is_active}
+    values = {name: value for name, value in given.items() if value is not None}
+    with store_of(request).write() as tx:
+        if values:
+            people.change(tx, person, **values)
+        if is_active is False:
+            people.end_all(tx, person)
+        detail = values if link is None else {"link": link}
+        people.log(tx, visitor_of(request).user.id, "changed person", person, detail)
+        return people.get(tx, person)
+
+
+def renew_password(request: Request, password: str, current: str) -> None:
+    """Set the visitor's password; ends every other session, and their keys.
+
+    ``current`` is the one before, where there is one. Raises ``DataError`` when it is wrong, or
+    the new one too short.
+    """
+    from pwdlib import PasswordHash
+
+    if len(password) < MIN_PASSWORD:
+        raise DataError(f"the password has {len(password)} characters; {MIN_PASSWORD} at least")
+    user = visitor_of(request).user
+    check_current(request, current)
+    hashed = PasswordHash.recommended().hash(password)
+    with store_of(request).write() as tx:
+        people.change(tx, user.id, password_hash=hashed)
+        people.end_all(tx, user.id, but=request.cookies.get(COOKIE))
+        people.log(tx, user.id, "set password", user.id)
 
 
 def show_me(request: Request, *, made: tuple[str, str] | None = None) -> Response:
@@ -180,7 +213,7 @@ def show(
     )
 
 
-def link_for(request: Request, user: User) -> tuple[str, str]:
-    """A person's name, and an address that signs them in once within a week."""
+def link_for(request: Request, user: User) -> str:
+    """An address that signs a person in once within a week."""
     secret = make_link(store_of(request), user.name, valid=INVITATION)
-    return user.name, str(request.url_for("ask_by_link", secret=secret))
+    return str(request.url_for("ask_by_link", secret=secret))

@@ -136,6 +136,7 @@ def test_an_evaluation_shows_start_and_policy_beside_each_other(studio) -> None:
 def test_a_report_is_served_without_any_power(studio) -> None:
     store, client, root = studio
     address = f"/runs/{run_of(store, 'ppo')}/files/report.html"
+    assert client.get(f"/api{address}").content == client.get(address).content
     answer = client.get(address)
     assert answer.text == (root / "policy" / "report.html").read_text()
     policy = answer.headers["content-security-policy"]
@@ -154,6 +155,7 @@ def test_no_other_file_leaves_a_run(studio, name: str) -> None:
     answer = client.get(f"/runs/{run_of(store, 'ppo')}/files/{name}")
     assert answer.status_code == 404
     assert client.get(f"/runs/..%2F/files/{name}").status_code == 404
+    assert client.get(f"/api/runs/{run_of(store, 'ppo')}/files/{name}").status_code == 404
 
 
 def test_a_link_in_a_run_directory_leads_nowhere(studio, tmp_path: Path) -> None:
@@ -242,7 +244,8 @@ def test_annotators_see_neither_runs_nor_models(studio) -> None:
     visitor(store, client, f"ann-{time.time_ns()}", "annotator")
     run = run_of(store, "ppo")
     for path in ("/runs", f"/runs/{run}", f"/runs/{run}/live", f"/runs/{run}/files/report.html",
-                 "/models", "/models/compare?a=x&b=y", "/api/runs", "/api/models"):  # fmt: skip
+                 f"/api/runs/{run}/files/report.html", "/models", "/models/compare?a=x&b=y",
+                 "/api/runs", "/api/models", "/api/models/compare?a=x&b=y"):  # fmt: skip
         assert client.get(path).status_code == 403, path
     assert "Runs" not in client.get("/").text
 
@@ -263,6 +266,14 @@ def test_models_show_lineage_and_evidence_and_stand_side_by_side(studio) -> None
     both = client.get("/models/compare", params={"a": policy["id"], "b": base["id"]}).text
     assert "Answers to the same prompts" in both
     assert "win rate on data it may have learned from" in both
+    told = client.get("/api/models/compare", params={"a": policy["id"], "b": base["id"]}).json()
+    assert [one["id"] for one in told["models"]] == [policy["id"], base["id"]]
+    (measured,) = told["evidence"]
+    assert measured == {"test": claim["test"], "values": [claim, None]}
+    assert len(told["answers"]) == both.count("<article") > 0
+    for pair in told["answers"]:
+        assert {one["role"] for one in pair["prompt"]} == {"user"}
+        assert [one["role"] for (one,) in pair["messages"]] == ["assistant", "assistant"]
     same = client.get("/models/compare", params={"a": base["id"], "b": base["id"]})
     assert same.headers["location"] == f"/models/{base['id']}"
     for odd in ("mdl_", "nothing", policy["id"][:-1]):
