@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true", help="read everything from the disk")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     is_new = not Path(options.store).exists() and "://" not in options.store
     with open_store(options.store) as store:
         if is_new:

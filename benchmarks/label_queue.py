@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--store", help="a database URL; a new SQLite file otherwise")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(0)
     times: Times = defaultdict(list)
     with (

@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--note", default="alone", help="what else the machine did")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
     if given.score:
         score_lines(given.demo)
         return

@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("demos", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     for demo in options.demos:
         result = measure(demo)
         with (options.out / "score_so_far.jsonl").open("a") as stream:

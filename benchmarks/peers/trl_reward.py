@@ -219,6 +219,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     model, _ = resolve(options.model)
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as scratch:
