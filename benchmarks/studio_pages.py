@@ -50,7 +50,8 @@ def main() -> None:
     parser.add_argument("--store", default="")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         address = options.store or f"{folder}/pages.db"
         started = time.monotonic()
