@@ -86,8 +86,8 @@ def rows(tx: Transaction, kind: str, ids: Sequence[str]) -> list[Row[Any]]:
 def datasets_of(tx: Transaction, item_id: str) -> list[str]:
     """The datasets that hold a task or a bare prompt."""
     items = tables.dataset_items.c
-    query = select(items.dataset).where(items.item_id == item_id)
-    return sorted(tx.connection.scalars(query))
+    here = (items.task_id == item_id) | (items.prompt_id == item_id)  # which have indexes
+    return sorted(tx.connection.scalars(select(items.dataset).where(here)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

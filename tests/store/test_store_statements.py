@@ -1,20 +1,23 @@
-"""How many statements the database gets for an answer and what comes next."""
+"""How many statements the database gets for an answer, and what it reads for a page."""
 
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
-from heedful.store import Store, completions, open_store, people, projects
+from heedful.store import Store, completions, open_store, people, projects, tasks
 from heedful.types import Completion, Message, Project, Prompt, Task, User
 from heedful.web.app import create_app
 
 KEYS = {f"usr_{name}": f"hk_{name * 20}" for name in "ab"}
 # Each is another process's turn on PostgreSQL. One more than most answers take: now and then a
 # dispute is noted, or a cursor moved. "started": the other person was given the task before.
+ALL = ("enter", "label", "view", "review", "manage")
 MOST = {"postgresql": {"begun": 16, "started": 13}, "sqlite": {"begun": 22, "started": 19}}
 
 
@@ -92,3 +95,33 @@ def test_an_answer_and_what_comes_next_take_a_bounded_number_of_statements(studi
     assert max(begun) <= most["begun"], begun
     assert max(started) <= most["started"], started
     assert len(reads) == 1, "the project is read once"
+
+
+LONG = "annotations|completions|tasks|task_completions|dataset_items|prompts|slots|assignments"
+PAGES = ("/data/p", "/data/p/items/{task}", "/projects/p", "/projects/p/label",
+         "/projects/p/disagreements", "/projects/p/gold", "/people/usr_a/forget")  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_a_page_reads_no_table_of_answers_from_end_to_end(studio: Store, address: str) -> None:
+    if studio.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL reads tables of twenty rows whole")
+    with studio.write() as tx:
+        people.add(tx, User(id="usr_o", name="o", role="owner"))
+        people.grant(tx, "hk_owner", "key", "usr_o", valid=None, scopes=ALL)
+        task = tasks.by_dataset(tx, "p")[0].task.id
+    plans: list[str] = []
+
+    def explain(connection: Any, _2: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.lstrip().startswith(("SELECT", "WITH", "UPDATE")):
+            driver = connection.connection.driver_connection
+            rows = driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            plans.extend(f"{row[3]}: {statement}" for row in rows)
+
+    client = TestClient(create_app(studio, rng=random.Random(1)))
+    event.listen(studio.engine, "before_cursor_execute", explain)
+    headers = {"authorization": "Bearer hk_owner", "accept": "text/html"}
+    answer = client.get(address.format(task=task), headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert len(plans) > 3
+    assert [one for one in plans if re.match(rf"SCAN ({LONG})\b", one)] == []
